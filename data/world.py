@@ -1,0 +1,242 @@
+"""The tiny world: every prompt, demonstration and check that the tiny run needs, made from a seed.
+
+    python -m data.world --show 50     samples of what it generates
+    python -m data.world --stats       how many different problems exist, by family and level
+
+Because the world is ours, the true quality of any response can be computed. A problem is a content (47 and 38, to be
+added) in one of its family's phrasings. The split is by content: a tenth of every family's contents is for testing, a
+twentieth for development, and no demonstration, query or generated text is made of them; the order of operands does not
+count, so 38 + 47 is held out with 47 + 38. (A single step such as 8+7=15 inside another problem's worked steps is not a
+prompt and may occur.) The last phrasing of every family is never trained on and is measured as a column of its own.
+The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
+"""
+
+import argparse
+import hashlib
+import random
+import zlib
+from collections import Counter
+
+from data import sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
+from data.calculator import parse_number, same_number
+from data.tokenizer import Reply
+from data.world_family import Family, Task
+
+WORLD_VERSION = 1
+FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
+BY_NAME = {family.name: family for family in FAMILIES}
+DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
+REASONING = ("math", "code", "stem")
+run_tool = world_agent.run_tool
+
+
+def generator(*key) -> random.Random:
+    """A random.Random that depends on the key alone; crc32, because hash() differs from one process to the next."""
+    return random.Random(zlib.crc32(" ".join(map(str, key)).encode()))
+
+
+def families_of(domain: str) -> list[Family]:
+    return [family for family in FAMILIES if family.domain == domain]
+
+
+def parse(prompt: str) -> Task | None:
+    """The task that a prompt of the world poses, or None. Dialogue turns are separated by ` || `."""
+    for family in FAMILIES:
+        if task := family.parse(prompt):
+            return task
+    if read := world_judge.read_judge_prompt(prompt):
+        question, response, frame = read
+        if (task := parse(question)) and task.domain == "chat":
+            return Task("judge", "judge", task.level, (("question", question), ("response", response)), frame, prompt)
+    return None
+
+
+def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5), phrasings=range(4)) -> Task:
+    """Family, then level, then content, each uniform among what exists."""
+    families = [family for family in families_of(domain) if any(level in levels for level in family.by_level[part])]
+    return rng.choice(families).draw(rng, part, levels, phrasings)
+
+
+def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", levels=(1, 2, 3, 4, 5), phrasings=range(4)) -> list[Task]:
+    """`count` different prompts, the domains in turn; fewer where the world does not hold as many."""
+    tasks, seen, misses = [], set(), 0
+    while len(tasks) < count and misses < 2000:
+        task = draw_task(rng, domains[len(tasks) % len(domains)], part, levels, phrasings)
+        if task.prompt in seen:
+            misses += 1
+            continue
+        seen.add(task.prompt)
+        tasks.append(task)
+        misses = 0
+    return tasks
+
+
+def demonstration(task: Task, rng: random.Random) -> dict:
+    """The task with a response to learn from: the reference solution, or for chat a response of mixed quality."""
+    if task.domain == "chat":
+        others = [dict(content) for content in BY_NAME[task.family].split["train"]]
+        return {"messages": [*task.messages, {"role": "assistant", "content": world_chat.mixed_response(task.family, task.fields, others, rng)}]}
+    return {"messages": [*task.messages, *reference(task)]}
+
+
+def reference(task: Task) -> list[dict]:
+    """The turns of a perfect response."""
+    solution = BY_NAME[task.family].solve(task.fields)
+    turns = []
+    for call in solution.calls:
+        turns += [{"role": "assistant", "content": "", "tool_call": call}, {"role": "tool", "content": run_tool(call)}]
+    last = {"role": "assistant", "content": solution.answer}
+    return [*turns, last | {"think": solution.think} if solution.think else last]
+
+
+def cold_start_demonstrations(seed: int, count: int) -> list[dict]:
+    """Math, code and STEM of levels 1 to 3."""
+    rng = generator(seed, "cold_start_sft")
+    return [demonstration(task, rng) for task in draw_tasks(rng, REASONING, count, levels=(1, 2, 3))]
+
+
+def overall_demonstrations(seed: int, shares: dict[str, int]) -> dict[str, list]:
+    """Demonstrations by kind, as many of each as `shares` says.
+
+    "reasoning" is a list by level (2, 3, 4, 5, as many of each), for the curriculum; chat, agent, judge and new_prompt
+    are plain lists.
+    """
+    rng = generator(seed, "overall_sft")
+    by_level = [[demonstration(task, rng) for task in draw_tasks(rng, REASONING, shares["reasoning"] // 4, levels=(level,))]
+                for level in (2, 3, 4, 5)]
+    return {"reasoning": by_level,
+            "chat": [demonstration(task, rng) for task in draw_tasks(rng, ("chat",), shares["chat"])],
+            "agent": [demonstration(task, rng) for task in draw_tasks(rng, ("agent",), shares["agent"])],
+            "judge": [world_judge.judge_demonstration(rng) for _ in range(shares["judge"])],
+            "new_prompt": [world_judge.new_prompt_demonstration(rng) for _ in range(shares["new_prompt"])]}
+
+
+def documents(seed: int, count: int) -> list[str]:
+    """Plain text for pretraining: facts, tables, code with its output, small talk; no chat marks, no instructions."""
+    rng = generator(seed, "pretrain")
+    texts = [text for part in (world_math, world_stem, world_code, world_chat) for text in part.documents(rng, count // 4)]
+    rng.shuffle(texts)
+    return texts
+
+
+def tokenizer_text() -> list[str]:
+    """What the tokenizer's merges are learned from: a fixed sample of everything the world writes."""
+    texts = documents(0, 3000)
+    overall = overall_demonstrations(0, {"reasoning": 4000, "chat": 2000, "agent": 1500, "judge": 800, "new_prompt": 500})
+    for record in cold_start_demonstrations(0, 3000) + sum(overall["reasoning"], []) + sum((overall[k] for k in ("chat", "agent", "judge", "new_prompt")), []):
+        for message in record["messages"]:
+            texts += [message.get("think", ""), message.get("tool_call", ""), message["content"]]
+    return texts
+
+
+def evaluation_tasks(domain: str, count: int, part: str = "test") -> list[Task]:
+    """The fixed prompts of a domain; a shorter list is the start of a longer one.
+
+    "phrasing" is the column of never-trained phrasings, over all domains but judge.
+    """
+    rng = generator(WORLD_VERSION, "evaluation", domain, part)
+    if domain == "phrasing":
+        return draw_tasks(rng, DOMAINS[:5], count, part, phrasings=(-1,))
+    return draw_tasks(rng, (domain,), count, part)
+
+
+def evaluation_judge_pairs(count: int, part: str = "test") -> list[tuple[Task, str, str]]:
+    """(chat task, response, response) with different true rewards, for the judge's pairwise agreement."""
+    rng = generator(WORLD_VERSION, "evaluation", "judge", part)
+    return [world_judge.judge_pair(rng, part) for _ in range(count)]
+
+
+def evaluation_hash() -> str:
+    """A digest of every prompt that evaluation can use; a test holds it, so that no change goes unseen."""
+    texts = [task.prompt for part in ("test", "dev") for domain in (*DOMAINS[:5], "phrasing") for task in evaluation_tasks(domain, 1000, part)]
+    texts += [f"{task.prompt}\n{a}\n{b}" for part in ("test", "dev") for task, a, b in evaluation_judge_pairs(1000, part)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+# ---- checking ----
+
+def same_value_and_unit(answer: str, expected: str) -> bool:
+    """`3000 m` matches `3000 m` and `3000.0 m`, not `3000` and not `3000 cm`; an answer without a number is a name."""
+    value, _, unit = expected.partition(" ")
+    if parse_number(value) is None:
+        return answer.strip().lower() == expected.lower()
+    got, _, got_unit = answer.strip().partition(" ")
+    return got_unit.strip() == unit and same_number(got, value)
+
+
+def well_formed_calls(reply: Reply) -> bool:
+    return bool(reply.calls) and all(result not in ("", "error") for _, result in reply.calls)
+
+
+def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]:
+    """The truth about each reply: 1 or 0 for right and wrong, the rubric's score divided by 5 for chat.
+
+    A reply without its end mark scores 0. None where a program could not be run (`--no-exec`, or the sandbox failed).
+    """
+    scores: list[float | None] = [0.0] * len(tasks)
+    programs = []
+    for i, (task, reply) in enumerate(zip(tasks, replies)):
+        if not reply.complete:
+            continue
+        if task.domain == "chat":
+            scores[i] = world_judge.true_reward(task, reply.content) / 5
+            continue
+        if task.domain == "code" and (tests := world_code.hidden_tests(task.family, task.fields)) is not None:
+            programs.append((i, reply.content, tests))
+            continue
+        expected = BY_NAME[task.family].solve(task.fields).answer
+        if task.domain == "code":
+            scores[i] = float(reply.content.strip() == expected)
+        elif task.domain == "math":
+            scores[i] = float(same_number(reply.content, expected))
+        elif task.domain == "stem":
+            scores[i] = float(same_value_and_unit(reply.content, expected))
+        elif task.domain == "agent":
+            scores[i] = float(well_formed_calls(reply) and same_value_and_unit(reply.content, expected))
+        else:
+            raise ValueError(f"nothing checks the domain {task.domain!r}")
+    if programs:
+        for (i, _, _), passed in zip(programs, sandbox.passes_tests([(source, tests) for _, source, tests in programs])):
+            scores[i] = None if passed is None else float(passed)
+    return scores
+
+
+def pairwise_agreement(first: float | None, second: float | None, true_first: float, true_second: float) -> float:
+    """1 where two verdicts order two responses as the truth does, 0.5 where they tie, 0 where they do not or one has no score."""
+    if first is None or second is None:
+        return 0.0
+    if first == second:
+        return 0.5
+    return float((first > second) == (true_first > true_second))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--show", type=int, default=0, help="print this many samples")
+    parser.add_argument("--stats", action="store_true", help="count the different problems by family and level")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
+    args = parser.parse_args()
+    if args.show:
+        overall = overall_demonstrations(args.seed, {"reasoning": args.show * 2, "chat": args.show, "agent": args.show, "judge": args.show, "new_prompt": args.show})
+        records = [*sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]
+        texts = [{"text": text} for text in documents(args.seed, args.show)]
+        for record in generator(args.seed, "show").sample(records + texts, args.show):
+            for message in record.get("messages", []):
+                told = f"<think>{message['think']}</think>" if message.get("think") else ""
+                told += f"<call>{message['tool_call']}</call>" if message.get("tool_call") else ""
+                print(f"{message['role']:>9}: {told}{message['content']}")
+            if "text" in record:
+                print(f" document: {record['text']}")
+            print()
+    if args.stats or not args.show:
+        print(f"{'family':18}{'domain':7}" + "".join(f"{'level ' + str(level):>9}" for level in range(1, 6)) + f"{'all':>8}{'test':>7}{'dev':>6}{'phrasings':>11}")
+        for family in FAMILIES:
+            counts = Counter(family.levels.values())
+            kinds = family.phrasings if isinstance(family.phrasings, dict) else {None: family.phrasings}
+            print(f"{family.name:18}{family.domain:7}" + "".join(f"{counts[level]:9d}" for level in range(1, 6))
+                  + f"{len(family.levels):8d}{len(family.split['test']):7d}{len(family.split['dev']):6d}{min(map(len, kinds.values())):11d}")
+        print(f"world version {WORLD_VERSION}, evaluation hash {evaluation_hash()}")
+
+
+if __name__ == "__main__":
+    main()

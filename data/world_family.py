@@ -1,0 +1,149 @@
+"""What every part of the tiny world shares: a family of problems, one task of it, and the words they are told in.
+
+A family owns its complete list of problems (a level from 1 to 5 and a content, such as {"a": 47, "b": 38}), the
+phrasings that turn a content into a prompt, and the solution. Because the list is complete, `parse` can read a prompt
+back, the split can be made by content, and `python -m data.world --stats` can count what exists.
+
+The last phrasing of every family is never trained on; evaluation reports it as a column of its own.
+"""
+
+import functools
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+NAMES = ("Tom Anna Ben Mia Leo Zoe Sam Eva Max Ida Paul Nina Carl Rosa Otto Lena Hugo Vera Finn Clara Adam Ella Ivan "
+         "Dora Noah Alma Igor Nora Emil Lucy").split()
+THINGS = "apple book coin shell pen egg stone stamp card ball nut cake".split()
+TURN = " || "  # stands between the turns of a phrasing that is a dialogue: user || assistant || user
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a perfect response holds.
+
+    think: worked steps ("" where none are meant); answer: the text after them;
+    calls: tool calls in order, each followed by its result when the dialogue is run.
+    """
+
+    answer: str
+    think: str = ""
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem in one phrasing. `content` is a sorted tuple of (field, value), so tasks compare and hash."""
+
+    domain: str
+    family: str
+    level: int
+    content: tuple
+    phrasing: int
+    prompt: str
+
+    @property
+    def messages(self) -> list[dict]:
+        """The prompt as dialogue turns, the first and the last by the user."""
+        turns = self.prompt.split(TURN)
+        return [{"role": "user" if i % 2 == 0 else "assistant", "content": turn} for i, turn in enumerate(turns)]
+
+    @property
+    def fields(self) -> dict:
+        return dict(self.content)
+
+
+@dataclass(frozen=True)
+class Family:
+    """phrasings: templates over the content's fields, or a dict from the content's "kind" to such templates.
+
+    dressing: fields that are decoration (a person's name), not part of the content by which the split is made.
+    """
+
+    name: str
+    domain: str
+    phrasings: tuple | dict
+    problems: Callable[[], Iterable[tuple[int, dict]]]
+    solve: Callable[[dict], Solution]
+    dressing: dict = field(default_factory=dict)
+
+    def __hash__(self):
+        return hash(self.name)
+
+    def templates(self, content: dict) -> tuple:
+        return self.phrasings[content["kind"]] if isinstance(self.phrasings, dict) else self.phrasings
+
+    @functools.cached_property
+    def levels(self) -> dict[tuple, int]:
+        """Every content of the family, as a sorted tuple without dressing -> its level."""
+        return {tuple(sorted(content.items())): level for level, content in self.problems()}
+
+    def part(self, content: dict) -> str:
+        """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored."""
+        operands = sorted(str(value) for key, value in content.items() if key not in self.dressing)
+        bucket = zlib.crc32(" ".join([self.name, *operands]).encode()) % 20
+        return "test" if bucket < 2 else "dev" if bucket == 2 else "train"
+
+    @functools.cached_property
+    def split(self) -> dict[str, list[tuple]]:
+        """The family's contents by part, in the order in which `problems` lists them."""
+        parts = {"train": [], "dev": [], "test": []}
+        for content in self.levels:
+            parts[self.part(dict(content))].append(content)
+        return parts
+
+    @functools.cached_property
+    def by_level(self) -> dict[str, dict[int, list[tuple]]]:
+        """The contents of each part by level; a level without contents is missing."""
+        levels = {part: {} for part in self.split}
+        for part, contents in self.split.items():
+            for content in contents:
+                levels[part].setdefault(self.levels[content], []).append(content)
+        return levels
+
+    def draw(self, rng, part: str, levels, phrasings) -> Task:
+        """A level, then a content of it, then a phrasing, each uniform among those named that exist."""
+        level = rng.choice([level for level in sorted(self.by_level[part]) if level in levels])
+        return self.task(rng.choice(self.by_level[part][level]), rng.choice(list(phrasings)), rng)
+
+    def task(self, content: tuple, phrasing: int, rng) -> Task:
+        """The content in that phrasing, dressed by `rng` (a random.Random)."""
+        fields = dict(content) | {key: rng.choice(values) for key, values in self.dressing.items()}
+        prompt = self.templates(fields)[phrasing].format(**fields)
+        return Task(self.domain, self.name, self.levels[content], tuple(sorted(fields.items())), phrasing, prompt)
+
+    @functools.cached_property
+    def patterns(self) -> list[tuple[str | None, int, re.Pattern]]:
+        groups = self.phrasings.items() if isinstance(self.phrasings, dict) else [(None, self.phrasings)]
+        values = {key: set(choices) for key, choices in self.dressing.items()}
+        for content in self.levels:
+            for key, value in content:
+                values.setdefault(key, set()).add(str(value))
+        alternatives = {key: "|".join(re.escape(value) for value in sorted(known, key=lambda v: (-len(v), v)))
+                        for key, known in values.items()}
+
+        def pattern(template: str) -> re.Pattern:
+            seen = set()
+
+            def group(match):  # a field that stands twice must say the same twice
+                name = match[1]
+                text = f"(?P={name})" if name in seen else f"(?P<{name}>{alternatives[name]})"
+                seen.add(name)
+                return text
+            return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(template)))
+
+        return [(kind, i, pattern(template)) for kind, templates in groups for i, template in enumerate(templates)]
+
+    def parse(self, prompt: str) -> Task | None:
+        for kind, phrasing, pattern in self.patterns:
+            if match := pattern.fullmatch(prompt):
+                fields = {key: int(value) if re.fullmatch(r"-?\d+", value) else value
+                          for key, value in match.groupdict().items()}
+                if kind is not None:
+                    fields["kind"] = kind
+                bare = tuple(sorted((key, value) for key, value in fields.items() if key not in self.dressing))
+                dressed = all(fields[key] in values for key, values in self.dressing.items())
+                if dressed and bare in self.levels:
+                    return Task(self.domain, self.name, self.levels[bare], tuple(sorted(fields.items())), phrasing, prompt)
+        return None

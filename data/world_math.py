@@ -1,0 +1,270 @@
+"""Math: six kinds of problems with worked steps, written the way one does them on paper, and checked by exact value.
+
+Steps stand between the think marks, separated by spaces: 47 + 38 is worked as `7+8=15 4+3+1=8` and answered `85`.
+"""
+
+import math
+
+from data.world_family import NAMES, THINGS, Family, Solution
+
+
+def column_sum(a: int, b: int) -> str:
+    """The steps of a + b, column by column from the right, each with the carry of the one before."""
+    steps, carry = [], 0
+    while a or b:
+        x, y = a % 10, b % 10
+        total = x + y + carry
+        steps.append(f"{x}+{y}+{carry}={total}" if carry else f"{x}+{y}={total}")
+        carry = total // 10
+        a, b = a // 10, b // 10
+    return " ".join(steps)
+
+
+def column_difference(a: int, b: int) -> str:
+    """The steps of a - b (a >= b), column by column from the right; a borrowed one is taken off the next column."""
+    steps, borrow = [], 0
+    while a or b:
+        x, y = a % 10, b % 10
+        top = x - borrow
+        lend = 10 if top < y else 0
+        steps.append(f"{x + lend}-{y}-{borrow}={top + lend - y}" if borrow else f"{x + lend}-{y}={top + lend - y}")
+        borrow = 1 if lend else 0
+        a, b = a // 10, b // 10
+    return " ".join(steps)
+
+
+def product_steps(a: int, b: int) -> str:
+    """The steps of a * b: tens and units of the larger factor apart, then their sum."""
+    a, b = max(a, b), min(a, b)
+    if a < 10 or a % 10 == 0 or b == 1:
+        return f"{a}*{b}={a * b}"
+    tens, units = a // 10 * 10, a % 10
+    return f"{tens}*{b}={tens * b} {units}*{b}={units * b} {tens * b}+{units * b}={a * b}"
+
+
+def quotient_text(a: int, b: int) -> str:
+    """a / b as a whole number or a decimal that ends (b is 2, 4, 5 or a divisor of a)."""
+    return str(a // b) if a % b == 0 else f"{a / b:.2f}".rstrip("0")
+
+
+def sum_problems():
+    for a in range(1, 10):
+        yield from ((1, {"a": a, "b": b}) for b in range(1, 10))
+    for a in range(10, 100):
+        yield from ((2, {"a": a, "b": b}) for b in range(1, 10))
+        yield from ((3 if a % 10 + b % 10 < 10 else 4, {"a": a, "b": b}) for b in range(10, 100))
+    for a in range(100, 1000, 7):
+        yield from ((5, {"a": a, "b": b}) for b in range(101, 900, 37))
+
+
+def difference_problems():
+    for a in range(2, 19):
+        yield from ((1, {"a": a, "b": b}) for b in range(1, min(a, 10)))
+    for a in range(20, 100):
+        yield from ((2, {"a": a, "b": b}) for b in range(1, 10))
+        yield from ((3 if a % 10 >= b % 10 else 4, {"a": a, "b": b}) for b in range(10, a))
+    for a in range(200, 1000, 7):
+        yield from ((5, {"a": a, "b": b}) for b in range(101, a, 37))
+
+
+def product_problems():
+    for a in range(2, 10):
+        yield from ((1 if a <= 5 or b <= 5 else 2, {"a": a, "b": b}) for b in range(2, 10))
+    for a in range(11, 100):
+        for b in range(2, 10):
+            level = 3 if a < 30 and b < 6 else 4 if a < 50 else 5
+            yield level, {"a": a, "b": b}
+            yield level, {"a": b, "b": a}
+
+
+def expression_steps(kind: str, a: int, b: int, c: int) -> Solution:
+    if kind == "chain":
+        return Solution(str(a + b - c), f"{a}+{b}={a + b} {a + b}-{c}={a + b - c}")
+    if kind == "product_first":
+        return Solution(str(a + b * c), f"{b}*{c}={b * c} {a}+{b * c}={a + b * c}")
+    if kind == "less_product":
+        return Solution(str(a - b * c), f"{b}*{c}={b * c} {a}-{b * c}={a - b * c}")
+    return Solution(str((a + b) * c), f"{a}+{b}={a + b} {a + b}*{c}={(a + b) * c}")
+
+
+def expression_problems():
+    for a in range(1, 13):
+        for b in range(2, 10):
+            for c in range(2, 10):
+                if c < a + b:
+                    yield 1, {"kind": "chain", "a": a, "b": b, "c": c}
+                yield (2 if b * c < 30 else 3), {"kind": "product_first", "a": a, "b": b, "c": c}
+                if a + b <= 10:
+                    yield (3 if c < 6 else 4), {"kind": "bracket", "a": a, "b": b, "c": c}
+    for a in range(20, 60, 3):
+        for b in range(2, 8):
+            yield from ((4, {"kind": "less_product", "a": a, "b": b, "c": c}) for c in range(2, 8) if b * c < a)
+    for a in range(10, 20):
+        for b in range(2, 10):
+            yield from ((5, {"kind": "bracket", "a": a, "b": b, "c": c}) for c in range(2, 10))
+
+
+EXPRESSIONS = {"chain": "{a} + {b} - {c}", "product_first": "{a} + {b} * {c}", "less_product": "{a} - {b} * {c}",
+               "bracket": "({a} + {b}) * {c}"}
+EXPRESSION_FRAMES = ("What is {}?", "Work out {}.", "Compute {} step by step.", "Find the value of {}.",
+                     "Tell me what {} equals.")
+
+
+def comparison_problems():
+    for a in range(1, 100, 2):
+        for b in range(2, 100, 3):
+            if a != b:
+                yield (1 if max(a, b) < 20 else 2), {"kind": "two", "a": a, "b": b}
+    for a in range(3, 100, 9):
+        for b in range(5, 100, 11):
+            yield from ((3, {"kind": "three", "a": a, "b": b, "c": c}) for c in range(7, 100, 13) if len({a, b, c}) == 3)
+    for a in range(1, 10):
+        for b in range(11, 100, 2):
+            if b % 10 and a * 10 != b:
+                yield 4, {"kind": "two", "a": f"0.{a}", "b": f"0.{b}"}
+                yield 4, {"kind": "two", "a": f"0.{b}", "b": f"0.{a}"}
+    fractions = [(n, d) for d in range(2, 8) for n in range(1, d) if math.gcd(n, d) == 1]
+    for n, d in fractions:
+        yield from ((5, {"kind": "two", "a": f"{n}/{d}", "b": f"{m}/{e}"}) for m, e in fractions if n * e != m * d)
+
+
+def comparison_solution(content: dict) -> Solution:
+    a, b = content["a"], content["b"]
+    if content["kind"] == "three":
+        c = content["c"]
+        first = max(a, b)
+        return Solution(str(max(first, c)), f"{a}{'>' if a > b else '<'}{b} {first}{'>' if first > c else '<'}{c}")
+    if isinstance(a, str) and "/" in a:
+        (n, d), (m, e) = (map(int, x.split("/")) for x in (a, b))
+        left, right = n * e, m * d
+        return Solution(a if left > right else b, f"{n}*{e}={left} {m}*{d}={right} {left}{'>' if left > right else '<'}{right}")
+    if isinstance(a, str):
+        left, right = a.ljust(4, "0"), b.ljust(4, "0")
+        return Solution(a if left > right else b, f"{left}{'>' if left > right else '<'}{right}")
+    return Solution(str(max(a, b)), f"{a}{'>' if a > b else '<'}{b}")
+
+
+WORD_PROBLEMS = {
+    "more": ("{name} has {a} {thing}s and gets {b} more. How many {thing}s does {name} have now?",
+             "There are {a} {thing}s in a bag. {name} puts in {b} more. How many are in the bag?",
+             "{name} found {a} {thing}s today and {b} {thing}s yesterday. How many are that together?",
+             "First {name} buys {a} {thing}s, then another {b}. How many {thing}s were bought?",
+             "With {a} {thing}s at home and {b} at work, how many {thing}s does {name} own?"),
+    "fewer": ("{name} has {a} {thing}s and gives away {b}. How many {thing}s are left?",
+              "There are {a} {thing}s in a box. {name} takes out {b}. How many stay in the box?",
+              "{name} had {a} {thing}s but lost {b} of them. How many does {name} still have?",
+              "Of {a} {thing}s, {name} sells {b}. How many {thing}s remain?",
+              "From {a} {thing}s {name} removes {b}. What number of {thing}s is that now?"),
+    "boxes": ("{name} has {a} boxes with {b} {thing}s in each. How many {thing}s is that?",
+              "Each of {a} bags holds {b} {thing}s. How many {thing}s does {name} carry?",
+              "{name} buys {b} {thing}s on each of {a} days. How many {thing}s are that together?",
+              "In a shop {name} sees {a} rows of {b} {thing}s. How many {thing}s are there?",
+              "If {a} friends of {name} bring {b} {thing}s each, how many {thing}s are brought?"),
+    "shares": ("{name} shares {a} {thing}s among {b} friends. How many {thing}s does each get?",
+               "{name} puts {a} {thing}s into {b} equal rows. How many {thing}s are in a row?",
+               "There are {a} {thing}s for {b} children. How many does {name} give to each child?",
+               "{b} boxes hold {a} {thing}s in equal parts. How many {thing}s are in one box of {name}?",
+               "Split {a} {thing}s of {name} evenly over {b} plates. What does one plate hold?"),
+}
+
+
+def word_problems():
+    for a in range(2, 60):
+        for b in range(2, 30, 3 if a > 20 else 1):
+            if a + b < 80:
+                yield (1 if a + b < 10 else 2 if b < 10 else 4), {"kind": "more", "a": a, "b": b}
+            if b < a:
+                yield (1 if a < 10 else 2 if b < 10 and a % 10 >= b else 4), {"kind": "fewer", "a": a, "b": b}
+    for a in range(2, 10):
+        for b in range(2, 10):
+            yield 3, {"kind": "boxes", "a": a, "b": b}
+            yield 3, {"kind": "shares", "a": a * b, "b": b}
+        for b in range(11, 50, 2):
+            yield 5, {"kind": "boxes", "a": a, "b": b}
+
+
+def word_solution(content: dict) -> Solution:
+    a, b = content["a"], content["b"]
+    return {"more": lambda: Solution(str(a + b), column_sum(a, b)),
+            "fewer": lambda: Solution(str(a - b), column_difference(a, b)),
+            "boxes": lambda: Solution(str(a * b), product_steps(a, b)),
+            "shares": lambda: Solution(quotient_text(a, b), f"{a}/{b}={quotient_text(a, b)}")}[content["kind"]]()
+
+
+def quotient_problems():
+    for b in range(2, 10):
+        for q in range(2, 10):
+            yield (1 if b * q <= 25 else 2), {"a": b * q, "b": b}
+        for q in range(10, 60):
+            yield (4 if q < 30 else 5), {"a": b * q, "b": b}
+    for a in range(3, 80, 2):
+        yield 3, {"a": a, "b": 2}
+    for a in range(3, 60):
+        if a % 5:
+            yield 4, {"a": a, "b": 5}
+
+
+def quotient_solution(content: dict) -> Solution:
+    a, b = content["a"], content["b"]
+    whole, rest = divmod(a, b)
+    if rest:
+        fraction = quotient_text(rest, b)
+        return Solution(quotient_text(a, b), f"{b}*{whole}={b * whole} {a}-{b * whole}={rest} {rest}/{b}={fraction}")
+    if whole < 10:
+        return Solution(str(whole), f"{b}*{whole}={a}")
+    tens = whole // 10 * 10
+    return Solution(str(whole), f"{b}*{tens}={b * tens} {a}-{b * tens}={a - b * tens} {b}*{whole - tens}={a - b * tens}")
+
+
+FAMILIES = [
+    Family("sum", "math",
+           ("What is {a} + {b}?", "Add {a} and {b}.", "Work out the sum of {a} and {b}.", "{a} + {b} = ?",
+            "How much do {a} and {b} make together?"),
+           sum_problems, lambda c: Solution(str(c["a"] + c["b"]), column_sum(c["a"], c["b"]))),
+    Family("difference", "math",
+           ("What is {a} - {b}?", "Subtract {b} from {a}.", "Take {b} away from {a}.", "{a} - {b} = ?",
+            "How much is {a} minus {b}?"),
+           difference_problems, lambda c: Solution(str(c["a"] - c["b"]), column_difference(c["a"], c["b"]))),
+    Family("product", "math",
+           ("What is {a} * {b}?", "Multiply {a} by {b}.", "Work out {a} times {b}.", "{a} * {b} = ?",
+            "Find the product of {a} and {b}."),
+           product_problems, lambda c: Solution(str(c["a"] * c["b"]), product_steps(c["a"], c["b"]))),
+    Family("quotient", "math",
+           ("What is {a} / {b}?", "Divide {a} by {b}.", "Work out {a} divided by {b}.", "{a} / {b} = ?",
+            "How often does {b} go into {a}?"),
+           quotient_problems, quotient_solution),
+    Family("expression", "math",
+           {kind: tuple(frame.format(text) for frame in EXPRESSION_FRAMES) for kind, text in EXPRESSIONS.items()},
+           expression_problems, lambda c: expression_steps(c["kind"], c["a"], c["b"], c["c"])),
+    Family("comparison", "math",
+           {"two": ("Which is larger, {a} or {b}?", "Pick the bigger number: {a} or {b}.", "{a} or {b}: which one is more?",
+                    "Compare {a} and {b} and give the larger one.", "Of {a} and {b}, name the greater."),
+            "three": ("Which is the largest of {a}, {b} and {c}?", "Pick the biggest number: {a}, {b} or {c}.",
+                      "{a}, {b} or {c}: which one is the most?", "Compare {a}, {b} and {c} and give the largest one.",
+                      "Of {a}, {b} and {c}, name the greatest.")},
+           comparison_problems, comparison_solution),
+    Family("word_problem", "math", WORD_PROBLEMS, word_problems, word_solution, {"name": NAMES, "thing": THINGS}),
+]
+
+
+def documents(rng, count: int) -> list[str]:
+    """Plain arithmetic, as a book of tables would print it: single steps, never a question."""
+    texts = []
+    for _ in range(count):
+        a, b = rng.randint(1, 9), rng.randint(1, 9)
+        kind = rng.randrange(6)
+        if kind == 0:
+            lines = [f"{a}+{x}={a + x}" for x in rng.sample(range(1, 10), 4)]
+        elif kind == 1:
+            lines = [f"{a + x}-{x}={a}" for x in rng.sample(range(1, 10), 4)]
+        elif kind == 2:
+            lines = [f"{a}*{x}={a * x}" for x in rng.sample(range(2, 10), 4)]
+        elif kind == 3:
+            lines = [f"{a * x}/{x}={a}" for x in rng.sample(range(2, 10), 4)]
+        elif kind == 4:
+            lines = [f"{a}0*{b}={a * b}0", f"{a}+{b}+1={a + b + 1}", f"{a + 10}-{b}-1={a + 9 - b}"]
+        else:
+            numbers = sorted(rng.sample(range(1, 100), 4))
+            lines = ["<".join(map(str, numbers))]
+        texts.append(" ".join(lines))
+    return texts

@@ -1,0 +1,539 @@
+"""The model: a decoder-only transformer of today's open kind, its generation, its optimizer and its checkpoints.
+
+RMSNorm with weights, rotary positions (rotate-half), grouped-query attention, optional QK-norm, SwiGLU, no biases,
+optionally tied embeddings: one Config covers Llama, Qwen3 and the small models that are trained here from scratch.
+
+Left out: dropout (post-training of small models on little data stops early instead), a learned position table, mixture
+of experts, sliding windows, a paged cache.
+
+    python model.py runs/tiny/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
+"""
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data import sandbox
+from data import tokenizer as tokenizers
+
+
+@dataclass(frozen=True)
+class Config:
+    vocab_size: int
+    context: int  # the most tokens of one row
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    head_dim: int = 0  # 0: width / heads
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+    qk_norm: bool = True  # keeps attention logits bounded under Muon's large steps; Qwen3 has it, Llama does not
+    tied: bool = True
+
+    @property
+    def head_size(self) -> int:
+        return self.head_dim or self.width // self.heads
+
+
+# One dial sets everything. tiny: a laptop CPU, minutes; small: one GPU, minutes; base: the SmolLM2 shapes.
+SIZES = {
+    "tiny": {"student": Config(512, 256, 4, 64, 4, 2, 192), "teacher": Config(512, 256, 5, 128, 4, 2, 352)},
+    "small": {"student": Config(512, 512, 8, 320, 5, 5, 864), "teacher": Config(512, 512, 12, 512, 8, 4, 1408)},
+    "base": {"student": Config(49152, 2048, 30, 576, 9, 3, 1536, rope_base=100000.0, qk_norm=False),
+             "teacher": Config(49152, 2048, 32, 960, 15, 5, 2560, rope_base=100000.0, qk_norm=False)},
+}
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last dimension (Zhang and Sennrich, 1910.07467)."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions (Su et al., 2104.09864), rotate-half order. x (N, heads, S, d); cos, sin broadcast (.., S, d/2)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Cache:
+    """Keys and values of every layer for N rows of at most `size` columns; `length` columns are filled."""
+
+    def __init__(self, config: Config, rows: int, size: int, device, dtype):
+        shape = (rows, config.kv_heads, size, config.head_size)
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.length = 0
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        end = self.length + keys.shape[2]
+        self.keys[layer][:, :, self.length:end] = keys
+        self.values[layer][:, :, self.length:end] = values
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order; a row may be named several times."""
+        self.keys = [keys.index_select(0, rows) for keys in self.keys]
+        self.values = [values.index_select(0, rows) for values in self.values]
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
+        # one matrix for queries, keys and values: on a small model the number of operations is what costs time
+        self.qkv = nn.Linear(config.width, (config.heads + 2 * config.kv_heads) * self.size, bias=False)
+        self.out = nn.Linear(config.heads * self.size, config.width, bias=False)
+        self.query_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+        rows, length, _ = x.shape
+        qkv = self.qkv(x).view(rows, length, -1, self.size).transpose(1, 2)  # (N, heads + 2 kv_heads, S, d)
+        queries, keys, values = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        queries, keys = rotate(self.query_norm(queries), cos, sin), rotate(self.key_norm(keys), cos, sin)
+        if cache is not None:
+            keys, values = cache.append(layer, keys, values)
+        group = self.heads // self.kv_heads
+        if length == 1:  # one new token: the query heads that share a key head stand where the query positions would
+            mixed = F.scaled_dot_product_attention(queries.reshape(rows, self.kv_heads, group, self.size), keys, values, attn_mask=attend)
+            mixed = mixed.reshape(rows, 1, -1)
+        else:
+            if group > 1:
+                keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attend, is_causal=attend is None)
+            mixed = mixed.transpose(1, 2).reshape(rows, length, -1)
+        return self.out(mixed)
+
+
+class Block(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.attention_norm, self.ffn_norm = RMSNorm(config.width, config.norm_eps), RMSNorm(config.width, config.norm_eps)
+        self.attention = Attention(config)
+        self.gate_up = nn.Linear(config.width, 2 * config.ffn, bias=False)
+        self.down = nn.Linear(config.ffn, config.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin, attend, cache, layer)
+        gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class GPT(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        angles = torch.arange(config.context)[:, None] * config.rope_base ** (
+            -torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def init_weights(self, seed: int) -> "GPT":
+        """Normal with 1/sqrt(inputs), drawn in a fixed order; what writes into the residual stream starts at zero."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith(("out.weight", "down.weight")):
+                    parameter.zero_()
+                elif name.startswith(("embedding", "head")):
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+                elif parameter.dim() == 2:
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[1]))
+        return self
+
+    def hidden(self, ids: Tensor, attend: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Last hidden states (N, S, width) of ids (N, S).
+
+        attend (N, columns) bool says which columns, cached ones included, are real tokens; None: all of them. Padding on
+        the right needs no mask, since no real token looks at it. Raises ValueError for rows longer than the context.
+        """
+        start = cache.length if cache is not None else 0
+        length = ids.shape[1]
+        if start + length > self.config.context:
+            raise ValueError(f"a row of {start + length} tokens is longer than the context of {self.config.context}")
+        if attend is None:
+            cos, sin = self.cos[start:start + length], self.sin[start:start + length]
+            mask = None if start == 0 or length == 1 else torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+        else:
+            positions = (attend.cumsum(1) - 1).clamp(min=0)[:, start:]  # (N, S)
+            cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # (N, 1, S, d/2)
+            mask = attend[:, None, None, :]
+            if length > 1:
+                causal = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+                # a padded query sees itself, so that no softmax runs over nothing
+                mask = mask & causal | torch.eye(start + length, dtype=torch.bool, device=ids.device)[start:]
+        x = self.embedding(ids)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cos, sin, mask, cache, layer)
+        if cache is not None:
+            cache.length += length
+        return self.norm(x)
+
+    def forward(self, ids: Tensor, select: Tensor | None = None, attend: Tensor | None = None) -> Tensor:
+        """Logits (N, S, V), or with select (N, S) bool only those of the selected positions, (selected, V)."""
+        hidden = self.hidden(ids, attend)
+        return self.head(hidden if select is None else hidden[select])
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def pad_rows(rows: list[list], pad, left: bool = False, device=None) -> Tensor:
+    """Rows of unequal length as one tensor (N, longest)."""
+    longest = max(map(len, rows))
+    return torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows], device=device)
+
+
+def token_logprobs(model: nn.Module, ids: Tensor, mask: Tensor, temperature: float = 1.0, attend: Tensor | None = None) -> Tensor:
+    """log p(ids[:, t] | ids[:, :t]) at temperature, (N, S) float32, where mask (N, S) is True, and 0 elsewhere.
+
+    mask[:, 0] must be False: the first token has nothing before it.
+    """
+    select = F.pad(mask[:, 1:], (0, 1))  # the position whose logits predict each masked token
+    logits = model(ids, select=select, attend=attend).float() / temperature  # (selected, V)
+    picked = logits.gather(1, ids[mask][:, None])[:, 0] - logits.logsumexp(1)
+    return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, picked)
+
+
+# ---- generation ----
+
+@dataclass
+class Samples:
+    """n samples a prompt, prompt-major: row i answers prompt i // n.
+
+    tokens (N, T), padded on the right; logprobs (N, T) under the distribution that was sampled from; own (N, T) True where
+    the model itself wrote the token (a tool's result is inserted, not written); truncated (N,) True where the length
+    limit cut the row off.
+    """
+
+    tokens: Tensor
+    logprobs: Tensor
+    own: Tensor
+    truncated: Tensor
+
+    def lists(self, pad_id: int) -> list[list[int]]:
+        """The tokens of each row without padding."""
+        return [[token for token in row if token != pad_id] for row in self.tokens.tolist()]
+
+
+def sampling_logits(logits: Tensor, temperature: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Logits (N, V) of the distribution that is sampled from. temperature (N,); rows at 0 keep temperature 1 (greedy)."""
+    logits = logits.float() / torch.where(temperature > 0, temperature, 1.0)[:, None]
+    if top_k:
+        kth = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if top_p < 1:
+        ordered, order = logits.sort(dim=1, descending=True)
+        before = ordered.softmax(1).cumsum(1) - ordered.softmax(1)  # the mass of the better tokens
+        logits = logits.scatter(1, order, ordered.masked_fill(before >= top_p, -torch.inf))
+    return logits
+
+
+def draw(logits: Tensor, uniform: Tensor, greedy: Tensor) -> Tensor:
+    """Token ids (N,) by inverse CDF: one uniform number a row, where torch.multinomial would draw V of them."""
+    cdf = logits.softmax(1).cumsum(1)
+    sampled = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    return torch.where(greedy, logits.argmax(1), sampled)
+
+
+class ToolQueue:
+    """Tokens to be inserted into rows: a row that ends a turn with a tool call gets the result and a new header."""
+
+    LIMIT = 4  # calls a row; a model that calls forever is cut off
+
+    def __init__(self, tokenizer, run_tool, rows: int):
+        self.tokenizer, self.run_tool = tokenizer, run_tool
+        self.turn = [[] for _ in range(rows)]
+        self.forced = [[] for _ in range(rows)]
+        self.calls = [0] * rows
+
+    def next(self, row: int, token: int) -> tuple[int, bool, bool]:
+        """(token to use, written by the model?, row finished?) when the model samples `token` for the row."""
+        if self.forced[row]:
+            return self.forced[row].pop(0), False, False
+        turn, tokenizer = self.turn[row], self.tokenizer
+        if token != tokenizer.end_id:
+            turn.append(token)
+            return token, True, False
+        if tokenizer.call_id in turn and self.calls[row] < self.LIMIT:
+            call = tokenizer.decode(turn[turn.index(tokenizer.call_id) + 1:])
+            self.forced[row] = [tokenizer.result_id, *tokenizer.encode(self.run_tool(call)), *tokenizer.headers["assistant"]]
+            self.calls[row] += 1
+            self.turn[row] = []
+            return token, True, False
+        return token, True, True
+
+
+@torch.no_grad()
+def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max_new: int = 64, temperature=1.0, top_k: int = 0,
+             top_p: float = 1.0, seed: int = 0, run_tool=None, rows: int = 512) -> Samples:
+    """n samples of at most max_new tokens for each prompt (lists of ids), `rows` samples at a time.
+
+    temperature: one number, or n of them, one for each sample of a prompt; 0 is greedy. run_tool: str -> str answers tool
+    calls in the middle of generation. The samples depend on the seed and on the prompts, not on what finishes when.
+    Raises ValueError for an empty list, or a prompt that leaves no room in the context.
+    """
+    if not prompts:
+        raise ValueError("no prompts to generate from")
+    longest = max(map(len, prompts))
+    if longest + 1 > model.config.context:
+        raise ValueError(f"a prompt of {longest} tokens leaves no room in the context of {model.config.context}")
+    was_training = model.training
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))  # prompts of like length need little padding
+    per_batch = max(1, rows // n)
+    results = [None] * len(prompts)
+    for start in range(0, len(order), per_batch):
+        chosen = order[start:start + per_batch]
+        batch = generate_batch(model, tokenizer, [prompts[i] for i in chosen], n, max_new, temperature, top_k, top_p, generator, run_tool)
+        for k, i in enumerate(chosen):
+            results[i] = [tensor[k * n:(k + 1) * n] for tensor in batch]
+    model.train(was_training)
+    width = max(result[0].shape[1] for result in results)
+    pads = (tokenizer.pad_id, 0.0, False)
+    tokens, logprobs, own = (torch.cat([F.pad(r[j], (0, width - r[j].shape[1]), value=pads[j]) for r in results]) for j in range(3))
+    return Samples(tokens, logprobs, own, torch.cat([r[3] for r in results]))
+
+
+def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, top_p, generator, run_tool):
+    """One batch of `generate`: (tokens, logprobs, own) of shape (N, T) and truncated (N,)."""
+    device = next(model.parameters()).device
+    ids = pad_rows(prompts, tokenizer.pad_id, left=True, device=device)  # (B, P)
+    real = pad_rows([[True] * len(prompt) for prompt in prompts], False, left=True, device=device)
+    size = min(ids.shape[1] + max_new, model.config.context)
+    with autocast(device):
+        # a batch without padding needs no mask, which attention is faster without
+        cache = Cache(model.config, len(prompts), size, device, torch.bfloat16 if device.type == "cuda" else model.embedding.weight.dtype)
+        ragged = not bool(real.all())
+        logits = model.head(model.hidden(ids, real if ragged else None, cache)[:, -1])  # each prompt is read once
+    copies = torch.arange(len(prompts), device=device).repeat_interleave(n)
+    cache.select(copies)
+    logits, real = logits[copies], real[copies]
+    total, steps = len(prompts) * n, size - ids.shape[1]
+    heat = torch.as_tensor(temperature, dtype=torch.float32, device=device).reshape(-1)
+    heat = heat.repeat(total) if heat.numel() == 1 else heat.repeat(len(prompts))
+    tokens = torch.full((total, steps), tokenizer.pad_id, device=device)
+    logprobs, own = torch.zeros(total, steps, device=device), torch.zeros(total, steps, dtype=torch.bool, device=device)
+    alive, running = torch.arange(total, device=device), torch.ones(total, dtype=torch.bool, device=device)
+    queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
+    for step in range(steps):
+        # one number for every row, finished ones too: dropping rows changes nothing for the others
+        uniform = torch.rand(total, generator=generator).to(device)
+        logits = sampling_logits(logits, heat[alive], top_k, top_p)
+        token = draw(logits, uniform[alive], heat[alive] == 0)
+        logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
+        keep = running[alive]
+        if queue is None:
+            written, done = keep, token == tokenizer.end_id
+        else:
+            named = [queue.next(row, new) if on else (new, False, True)
+                     for row, new, on in zip(alive.tolist(), token.tolist(), keep.tolist())]
+            token, written, done = (torch.tensor(column, device=device) for column in zip(*named))
+        tokens[alive, step] = torch.where(keep, token, tokenizer.pad_id)
+        logprobs[alive, step] = torch.where(written & keep, logprob, 0.0)
+        own[alive, step] = written & keep
+        running[alive] = keep & ~done
+        left = int(running.sum())
+        if left == 0 or step == steps - 1:
+            break
+        if left <= 0.8 * len(alive):  # finished rows stop costing
+            kept = running[alive].nonzero()[:, 0]
+            cache.select(kept)
+            alive, token, real = alive[kept], token[kept], real[kept]
+        real = F.pad(real, (0, 1), value=True)
+        with autocast(device):
+            logits = model.head(model.hidden(token[:, None], real if ragged else None, cache)[:, 0])
+    used = step + 1
+    return tokens[:, :used], logprobs[:, :used], own[:, :used], running
+
+
+# ---- optimizer ----
+
+def learning_rate_scale(step: int, steps: int, warmup: int = 0, constant: float = 0.5) -> float:
+    """Linear warm-up over `warmup` steps, constant until the share `constant` of all steps, then linear towards 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    start = max(warmup, int(constant * steps))
+    return 1.0 if step < start else (steps - step) / max(1, steps - start)
+
+
+class Optimizers:
+    """Muon on the block matrices and AdamW on the rest, stepped as one; with muon_lr None AdamW takes everything.
+
+    Muon (torch.optim.Muon) orthogonalises each update; from scratch and in SFT it learns several times faster a step.
+    """
+
+    def __init__(self, model: nn.Module, adam_lr: float, muon_lr: float | None = None):
+        matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".blocks." in f".{name}" and p.requires_grad]
+        chosen = {id(p) for p in matrices} if muon_lr is not None else set()
+        rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+        self.parts = [torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
+        if muon_lr is not None:
+            self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, momentum=0.95, weight_decay=0.0))
+        self.base = [adam_lr, muon_lr]
+        self.parameters = [*rest, *(matrices if chosen else [])]
+
+    def step(self, scale: float, clip: float = 1.0) -> float:
+        """One update with every learning rate times scale; the gradient's norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        for part, base in zip(self.parts, self.base):
+            for group in part.param_groups:
+                group["lr"] = base * scale
+            part.step()
+            part.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state_dict(self) -> list:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list) -> None:
+        for part, state in zip(self.parts, states):
+            part.load_state_dict(state)
+
+
+# ---- checkpoints, devices, seeds ----
+
+def save_checkpoint(path: Path, model: GPT, tokenizer, stage: str, **more) -> None:
+    """Written under a temporary name and renamed, so that a file of this name is always whole."""
+    state = {name: value for name, value in model.state_dict().items() if not (model.config.tied and name == "head.weight")}
+    temporary = Path(f"{path}.tmp")
+    torch.save({"config": asdict(model.config), "tokenizer": tokenizer.fingerprint, "stage": stage, "model": state, **more}, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, tokenizer=None, device="cpu") -> tuple[GPT, dict]:
+    """(model, everything else that was saved). Raises ValueError in one line for a file that is no checkpoint of ours,
+    or whose tokenizer is another one."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        model = GPT(Config(**saved["config"])).to(device)
+        missing, unexpected = model.load_state_dict(saved.pop("model"), strict=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
+    if unexpected or set(missing) - ({"head.weight"} if model.config.tied else set()):
+        raise ValueError(f"{path}: the weights do not fit its own config")
+    if tokenizer is not None and saved["tokenizer"] != tokenizer.fingerprint:
+        raise ValueError(f"{path}: was trained with another tokenizer ({saved['tokenizer']}, here {tokenizer.fingerprint})")
+    return model, saved
+
+
+def pick_device(name: str) -> torch.device:
+    """auto: CUDA where there is one, else the CPU; mps only on request, since small models are slower on it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no CUDA device; use --device cpu")
+    return torch.device(name)
+
+
+def autocast(device: torch.device):
+    """bfloat16 matrix products on CUDA; float32 everywhere else."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def seed_of(*key) -> int:
+    """A seed from the words and numbers that say what is being drawn: seed_of(1, "overall_sft", 17)."""
+    return zlib.crc32(" ".join(map(str, key)).encode())
+
+
+def fail(error: Exception | str) -> None:
+    """Bad input ends a command with one line and exit code 2."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def common_flags(doc: str) -> argparse.ArgumentParser:
+    """The flags that every concept file and the pipeline share."""
+    parser = argparse.ArgumentParser(description=doc.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="tiny", help="model and schedule")
+    parser.add_argument("--seed", type=int, default=1, help="demonstrations, initial weights, order and sampling; never the evaluation")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="CPU threads; a run repeats bit for bit only with the same number")
+    parser.add_argument("--out", default=None, help="folder for what the run leaves behind")
+    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--no-exec", action="store_true", help="never run a model-written program; code then goes unchecked")
+    return parser
+
+
+def start(args) -> torch.device:
+    """Threads, the sandbox's switch and the device of a command; raises ValueError for a device that is not there."""
+    torch.set_num_threads(args.threads)
+    if args.no_exec:
+        sandbox.disable()
+    return pick_device(args.device)
+
+
+# ---- a conversation in the terminal ----
+
+def main() -> None:
+    from data.world import run_tool
+    parser = argparse.ArgumentParser(description="Talk to a checkpoint.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("checkpoint", help="a .pt file of a run")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    tokenizer = tokenizers.tiny()
+    try:
+        model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
+    except ValueError as error:
+        fail(error)
+    print(f"{args.checkpoint}: {parameter_count(model):,} parameters, stage {saved['stage']}. An empty line starts over, Ctrl-D ends.")
+    messages, turn = [], 0
+    while True:
+        try:
+            text = input("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if not text:
+            messages = []
+            continue
+        messages.append({"role": "user", "content": text})
+        prompt = tokenizer.prompt(messages)
+        if len(prompt) + 16 > model.config.context:
+            print("(the conversation is full and starts over)")
+            messages = messages[-1:]
+            prompt = tokenizer.prompt(messages)[-model.config.context // 2:]
+        turn += 1
+        samples = generate(model, tokenizer, [prompt], max_new=96, temperature=args.temperature, seed=seed_of(args.seed, turn), run_tool=run_tool)
+        reply = tokenizer.read_reply(samples.lists(tokenizer.pad_id)[0])
+        if reply.think:
+            print(f"  (thinks) {reply.think}")
+        for call, result in reply.calls:
+            print(f"  (calls)  {call} -> {result}")
+        print(reply.content if reply.complete else f"{reply.content} (cut off)")
+        messages.append({"role": "assistant", "content": reply.content})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,421 @@
+"""Supervised fine-tuning: one masked cross-entropy and one loop, for pretraining and for both SFT stages.
+
+Step 1 of RLHF (Pretrained LLM -> finetune on human-written outputs -> SFT LLM), and stages 1 and 2 of the schedule:
+
+    pretrain        every token of plain text is supervised                           -> a base model
+    cold_start_sft  math, code and STEM, levels 1 to 3                                -> foundational reasoning skills
+    overall_sft     chat, agent, judge, new_prompt and reasoning of levels 2 to 5     -> general, by a rising curriculum
+
+    L = - sum_{i,t} m_it log p(y_it | x_i, y_i,<t) / sum_{i,t} m_it
+
+m is 1 exactly on what the assistant writes, end marks included. The denominator counts the supervised tokens of the whole
+optimizer batch, whatever the micro-batch, so accumulation changes nothing. Logits are computed at supervised positions
+only: at a vocabulary of 512 that is a tenth of a step, at 50,000 it is most of the memory.
+
+Left out: packing of several dialogues into one row (rows are sorted by length instead, so there is little padding to
+fill), dropout, weight averaging.
+
+    python sft.py                          cold-start SFT of a fresh tiny model, evaluated before and after
+    python sft.py --data FILE              on your own records (formats: data/formats.py)
+    python sft.py --show-mask              a dialogue with its supervised tokens marked
+
+Watch: `loss` falls, and `held_out_loss` falls with it and then turns: stop before it does. A model that has its
+demonstrations by heart has no entropy left for the reinforcement learning that follows.
+"""
+
+import csv
+import os
+import random
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from data import formats, world, world_judge
+from data import tokenizer as tokenizers
+from model import (GPT, SIZES, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows,
+                   parameter_count, save_checkpoint, seed_of, start)
+
+Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int
+    rows: int = 32  # a batch; 64 learns less in the same time at these sizes
+    muon_lr: float = 0.02  # block matrices; AdamW alone learns a third as much in a minute
+    adam_lr: float = 0.01  # embedding, head and norms
+    warmup: int = 10
+    constant: float = 0.4  # share of the steps before the linear decay begins
+    micro_tokens: int = 65536  # tokens of one forward; a larger batch is accumulated
+    held_out_every: int = 0  # steps between looks at the held-out loss; 0: only at the end
+
+
+# ---- the loss ----
+
+def supervised_positions(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(select, targets) for ids and mask (N, S): the positions (N, S) whose logits predict a supervised token, and those
+    tokens (supervised,). This is the one shift in the project: position t predicts token t + 1."""
+    select = F.pad(mask[:, 1:], (0, 1))
+    shifted = mask.clone()
+    shifted[:, 0] = False  # nothing predicts the first token
+    return select, ids[shifted]
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor, count: int) -> Tensor:
+    """Sum of -log p(target) over logits (supervised, V) and targets (supervised,), divided by `count`: the supervised
+    tokens of the whole optimizer batch. Without any supervised token it is 0 and its gradients are finite."""
+    return F.cross_entropy(logits.float(), targets, reduction="sum") / max(1, count)
+
+
+# ---- rows, and the order in which they are learned from ----
+
+def dialogue_rows(tokenizer, records: list[dict], context: int) -> list[Row]:
+    """Rendered dialogues; one that is longer than the context is left out."""
+    rows = [tokenizer.render(record["messages"]) for record in records]
+    return [row for row in rows if len(row[0]) <= context]
+
+
+def document_rows(tokenizer, texts: list[str], length: int) -> list[Row]:
+    """Documents one after the other, cut into rows of `length` tokens that are supervised throughout.
+
+    Each row begins with the token that ends the row before, so that every token is predicted once.
+    """
+    stream = [tokenizer.end_id]
+    for text in texts:
+        stream += tokenizer.document(text)
+    return [(stream[i:i + length], [True] * length) for i in range(0, len(stream) - length + 1, length - 1)]
+
+
+def repeated(rows: list, count: int, rng: random.Random) -> list:
+    """`count` rows: whole shuffled passes over `rows`, the last one cut."""
+    taken = []
+    while len(taken) < count and rows:
+        taken += rng.sample(rows, len(rows))
+    return taken[:count]
+
+
+def interleave(parts: list[list], rng: random.Random) -> list:
+    """One list that keeps the order within each part and spreads every part evenly over the whole."""
+    keyed = [((i + rng.random()) / len(part), part[i]) for part in parts for i in range(len(part))]
+    return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def batches_of(rows: list[Row], size: int, rng: random.Random, window: int = 8) -> list[list[Row]]:
+    """Batches of like length: rows are sorted within windows of `window` batches, so the order of learning stays."""
+    batches = []
+    for start_at in range(0, len(rows) - size + 1, size * window):
+        part = sorted(rows[start_at:start_at + size * window], key=lambda row: len(row[0]))
+        cut = [part[i:i + size] for i in range(0, len(part) - size + 1, size)]
+        rng.shuffle(cut)
+        batches += cut
+    return batches
+
+
+# ---- the loop ----
+
+def batch_loss(model, tokenizer, rows: list[Row], count: int, device) -> Tensor:
+    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (N, S)
+    mask = pad_rows([row[1] for row in rows], False, device=device)  # (N, S)
+    select, targets = supervised_positions(ids, mask)
+    with autocast(device):
+        logits = model(ids, select=select)  # (supervised, V)
+    return masked_cross_entropy(logits, targets, count)
+
+
+def supervised_count(rows: list[Row]) -> int:
+    return sum(sum(mask[1:]) for _, mask in rows)
+
+
+@torch.no_grad()
+def held_out_loss(model, tokenizer, rows: list[Row], device, size: int = 128) -> float:
+    """Mean -log p of a supervised token over rows that are not trained on."""
+    rows, total = sorted(rows, key=lambda row: len(row[0])), supervised_count(rows)
+    return sum(float(batch_loss(model, tokenizer, rows[i:i + size], total, device)) for i in range(0, len(rows), size))
+
+
+def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: int, stage: str, device=torch.device("cpu"),
+          held_out: list[Row] = (), log: Path | None = None) -> dict:
+    """`settings.steps` updates on `rows`, which are taken in the given order and again from the start when they end.
+
+    Returns {"loss", "held_out_loss", "tokens", "seconds"}; writes a line a step to the CSV `log`.
+    Raises FloatingPointError when the loss is not finite: the weights are then those of the step before.
+    """
+    if len(rows) < settings.rows:
+        raise ValueError(f"{stage}: {len(rows)} rows are fewer than one batch of {settings.rows}")
+    rng = random.Random(seed_of(seed, stage, "batches"))
+    needed = settings.steps * settings.rows
+    taken = (rows * (needed // len(rows) + 1))[:needed]
+    batches = batches_of(taken, settings.rows, rng)
+    optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
+    lines, tokens, began, look = [], 0, time.perf_counter(), settings.held_out_every
+    model.train()
+    bar = tqdm(batches, desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True)
+    for step, batch in enumerate(bar):
+        count, loss, micro = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch))
+        for i in range(0, len(batch), micro):
+            part = batch_loss(model, tokenizer, batch[i:i + micro], count, device)
+            part.backward()
+            loss += float(part.detach())
+        if not torch.isfinite(torch.tensor(loss)):
+            raise FloatingPointError(f"{stage}: the loss is {loss} at step {step}")
+        scale = learning_rate_scale(step, settings.steps, settings.warmup, settings.constant)
+        norm = optimizers.step(scale)
+        tokens += sum(len(row[0]) for row in batch)
+        line = {"step": step, "loss": loss, "grad_norm": norm, "lr_scale": scale, "tokens": tokens}
+        if held_out and (step == len(batches) - 1 or look and step % look == look - 1):
+            line["held_out_loss"] = held_out_loss(model, tokenizer, held_out, device)
+        lines.append(line)
+        if step % 20 == 0:
+            bar.set_postfix_str(f"loss {loss:.3f}, {tokens / (time.perf_counter() - began):,.0f} tokens/s")
+    model.eval()
+    if log is not None:
+        write_csv(log, lines)
+    recent = [line["loss"] for line in lines[-20:]]
+    return {"loss": sum(recent) / len(recent), "held_out_loss": lines[-1].get("held_out_loss"), "tokens": tokens,
+            "seconds": time.perf_counter() - began}
+
+
+def write_csv(path: Path, lines: list[dict]) -> None:
+    """One row a dict; a key that some rows lack is left empty there. Written under a temporary name and renamed."""
+    fields = list(dict.fromkeys(key for line in lines for key in line))
+    temporary = Path(f"{path}.tmp")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(lines)
+    os.replace(temporary, path)
+
+
+# ---- the three stages on the tiny world ----
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much of what each stage learns from. Numbers of demonstrations; the steps say how often they are seen."""
+
+    pretrain: Settings
+    cold_start: Settings
+    overall: Settings
+    documents: int
+    cold_start_demonstrations: int
+    shares: dict  # overall_sft: different demonstrations of each kind
+    rows: dict  # overall_sft: share of each kind among the rows that are seen
+
+
+# What a batch of overall_sft holds, in percent. The published recipe (Nanbeige4-3B) has 40 reasoning, 30 general, 20 agent
+# and 10 code; here code is a third of the reasoning and of the kept cold-start data, and judging and asking are added,
+# because the self-rewarding loop needs both.
+ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
+        "reasoning": 36, "chat": 16, "agent": 14, "judge": 12, "new_prompt": 4}
+
+# The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
+# seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
+SCHEDULES = {
+    "tiny": {
+        "student": Schedule(Settings(120), Settings(120), Settings(260), 3000, 1500,
+                            {"reasoning": 1600, "chat": 600, "agent": 500, "judge": 700, "new_prompt": 200}, ROWS),
+        "teacher": Schedule(Settings(120), Settings(150), Settings(350), 5000, 5000,
+                            {"reasoning": 6000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
+}
+SMOKE = {"steps": 4, "demonstrations": 80}
+
+
+def smoke(schedule: Schedule) -> Schedule:
+    """The same stages in a few steps, to see that everything runs."""
+    few = {name: replace(getattr(schedule, name), steps=SMOKE["steps"], rows=16) for name in ("pretrain", "cold_start", "overall")}
+    return replace(schedule, **few, documents=200, cold_start_demonstrations=SMOKE["demonstrations"],
+                   shares={name: SMOKE["demonstrations"] for name in schedule.shares})
+
+
+def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:
+    """A base model: plain documents of the world, all tokens supervised."""
+    rows = document_rows(tokenizer, world.documents(how["seed"], schedule.documents), 96)
+    held_out = document_rows(tokenizer, world.documents(seed_of(how["seed"], "held out"), 200), 96)
+    random.Random(seed_of(how["seed"], "pretrain")).shuffle(rows)
+    return train(model, tokenizer, rows, schedule.pretrain, stage="pretrain", held_out=held_out, **how)
+
+
+def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -> list[Row]:
+    """Demonstrations of development contents: what the held-out loss is measured on."""
+    rng = world.generator(world.WORLD_VERSION, "development rows", *domains)
+    tasks = world.draw_tasks(rng, domains, 240, part="dev", levels=levels)
+    return dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in tasks], context)
+
+
+def cold_start_sft(model, tokenizer, schedule: Schedule, **how) -> dict:
+    """Foundational reasoning skills: math, code and STEM of levels 1 to 3."""
+    rows = dialogue_rows(tokenizer, world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations), model.config.context)
+    rng = random.Random(seed_of(how["seed"], "cold_start_sft"))
+    rows = repeated(rows, schedule.cold_start.steps * schedule.cold_start.rows, rng)
+    held_out = development_rows(tokenizer, model.config.context, world.REASONING, (1, 2, 3))
+    return train(model, tokenizer, rows, schedule.cold_start, stage="cold_start_sft", held_out=held_out, **how)
+
+
+def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curriculum: bool = True) -> list[Row]:
+    """The rows of overall SFT in their order: reasoning rises from level 2 to level 5, the other kinds are spread evenly.
+
+    With curriculum=False the same rows come in random order.
+    """
+    rng = random.Random(seed_of(seed, "overall_sft", "order"))
+    total = schedule.overall.steps * schedule.overall.rows
+    records = world.overall_demonstrations(seed, schedule.shares)
+    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations)
+    parts = []
+    for kind, percent in schedule.rows.items():
+        count = total * percent // 100 + 1
+        if kind == "reasoning":
+            levels = [dialogue_rows(tokenizer, level, context) for level in records[kind]]
+            parts.append([row for level in levels for row in repeated(level, count // len(levels) + 1, rng)])
+        else:
+            parts.append(repeated(dialogue_rows(tokenizer, records[kind], context), count, rng))
+    rows = interleave(parts, rng)
+    if not curriculum:
+        rng.shuffle(rows)
+    return rows
+
+
+def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, **how) -> dict:
+    """General conversation, agent, judging, asking, and the reasoning curriculum."""
+    rows = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)
+    held_out = development_rows(tokenizer, model.config.context, world.DOMAINS[:5])
+    return train(model, tokenizer, rows, schedule.overall, stage="overall_sft", held_out=held_out, **how)
+
+
+# ---- evaluation: generate, check, interval ----
+
+def interval(scores: list[float]) -> float:
+    """Half-width of the 95% interval of the mean of independent scores (normal approximation)."""
+    values = torch.tensor(scores, dtype=torch.float64)
+    return float(1.96 * values.std(unbiased=True) / len(scores) ** 0.5) if len(scores) > 1 else 0.0
+
+
+def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
+             domains=(*world.DOMAINS, "phrasing"), max_new: int = 64) -> dict:
+    """Scores on the fixed held-out prompts, by domain: {"math": {"greedy", "sampled", "n", "ci"}, ...}.
+
+    "greedy" is temperature 0 and "sampled" temperature 1, both from one reading of every prompt; `ci` is the half-width
+    of greedy's interval. chat is the true reward divided by 5, judge the pairwise agreement with the rubric, the rest
+    accuracies; "phrasing" is the score on the phrasing of each family that no demonstration used.
+    """
+    temperatures = temperatures or {"greedy": 0.0, "sampled": 1.0}
+    asked = []  # (domain, task or judge pair, prompt messages)
+    for domain in domains:
+        if domain == "judge":
+            for task, *responses in world.evaluation_judge_pairs(n, part):
+                asked += [(domain, task, [{"role": "user", "content": world_judge.judge_prompt(task.prompt, r)}], r) for r in responses]
+        else:
+            asked += [(domain, task, task.messages, None) for task in world.evaluation_tasks(domain, n, part)]
+    prompts = [tokenizer.prompt(messages) for _, _, messages, _ in asked]
+    samples = generate(model, tokenizer, prompts, n=len(temperatures), temperature=list(temperatures.values()), max_new=max_new,
+                       seed=seed_of(seed, "evaluate"), run_tool=world.run_tool)
+    replies = [tokenizer.read_reply(ids) for ids in samples.lists(tokenizer.pad_id)]
+    results = {domain: {} for domain in domains}
+    for k, name in enumerate(temperatures):
+        own = replies[k::len(temperatures)]
+        for domain in domains:
+            chosen = [i for i, row in enumerate(asked) if row[0] == domain]
+            if domain == "judge":
+                verdicts = [world_judge.parse_verdict(own[i].content) if own[i].complete else None for i in chosen]
+                truths = [world_judge.true_reward(asked[i][1], asked[i][3]) for i in chosen]
+                scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(chosen), 2)]
+                results[domain][f"{name}_parsed"] = sum(v is not None for v in verdicts) / len(verdicts)
+            else:
+                scores = world.score_replies([asked[i][1] for i in chosen], [own[i] for i in chosen])
+                scores = [score for score in scores if score is not None]
+            results[domain][name] = sum(scores) / len(scores) if scores else float("nan")
+            if k == 0:
+                results[domain] |= {"n": len(scores), "ci": interval(scores)}
+    return results
+
+
+def table_line(name: str, results: dict) -> str:
+    """One line of the growing table: greedy/sampled in percent by domain."""
+    return f"{name:26}" + "".join(f"{100 * r['greedy']:5.0f}/{100 * r['sampled']:3.0f} " for r in results.values())
+
+
+def table_head() -> str:
+    return f"{'greedy/sampled, percent':26}" + "".join(f"{domain:>9} " for domain in (*world.DOMAINS, "phrasing"))
+
+
+# ---- alone ----
+
+def show_mask(tokenizer, record: dict) -> None:
+    """The dialogue with every supervised token between brackets."""
+    ids, mask = tokenizer.render(record["messages"])
+    print("".join(f"[{text}]" if on else text for text, on in ((tokenizer.encoding.decode([i]), on) for i, on in zip(ids, mask))))
+
+
+def main() -> None:
+    parser = common_flags(__doc__)
+    parser.add_argument("--init", default=None, help="checkpoint to start from; without it, a fresh model")
+    parser.add_argument("--pretrain", action="store_true", help="supervise every token of plain text instead of dialogues")
+    parser.add_argument("--show-mask", action="store_true", help="print a dialogue with its supervised tokens marked, and stop")
+    parser.add_argument("--steps", type=int, default=None, help="updates; default: the schedule's")
+    parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; nothing was saved")
+
+
+def run(args) -> None:
+    device = start(args)
+    tokenizer = tokenizers.tiny()
+    schedule = SCHEDULES[args.size]["student"]
+    schedule = smoke(schedule) if args.smoke else schedule
+    records, dropped = None, {}
+    if args.data:
+        records, dropped = ([], {}) if args.pretrain else formats.read_records(args.data, "instruction")
+    if args.show_mask:
+        examples = records[:3] if records else [demo for kind in world.overall_demonstrations(args.seed, dict.fromkeys(schedule.shares, 4)).values()
+                                                for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
+        for record in examples:
+            show_mask(tokenizer, record)
+        return
+    if args.init:
+        model, _ = load_checkpoint(args.init, tokenizer, device)
+    else:
+        model = GPT(SIZES[args.size]["student"]).init_weights(seed_of(args.seed, "student")).to(device)
+    print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
+    out = Path(args.out or "runs/sft")
+    out.mkdir(parents=True, exist_ok=True)
+    settings = replace(schedule.cold_start, **({"steps": args.steps} if args.steps else {}))
+    how = {"seed": args.seed, "device": device, "log": out / "sft.csv"}
+    if args.data:
+        if args.pretrain:
+            rows = document_rows(tokenizer, [formats.read_text(args.data)], 128)
+        else:
+            rows = dialogue_rows(tokenizer, records, model.config.context)
+            if len(rows) < len(records):
+                dropped[f"longer than the context of {model.config.context} tokens"] = len(records) - len(rows)
+            if dropped:
+                print(formats.dropped_line(dropped))
+        rng = random.Random(seed_of(args.seed, "sft"))
+        rng.shuffle(rows)
+        cut = max(1, len(rows) // 20)
+        held_out, rows = rows[:cut], rows[cut:]
+        settings = replace(settings, rows=min(settings.rows, max(1, len(rows))), held_out_every=max(1, settings.steps // 4))
+        before = held_out_loss(model, tokenizer, held_out, device)
+        own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, stage="sft", held_out=held_out, **how)
+        print(f"held-out loss {before:.3f} -> {own['held_out_loss']:.3f} on {len(held_out)} rows, {len(rows)} rows trained on")
+    elif args.pretrain:
+        own = pretrain(model, tokenizer, replace(schedule, pretrain=settings), **how)
+        print(f"held-out loss {own['held_out_loss']:.3f}")
+    else:
+        print(table_head())
+        print(table_line("before", evaluate(model, tokenizer, args.eval_n, seed=args.seed)))
+        own = cold_start_sft(model, tokenizer, replace(schedule, cold_start=settings), **how)
+        print(table_line("after", evaluate(model, tokenizer, args.eval_n, seed=args.seed)))
+    save_checkpoint(out / "sft.pt", model, tokenizer, "sft", settings=asdict(settings))
+    print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / 'sft.pt'}, log {out / 'sft.csv'}")
+
+
+if __name__ == "__main__":
+    main()

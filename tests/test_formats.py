@@ -1,0 +1,401 @@
+"""data/formats.py: every layout becomes the record it should, and every broken file is named with its line."""
+import ast
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from data import formats
+from data.formats import DataError, parse_ranking, read_records
+
+FIXTURES = Path(__file__).parent / "fixtures"
+CHAT = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]
+CALL = {"role": "assistant", "content": "", "tool_call": "calc(2+3)"}
+PAIR = {"prompt": "Name a planet.", "chosen": "Mars.", "rejected": "The Moon."}
+RANKING = {"prompt": "Name a planet.", "responses": ["Pluto", "The Sun", "Mars"], "ranking": "C > A = B"}
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def read(tmp_path, rows, kind="instruction"):
+    """(records, dropped) of a JSONL file with these objects (or these lines)."""
+    path = tmp_path / "rows.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return read_records(path, kind)
+
+
+def error_of(path, kind="instruction"):
+    with pytest.raises(DataError) as caught:
+        read_records(path, kind)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(str(path)), message
+    return message[len(str(path)):]
+
+
+def error_in(tmp_path, data, kind="instruction", name="bad.jsonl"):
+    """The message, after the file's name, for a file that holds these bytes, text or object."""
+    path = tmp_path / name
+    if isinstance(data, dict):
+        data = json.dumps(data)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return error_of(path, kind)
+
+
+# The layouts of instruction records
+
+
+@pytest.mark.parametrize("row, messages", [
+    ({"messages": CHAT}, CHAT),
+    ({"prompt": "2+3?", "response": "5"}, CHAT),
+    ({"prompt": CHAT + [user("Sure?")], "response": "Yes"}, CHAT + [user("Sure?"), assistant("Yes")]),
+    ({"question": "2+3?", "answer": "5"}, CHAT),
+    ({"instruction": "2+3?", "output": "5"}, CHAT),
+    ({"instruction": "2+3?", "input": "", "output": "5"}, CHAT),
+    ({"instruction": "2+3?", "input": None, "output": "5"}, CHAT),
+    ({"instruction": "Translate.", "input": "cat", "output": "chat"}, [user("Translate.\n\ncat"), assistant("chat")]),
+    ({"text": "2+3?", "code": "5"}, CHAT),
+    ({"messages": CHAT[:1] + [CALL]}, CHAT[:1] + [CALL]),
+])
+def test_each_instruction_layout_becomes_messages(tmp_path, row, messages):
+    assert read(tmp_path, [row]) == ([{"messages": messages}], {})
+
+
+def test_every_example_in_the_docstring_is_read(tmp_path):
+    kind, seen = None, {"instruction": 0, "preference": 0, "ranking": 0}
+    for line in formats.__doc__.splitlines():
+        if line.startswith("kind "):
+            kind = line.split('"')[1]
+        elif line.startswith("    {"):
+            example = re.sub(r"   +\S.*$", "", line.strip())  # cuts the remark behind it
+            records, dropped = read(tmp_path, [example], kind)
+            assert len(records) == 1 and not dropped, line
+            seen[kind] += 1
+    assert seen == {"instruction": 6, "preference": 2, "ranking": 1}
+
+
+def test_messages_keep_thoughts_calls_and_checks_and_lose_other_keys(tmp_path):
+    turns = [{"role": "system", "content": "Be brief."}, user("2+3?"), CALL, {"role": "tool", "content": "5"},
+             {"role": "assistant", "think": "it said 5", "content": "5"}]
+    tests = {"test_list": ["assert True"], "test_setup_code": ""}
+    noisy = [{**turn, "weight": 1, "think": turn.get("think")} for turn in turns]
+    records, _ = read(tmp_path, [{"messages": noisy, "answer": "5", "tests": tests, "id": 7}])
+    assert records == [{"messages": turns, "answer": "5", "tests": tests}]
+
+
+def test_gsm8k_steps_are_thought_and_the_number_is_the_answer(tmp_path):
+    answer = "She sold 48/2 = <<48/2=24>>24 clips.\nThat makes 48+24 = <<48+24=72>>72.\n#### 1,234,072"
+    (record,), _ = read(tmp_path, [{"question": "How many?", "answer": answer}])
+    assert record["answer"] == "1234072"
+    assert record["messages"] == [user("How many?"), {
+        "role": "assistant", "think": "She sold 48/2 = 24 clips.\nThat makes 48+24 = 72.", "content": "1234072"}]
+
+
+@pytest.mark.parametrize("last, number", [
+    ("#### -7", "-7"), ("#### 3.50", "3.50"), ("#### 3/4", "3/4"), ("#### $1,200.", "1200"), ("#### .5", ".5")])
+def test_gsm8k_numbers_keep_sign_and_fraction(tmp_path, last, number):
+    (record,), _ = read(tmp_path, [{"question": "?", "answer": last}])
+    assert record == {"messages": [user("?"), assistant(number)], "answer": number}
+
+
+def test_a_plain_answer_with_a_heading_is_not_taken_for_gsm8k(tmp_path):
+    (record,), _ = read(tmp_path, [{"question": "?", "answer": "Text\n#### Summary"}])
+    assert record == {"messages": [user("?"), assistant("Text\n#### Summary")]}
+
+
+def test_mbpp_code_loses_carriage_returns_and_tabs_and_keeps_its_tests(tmp_path):
+    row = {"text": "Write f.", "code": "def f():\r\n\tx = 1\r\n\treturn x", "task_id": 1, "challenge_test_list": [],
+           "test_setup_code": "a = 1\r\n", "test_list": ["assert f() == 1", "assert g('\t')"]}
+    (record,), _ = read(tmp_path, [row])
+    assert record["messages"] == [user("Write f."), assistant("def f():\n    x = 1\n    return x")]
+    assert record["tests"] == {"test_list": ["assert f() == 1", "assert g('\t')"], "test_setup_code": "a = 1\n"}
+
+
+def test_every_self_instruct_instance_is_a_record(tmp_path):
+    row = {"instruction": "Add.", "instances": [{"input": "2 3", "output": "5"}, {"input": "", "output": ""},
+                                                {"input": "1 1", "output": "2"}]}
+    records, dropped = read(tmp_path, [row])
+    assert [record["messages"] for record in records] == [
+        [user("Add.\n\n2 3"), assistant("5")], [user("Add.\n\n1 1"), assistant("2")]]
+    assert dropped == {"empty reply": 1}
+
+
+@pytest.mark.parametrize("row, reason", [
+    ({"prompt": "Hi", "response": " \n"}, "empty reply"),
+    ({"prompt": "Hi", "response": "\u200b"}, "empty reply"),
+    ({"prompt": " ", "response": "Hi"}, "empty prompt"),
+    ({"messages": [assistant("Hi")]}, "empty prompt"),
+    ({"messages": CHAT[:1]}, "no reply at the end"),
+])
+def test_instructions_that_teach_nothing_are_dropped_and_counted(tmp_path, row, reason):
+    records, dropped = read(tmp_path, [row, {"messages": CHAT}, row])
+    assert records == [{"messages": CHAT}] and dropped == {reason: 2}
+
+
+# Preference pairs
+
+
+def test_a_transcript_is_split_at_its_last_assistant_turn(tmp_path):
+    shared = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Soup?\n\nHuman is no turn here\n\nAssistant:"
+    row = {"chosen": shared + " Boil water.\n\nAdd salt.", "rejected": shared + " No."}
+    records, dropped = read(tmp_path, [row], "preference")
+    assert dropped == {} and records == [{
+        "prompt": [user("Hi"), assistant("Hello!"), user("Soup?\n\nHuman is no turn here")],
+        "chosen": "Boil water.\n\nAdd salt.", "rejected": "No."}]
+
+
+def hh(*turns):
+    return "".join(f"\n\n{speaker}: {said}" for speaker, said in zip(("Human", "Assistant") * len(turns), turns))
+
+
+@pytest.mark.parametrize("chosen, rejected, reason", [
+    (hh("Hi", "A", "Yes", "B"), hh("Hi", "C", "Yes", "B."), "prefix differs"),
+    (hh("Hi", "A"), hh("Hi", "A") + "\n\nAssistant: B", "prefix differs"),
+    (hh("Hi", "A"), hh("Hi", ""), "empty reply"),
+    (hh("Hi", "A"), hh("Hi", "A "), "identical pair"),
+    (hh("Hi", "A", "Yes"), hh("Hi", "A", "Yes"), "empty reply"),
+    (hh("Hi", "A") + "\n\nAssistant: B", hh("Hi", "A") + "\n\nAssistant: C", "no user turn before the reply"),
+    (hh(" ", "A"), hh(" ", "B"), "empty prompt"),
+])
+def test_pairs_that_teach_nothing_are_dropped_and_counted(tmp_path, chosen, rejected, reason):
+    records, dropped = read(tmp_path, [{"chosen": chosen, "rejected": rejected}], "preference")
+    assert records == [] and dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("prompt, chosen, rejected", [
+    ("Name a planet.", "Mars.", "The Moon."),
+    ([user("Name a planet.")], "Mars.", "The Moon."),
+    ("\n\nHuman: Name a planet.\n\nAssistant:", "Mars.", "The Moon."),
+    ("Name a planet.", [assistant("Mars.")], [assistant("The Moon.")]),
+    ("Name a planet.", [user("Name a planet."), assistant("Mars.")], [user("Name a planet."), assistant("The Moon.")]),
+    (None, [user("Name a planet."), assistant("Mars.")], [user("Name a planet."), assistant("The Moon.")]),
+    (None, hh("Name a planet.", "Mars."), hh("Name a planet.", "The Moon.")),
+    (None, hh("Name a planet.", "Mars.").strip(), hh("Name a planet.", "The Moon.").strip()),
+])
+def test_each_preference_layout_becomes_the_same_pair(tmp_path, prompt, chosen, rejected):
+    row = {"chosen": chosen, "rejected": rejected} | ({} if prompt is None else {"prompt": prompt})
+    assert read(tmp_path, [row], "preference") == ([{**PAIR, "prompt": [user("Name a planet.")]}], {})
+
+
+def test_replies_that_differ_in_outer_space_alone_are_identical(tmp_path):
+    assert read(tmp_path, [{**PAIR, "rejected": " Mars.\n"}], "preference") == ([], {"identical pair": 1})
+
+
+def test_lists_that_repeat_another_prompt_are_dropped(tmp_path):
+    row = {"prompt": "Hi", "chosen": [user("Ho"), assistant("A")], "rejected": [user("Ho"), assistant("B")]}
+    assert read(tmp_path, [row], "preference") == ([], {"prefix differs": 1})
+
+
+# Rankings
+
+
+def test_a_ranking_gives_each_response_its_level_and_ties_share_one():
+    assert parse_ranking("D > C > A = B", 4) == [2, 2, 1, 0]
+    assert parse_ranking("b=a", 2) == [0, 0]
+
+
+@pytest.mark.parametrize("text, count, what", [
+    ("A > E", 2, "unknown label 'E'"), ("A > AB", 2, "unknown label 'AB'"), ("A > > B", 2, "unknown label ''"),
+    ("A < B", 2, "unknown label 'A < B'"), ("", 2, "unknown label ''"), ("A > B > A", 2, "names A twice"),
+    ("A > C", 4, "leaves out B, D"), (["A", "B"], 2, "is a list"), ("A", 1, "expected a string for 2 to 26"),
+])
+def test_a_ranking_that_is_no_order_of_the_responses_is_refused(text, count, what):
+    with pytest.raises(DataError, match=re.escape(what)):
+        parse_ranking(text, count)
+
+
+def test_a_ranking_record_is_checked_and_keeps_its_text(tmp_path):
+    records, dropped = read(tmp_path, [RANKING, {**RANKING, "responses": ["", "b", "c"]}], "ranking")
+    assert records == [{**RANKING, "prompt": [user("Name a planet.")]}] and dropped == {"empty reply": 1}
+    assert error_in(tmp_path, {**RANKING, "ranking": "C > A"}, "ranking") == (
+        ":1: ranking 'C > A' leaves out B; name each of 3 responses once")
+
+
+# Files
+
+
+def test_bom_crlf_blank_lines_gzip_and_arrays_all_read_the_same(tmp_path):
+    rows = [{"prompt": "caf\u00e9\u2028?", "response": str(i)} for i in range(3)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    plain = "\n".join(lines)
+    variants = {"a.jsonl": plain.encode(), "b.jsonl": ("\ufeff" + plain + "\n").encode(),
+                "c.jsonl": ("\r\n\r\n".join(lines) + "\r\n").encode(), "d.jsonl.gz": gzip.compress(plain.encode()),
+                "unpacked.jsonl.gz": plain.encode(), "e.json": ("\ufeff \n[" + ",\n".join(lines) + "]").encode(),
+                "f.json": json.dumps(rows, indent=2).encode()}
+    for name, data in variants.items():
+        (tmp_path / name).write_bytes(data)
+        records, _ = read_records(tmp_path / name, "instruction")
+        assert [record["messages"][1]["content"] for record in records] == ["0", "1", "2"], name
+        assert records[0]["messages"][0] == user("caf\u00e9\u2028?"), name
+
+
+GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
+
+
+@pytest.mark.parametrize("data, message", [
+    (b"", ":1: the file holds no record"),
+    (b"\n \n", ":1: the file holds no record"),
+    (b"[]", ":1: the file holds no record"),
+    (GOOD + "\n" + '{"prompt": "Hi", "resp\n', ":3: broken JSON (Unterminated string"),
+    ('{\n  "prompt": "Hi",\n  "response": "Ho"\n}\n', ":1: broken JSON"),
+    ("[" + GOOD + "," + GOOD + ", {]", ":3: broken JSON"),
+    (GOOD + '["a list"]', ":2: the record is a list; expected a JSON object"),
+    ('[{"prompt": "Hi", "response": "Ho"}, 3]', ":record 2: the record is a number"),
+    ('[{"prompt": "Hi", "response": "Ho"}, {"prompt": "Hi"}]', ":record 2: no instruction layout"),
+    (GOOD + '{"prompt": "Hi", "completion": "Ho"}', ":2: no instruction layout fits the keys 'prompt', 'completion'; "
+     "expected one of: messages | prompt, response | question, answer | instruction, instances | instruction, output"),
+    (GOOD + '{}', ":2: no instruction layout fits the keys (none)"),
+    (GOOD + '{"prompt": "Hi", "response": 3}', ":2: 'response' is a number; expected a string"),
+    ('{"prompt": 3, "response": "Ho"}', ":1: 'prompt' is a number; expected a list"),
+    ('{"messages": []}', ":1: 'messages' is an empty list"),
+    ('{"messages": "Hi"}', ":1: 'messages' is a string; expected a list"),
+    ('{"messages": ["Hi"]}', ":1: messages[0] is a string; expected an object"),
+    ('{"messages": [{"role": "bot", "content": "Hi"}]}', ":1: messages[0] has the role 'bot'; expected one of system,"),
+    ('{"messages": [{"role": "user"}]}', ":1: 'messages[0].content' is missing or null; expected a string"),
+    ('{"messages": [{"role": "user", "content": ["Hi"]}]}', ":1: 'messages[0].content' is a list"),
+    ('{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}', ":1: messages[0] has 'tool_calls'"),
+    ('{"instruction": "Hi", "instances": []}', ":1: 'instances' is an empty list"),
+    ('{"instruction": "Hi", "instances": [{"input": ""}]}', ":1: 'output' is missing or null; expected a string"),
+    ('{"text": "Hi", "code": "x", "test_list": "assert x"}', ":1: 'test_list' is a string; expected a list"),
+    ('{"text": "Hi", "code": "x", "test_list": [1]}', ":1: test_list[0] is a number; expected a string"),
+    (GOOD.encode() + b'{"prompt": "caf\xe9"}', ":2: byte 0xe9 is not UTF-8"),
+    (GOOD.encode("utf-16"), ":1: byte 0xff is not UTF-8"),
+    ('{"prompt": "\\ud83d", "response": "Ho"}', ":1: broken JSON"),
+    (gzip.compress(GOOD.encode() * 100)[:-9], ": the gzip data is cut off or damaged"),
+    (gzip.compress(GOOD.encode())[:10] + b"\xff" * 20, ": the gzip data is cut off or damaged"),
+    (gzip.compress(GOOD.encode()) + b"junk", ": the gzip data is cut off or damaged"),
+])
+def test_a_broken_instruction_file_is_named_with_its_line(tmp_path, data, message):
+    assert error_in(tmp_path, data).startswith(message)
+
+
+@pytest.mark.parametrize("row, message", [
+    ({"prompt": "Hi", "chosen": "A"}, ":1: no preference layout fits the keys 'prompt', 'chosen'; expected one of: "
+     "prompt, chosen, rejected | chosen, rejected"),
+    ({"prompt": "Hi", "chosen": "A", "rejected": None}, ":1: 'rejected' is missing or null"),
+    ({"chosen": "A", "rejected": "B"}, ":1: 'chosen' starts with 'A'; expected a transcript"),
+    ({"prompt": "Hi", "chosen": [{**assistant("A"), "think": "so"}], "rejected": "B"}, ":1: the reply in 'chosen' has"),
+])
+def test_a_broken_preference_file_is_named_with_its_line(tmp_path, row, message):
+    assert error_in(tmp_path, row, "preference").startswith(message)
+
+
+@pytest.mark.parametrize("row, message", [
+    ({"prompt": "Hi"}, ":1: no ranking layout fits the keys 'prompt'; expected one of: prompt, responses, ranking"),
+    ({**RANKING, "responses": "abc"}, ":1: 'responses' is a string"),
+    ({**RANKING, "responses": ["a", 2, "c"]}, ":1: responses[1] is a number"),
+    ({**RANKING, "responses": ["a"], "ranking": "A"}, ":1: 'ranking' is a string for 1 responses"),
+])
+def test_a_broken_ranking_file_is_named_with_its_line(tmp_path, row, message):
+    assert error_in(tmp_path, row, "ranking").startswith(message)
+
+
+def test_missing_files_and_directories_are_named(tmp_path):
+    assert error_of(tmp_path / "none.jsonl") == (
+        ": cannot be read (No such file or directory); expected one readable file")
+    assert error_of(tmp_path).startswith(": cannot be read (")
+
+
+def test_an_error_stays_one_short_line_whatever_the_data(tmp_path):
+    assert len(error_in(tmp_path, {"a\nb" * 1000: 1})) < 250
+    assert len(error_in(tmp_path, {"chosen": "no\n" * 1000, "rejected": ""}, "preference")) < 250
+    assert len(error_in(tmp_path, {**RANKING, "ranking": "A\n" * 1000}, "ranking")) < 250
+
+
+def test_an_unknown_kind_is_the_callers_mistake(tmp_path):
+    with pytest.raises(ValueError, match="expected one of instruction, preference, ranking"):
+        read_records(tmp_path / "none.jsonl", "dpo")
+
+
+def test_plain_text_is_read_with_one_kind_of_line_end(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9\r\nb\n")
+    assert formats.read_text(path) == "caf\u00e9\nb\n"
+    for data, message in [(b" \n", ":1: the file is empty"), (b"a\nb\xff", ":2: byte 0xff is not UTF-8")]:
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=re.escape(str(path) + message)):
+            formats.read_text(path)
+
+
+def test_what_is_written_is_utf8_lines_and_is_read_back(tmp_path):
+    path = tmp_path / "out.jsonl"
+    rows = [{"prompt": "caf\u00e9\u2028", "n": 1.5}, {"a": None}]
+    formats.write_jsonl(path, rows)
+    assert path.read_bytes() == b'{"prompt": "caf\xc3\xa9\xe2\x80\xa8", "n": 1.5}\n{"a": null}\n'
+    assert formats.read_jsonl(path) == rows
+    formats.write_jsonl(path, [])
+    assert formats.read_jsonl(path) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    formats.write_jsonl(path, [{"old": 1}])
+    with pytest.raises(TypeError):
+        formats.write_jsonl(path, [{"new": 1}, {"new": object()}])
+    with monkeypatch.context() as patch:
+        patch.setattr(formats.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        with pytest.raises(OSError):
+            formats.write_jsonl(path, [{"new": 1}])
+    assert formats.read_jsonl(path) == [{"old": 1}]
+
+
+def test_long_records_are_dropped_by_the_callers_measure():
+    assert formats.drop_long(["a", "bbb", "cc"], len, 2) == (["a", "cc"], 1)
+
+
+def test_the_line_on_dropped_records_counts_the_frequent_reason_first():
+    counts = {"identical pair": 2, "empty reply": 4, "prefix differs": 9}
+    assert formats.dropped_line(counts) == "dropped 15 records: 9 prefix differs, 4 empty reply, 2 identical pair"
+    assert formats.dropped_line({"empty reply": 1}) == "dropped 1 record: 1 empty reply"
+    assert formats.dropped_line({}) == "dropped 0 records"
+
+
+# Real records
+
+
+@pytest.mark.parametrize("name, kind, count, dropped", [
+    ("gsm8k_train_20.jsonl", "instruction", 20, {}),
+    ("mbpp_20.jsonl", "instruction", 20, {}),
+    ("self_instruct_20.jsonl", "instruction", 20, {}),
+    ("rasbt_20.json", "instruction", 20, {}),
+    ("hh_rlhf_20.jsonl.gz", "preference", 16, {"empty reply": 2, "prefix differs": 1, "identical pair": 1}),
+    ("ultrafeedback_10.jsonl", "preference", 7, {"identical pair": 2, "empty reply": 1}),
+])
+def test_real_files_are_read_and_survive_a_round_trip(tmp_path, name, kind, count, dropped):
+    records, counts = read_records(FIXTURES / name, kind)
+    assert len(records) == count and counts == dropped
+    formats.write_jsonl(tmp_path / "copy.jsonl", records)
+    assert read_records(tmp_path / "copy.jsonl", kind) == (records, {})
+
+
+def test_real_gsm8k_answers_are_numbers_and_their_steps_are_clean():
+    records, _ = read_records(FIXTURES / "gsm8k_train_20.jsonl", "instruction")
+    assert [record["answer"] for record in records[:3]] == ["72", "10", "5"]
+    for record in records:
+        question, reply = record["messages"]
+        assert reply["content"] == record["answer"] and float(record["answer"]) >= 0
+        assert reply["think"] and not re.search("<<|>>|####", reply["think"])
+
+
+def test_real_mbpp_programs_parse_after_tidying():
+    records, _ = read_records(FIXTURES / "mbpp_20.jsonl", "instruction")
+    for record in records:
+        code = record["messages"][1]["content"]
+        ast.parse(code)
+        assert not re.search("[\r\t]", code) and len(record["tests"]["test_list"]) == 3
+
+
+def test_real_pairs_end_their_prompt_with_the_person():
+    for name in ("hh_rlhf_20.jsonl.gz", "ultrafeedback_10.jsonl"):
+        for pair in read_records(FIXTURES / name, "preference")[0]:
+            assert pair["prompt"][-1]["role"] == "user" and pair["chosen"] != pair["rejected"]
+            assert not re.search("Human:|Assistant:", str(pair))
