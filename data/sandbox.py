@@ -7,7 +7,7 @@ attacker is not in the model: this is one Python process with its teeth pulled, 
 pipeline calls `disable()`: then nothing is executed at all.
 
 How it works. The caller (which may hold torch and a GPU) never forks. It starts a small server: this file, in a fresh
-interpreter without site-packages, with an emptied environment and an empty scratch directory. The server preloads the
+interpreter without site-packages, with an emptied environment and a scratch directory. The server preloads the
 allowed modules and forks one child for each program, a few at a time. Four fences stand around a child:
 
 1. The syntax tree may contain only the node types and the double-underscore names listed here.
@@ -32,7 +32,6 @@ import atexit
 import builtins
 import cmath
 import collections
-import contextlib
 import enum
 import functools
 import gc
@@ -303,7 +302,7 @@ def safe_builtins(printed):
 # 3. and 4. The audit hook and the limits.
 
 # All that the allowed modules raise: namedtuple compiles its __new__ and asks for its caller's name, and sets defaults.
-EVENTS = {"compile", "exec", "builtins.id", "sys._getframe", "sys._getframemodulename", "object.__setattr__", "sys.unraisablehook"}
+EVENTS = set("compile exec builtins.id sys._getframe sys._getframemodulename object.__setattr__ sys.unraisablehook".split())
 
 
 def refuse_system_events():
@@ -529,24 +528,22 @@ def serve(fork):
         replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
 
-    # Without fork the audit hook would refuse to remove a directory at the end; it refuses all files too.
-    with tempfile.TemporaryDirectory() if fork else contextlib.nullcontext(os.sep) as scratch:
-        os.chdir(scratch)
-        gc.collect()
-        gc.freeze()  # the collector of a child must not copy the server's pages
-        if not fork:
-            os.dup2(null, 2)
-            refuse_system_events()
-        send("ready")
-        for line in requests:
-            request = json.loads(line)
-            if fork:
-                serve_batch(request["programs"], request["seconds"], request["memory_mb"], send, printed, safe)
-            else:
-                run_in_turn(request["programs"], request["memory_mb"], send, printed)
-        if not fork:
-            os._exit(0)
-        os.chdir(os.path.abspath(os.sep))  # Windows does not remove a current directory
+    os.chdir(tempfile.mkdtemp() if fork else os.sep)
+    if fork:
+        os.rmdir(os.getcwd())  # in a directory that is gone nothing can be created, and nothing is left behind
+    else:
+        os.dup2(null, 2)
+        refuse_system_events()
+    gc.collect()
+    gc.freeze()  # the collector of a child must not copy the server's pages
+    send("ready")
+    for line in requests:
+        request = json.loads(line)
+        if fork:
+            serve_batch(request["programs"], request["seconds"], request["memory_mb"], send, printed, safe)
+        else:
+            run_in_turn(request["programs"], request["memory_mb"], send, printed)
+    os._exit(0)  # past exit handlers that the audit hook might refuse
 
 
 # The caller's side.
@@ -626,11 +623,12 @@ def run_batches(programs, seconds, memory_mb, fork):
             server.stdin.write(json.dumps(request).encode() + b"\n")
             server.stdin.flush()
             for _ in missing:
-                watchdog = threading.Timer(math.inf if fork else 2 * seconds, server.kill)
-                if not fork:
+                watchdog = None if fork else threading.Timer(2 * seconds, server.kill)
+                if watchdog:
                     watchdog.start()
                 line = server.stdout.readline()
-                watchdog.cancel()
+                if watchdog:
+                    watchdog.cancel()
                 index, *reply = json.loads(line)
                 outcomes[missing[index]] = read_reply(*reply, len(programs[missing[index]][1]))
         except (OSError, ValueError, LookupError, TypeError):

@@ -22,6 +22,8 @@ def column_sum(a: int, b: int) -> str:
 
 def column_difference(a: int, b: int) -> str:
     """The steps of a - b (a >= b), column by column from the right; a borrowed one is taken off the next column."""
+    if a < 20 and b < 10:
+        return f"{a}-{b}={a - b}"
     steps, borrow = [], 0
     while a or b:
         x, y = a % 10, b % 10
@@ -84,7 +86,7 @@ def expression_steps(kind: str, a: int, b: int, c: int) -> Solution:
         return Solution(str(a + b * c), f"{b}*{c}={b * c} {a}+{b * c}={a + b * c}")
     if kind == "less_product":
         return Solution(str(a - b * c), f"{b}*{c}={b * c} {a}-{b * c}={a - b * c}")
-    return Solution(str((a + b) * c), f"{a}+{b}={a + b} {a + b}*{c}={(a + b) * c}")
+    return Solution(str((a + b) * c), f"{a}+{b}={a + b} {product_steps(a + b, c)}")
 
 
 def expression_problems():
@@ -247,24 +249,35 @@ FAMILIES = [
 ]
 
 
+NOTES = {"sum": "{a}+{b}", "difference": "{a}-{b}", "product": "{a}*{b}", "quotient": "{a}/{b}"}
+
+
+def note(rng, family: Family) -> str:
+    """A worked problem of the training part as a line of a notebook: no question, no phrasing of the family."""
+    content = dict(family.draw(rng, "train", range(1, 6), (0,)).content)
+    solution = family.solve(content)
+    if family.name == "comparison":
+        told = " and ".join(str(content[key]) for key in "abc" if key in content) + " compared"
+    else:
+        told = (NOTES.get(family.name) or EXPRESSIONS[content["kind"]].replace(" ", "")).format(**content)
+    return f"{told}: {solution.think} so {solution.answer}."
+
+
+def table(rng) -> str:
+    """A few neighbouring facts of the tables of single digits, on which all worked steps rest."""
+    a = rng.randint(1, 9)
+    first, second = (rng.sample(range(2, 10), 3) for _ in range(2))
+    kind = rng.randrange(4)
+    if kind == 0:
+        return " ".join([f"{a}+{x}={a + x}" for x in first] + [f"{a}+{x}+1={a + x + 1}" for x in second])
+    if kind == 1:
+        return " ".join([f"{a + x}-{x}={a}" for x in first] + [f"{a + x + 1}-{x}-1={a}" for x in second])
+    if kind == 2:
+        return " ".join([f"{a}*{x}={a * x}" for x in first] + [f"{x}0*{a}={a * x}0" for x in second])
+    return " ".join(f"{a * x}/{x}={a}" for x in first + second)
+
+
 def documents(rng, count: int) -> list[str]:
-    """Plain arithmetic, as a book of tables would print it: single steps, never a question."""
-    texts = []
-    for _ in range(count):
-        a, b = rng.randint(1, 9), rng.randint(1, 9)
-        kind = rng.randrange(6)
-        if kind == 0:
-            lines = [f"{a}+{x}={a + x}" for x in rng.sample(range(1, 10), 4)]
-        elif kind == 1:
-            lines = [f"{a + x}-{x}={a}" for x in rng.sample(range(1, 10), 4)]
-        elif kind == 2:
-            lines = [f"{a}*{x}={a * x}" for x in rng.sample(range(2, 10), 4)]
-        elif kind == 3:
-            lines = [f"{a * x}/{x}={a}" for x in rng.sample(range(2, 10), 4)]
-        elif kind == 4:
-            lines = [f"{a}0*{b}={a * b}0", f"{a}+{b}+1={a + b + 1}", f"{a + 10}-{b}-1={a + 9 - b}"]
-        else:
-            numbers = sorted(rng.sample(range(1, 100), 4))
-            lines = ["<".join(map(str, numbers))]
-        texts.append(" ".join(lines))
-    return texts
+    """Arithmetic as a book of tables prints it, and lines of a notebook."""
+    noted = [family for family in FAMILIES if family.name != "word_problem"]
+    return [table(rng) if rng.random() < 0.5 else " ".join(note(rng, rng.choice(noted)) for _ in range(2)) for _ in range(count)]

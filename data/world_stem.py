@@ -5,7 +5,7 @@ text, so a question about an element that no demonstration ever showed can still
 """
 
 from data.world_family import Family, Solution
-from data.world_math import quotient_text
+from data.world_math import product_steps
 
 ELEMENTS = {"hydrogen": ("H", 1), "helium": ("He", 2), "lithium": ("Li", 3), "carbon": ("C", 6), "nitrogen": ("N", 7),
             "oxygen": ("O", 8), "neon": ("Ne", 10), "sodium": ("Na", 11), "silicon": ("Si", 14), "sulfur": ("S", 16),
@@ -22,18 +22,17 @@ UNITS = [("km", "m", 1000), ("m", "cm", 100), ("cm", "mm", 10), ("kg", "g", 1000
 def conversion_problems():
     for big, small, factor in UNITS:
         round_factor = factor in (10, 100, 1000)
-        for a in range(2, 60):
-            level = (1 if a < 10 else 2) if round_factor else 3 if a < 10 else 5
-            if round_factor or a < 20:
-                yield level, {"kind": "down", "a": a, "u": big, "v": small}
-                yield min(level + 1, 5), {"kind": "up", "a": a * factor, "u": small, "v": big}
+        for a in range(2, 90 if round_factor else 13):
+            level = (1 if a < 10 else 2) if round_factor else 3 if a < 10 and factor != 24 else 5
+            yield level, {"kind": "down", "a": a, "u": big, "v": small}
+            yield min(level + 1, 5), {"kind": "up", "a": a * factor, "u": small, "v": big}
 
 
 def conversion_solution(content: dict) -> Solution:
     a, u, v = content["a"], content["u"], content["v"]
     for big, small, factor in UNITS:
         if (u, v) == (big, small):
-            return Solution(f"{a * factor} {v}", f"1 {u}={factor} {v} {a}*{factor}={a * factor}")
+            return Solution(f"{a * factor} {v}", f"1 {u}={factor} {v} {product_steps(a, factor) if factor < 100 else f'{a}*{factor}={a * factor}'}")
         if (u, v) == (small, big):
             return Solution(f"{a // factor} {v}", f"1 {v}={factor} {u} {a}/{factor}={a // factor}")
     raise ValueError(f"no conversion from {u} to {v}")
@@ -41,13 +40,16 @@ def conversion_solution(content: dict) -> Solution:
 
 def formula_problems():
     """Pairs for x * y = z; a formula asks for z (levels 1, 2, 3, 5), or for x or y (levels 3 and 4)."""
-    for x in range(2, 40):
+    for x in range(2, 10):
         for y in range(2, 10):
-            level = 1 if x < 10 and min(x, y) < 4 else 2 if x < 10 else 3 if x % 10 == 0 else 5
-            yield level, {"kind": "z", "a": x, "b": y}
-            if x < 20:
-                yield (3 if x < 10 else 4), {"kind": "x", "a": x * y, "b": y}
-                yield (3 if x < 10 else 4), {"kind": "y", "a": x * y, "b": x}
+            yield (1 if min(x, y) < 4 else 2), {"kind": "z", "a": x, "b": y}
+            yield (3 if min(x, y) < 5 else 4), {"kind": "x", "a": x * y, "b": y}
+            yield (3 if min(x, y) < 5 else 4), {"kind": "y", "a": x * y, "b": x}
+    for y in range(2, 10):
+        for x in range(11, 40):
+            yield (3 if x % 10 == 0 else 5), {"kind": "z", "a": x, "b": y}
+        for x in range(40, 100, 10):
+            yield 3, {"kind": "z", "a": x, "b": y}
 
 
 def formula_family(name: str, letters: tuple[str, str, str], units: tuple[str, str, str], phrasings: dict) -> Family:
@@ -56,9 +58,9 @@ def formula_family(name: str, letters: tuple[str, str, str], units: tuple[str, s
         a, b, kind = content["a"], content["b"], content["kind"]
         z, x, y = letters
         if kind == "z":
-            return Solution(f"{a * b} {units[0]}", f"{z}={x}*{y}={a}*{b}={a * b}")
+            return Solution(f"{a * b} {units[0]}", f"{z}={x}*{y} {product_steps(a, b)}")
         wanted, other, unit = (x, y, units[1]) if kind == "x" else (y, x, units[2])
-        return Solution(f"{quotient_text(a, b)} {unit}", f"{wanted}={z}/{other}={a}/{b}={quotient_text(a, b)}")
+        return Solution(f"{a // b} {unit}", f"{wanted}={z}/{other} {a}/{b}={a // b}")
     return Family(name, "stem", phrasings, formula_problems, solve)
 
 
@@ -115,22 +117,23 @@ def planet_solution(content: dict) -> Solution:
 
 
 def geometry_problems():
-    for a in range(2, 30):
-        for b in range(2, 10):
-            level = 1 if a < 6 and b < 6 else 2 if a < 10 else 4
+    for b in range(2, 10):
+        for a in range(2, 30):
+            level = 1 if a < 6 and b < 6 else 2 if a < 10 else 5
             yield level, {"kind": "area", "a": a, "b": b}
-            yield min(level + 1, 5), {"kind": "perimeter", "a": a, "b": b}
-            if a * b % 2 == 0 and a < 20:
-                yield 4 if a < 10 else 5, {"kind": "triangle", "a": a, "b": b}
+            if a + b < 50:
+                yield (2 if a + b <= 10 else 3 if a + b < 20 else 4), {"kind": "perimeter", "a": a, "b": b}
+            if a * b % 2 == 0 and a < 10:
+                yield (3 if a * b <= 20 else 4), {"kind": "triangle", "a": a, "b": b}
     for a in range(2, 20):
-        yield (1 if a < 6 else 3), {"kind": "square", "a": a}
+        yield (1 if a < 6 else 2 if a < 10 else 5), {"kind": "square", "a": a}
 
 
 def geometry_solution(content: dict) -> Solution:
     a = content["a"]
     b = content.get("b", a)
     if content["kind"] in ("area", "square"):
-        return Solution(f"{a * b} cm2", f"A={a}*{b}={a * b}")
+        return Solution(f"{a * b} cm2", f"A=a*b {product_steps(a, b)}")
     if content["kind"] == "perimeter":
         return Solution(f"{2 * (a + b)} cm", f"{a}+{b}={a + b} 2*{a + b}={2 * (a + b)}")
     return Solution(f"{a * b // 2} cm2", f"{a}*{b}={a * b} {a * b}/2={a * b // 2}")
@@ -222,11 +225,31 @@ FAMILIES = [
 ]
 
 
+QUANTITIES = {"force": (("F", "m", "a"), ("N", "kg", "m/s2")), "distance": (("d", "v", "t"), ("km", "km/h", "h")),
+              "density": (("m", "p", "V"), ("g", "g/cm3", "cm3")), "ohm": (("U", "R", "I"), ("V", "Ohm", "A"))}
+
+
+def note(rng, family: Family) -> str:
+    """A worked problem of the training part as a line of a notebook: no question, no phrasing of the family."""
+    content = dict(family.draw(rng, "train", range(1, 6), (0,)).content)
+    solution = family.solve(content)
+    a, b = content["a"], content.get("b")
+    if family.name == "unit_conversion":
+        told = f"{a} {content['u']} in {content['v']}"
+    elif family.name == "geometry":
+        told = f"{content['kind']} {a} cm" + (f" {b} cm" if b else "")
+    else:
+        (z, x, y), (u, v, w) = QUANTITIES[family.name]
+        told = {"z": f"{x} {a} {v} {y} {b} {w}", "x": f"{z} {a} {u} {y} {b} {w}", "y": f"{z} {a} {u} {x} {b} {v}"}[content["kind"]]
+    return f"{told}: {solution.think} so {solution.answer}."
+
+
 def documents(rng, count: int) -> list[str]:
-    """Plain sentences about elements, planets, units and formulas."""
+    """Plain sentences about elements, planets and units, and lines of a notebook."""
     texts = []
+    noted = [family for family in FAMILIES if family.name not in ("element", "planet")]
     for _ in range(count):
-        kind = rng.randrange(5)
+        kind = rng.randrange(6)
         if kind == 0:
             name, (symbol, number) = rng.choice(list(ELEMENTS.items()))
             texts.append(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}.")
@@ -240,13 +263,6 @@ def documents(rng, count: int) -> list[str]:
             big, small, factor = rng.choice(UNITS)
             a = rng.randint(2, 9)
             texts.append(f"1 {big}={factor} {small} {a}*{factor}={a * factor} so {a} {big} are {a * factor} {small}.")
-        elif kind == 3:
-            texts.append(rng.choice([
-                "The force F is the mass m in kg times the acceleration a in m/s2: F=m*a, so m=F/a and a=F/m.",
-                "The distance d is the speed v in km/h times the time t in h: d=v*t, so v=d/t and t=d/v.",
-                "The mass m is the density p in g/cm3 times the volume V in cm3: m=p*V, so p=m/V and V=m/p.",
-                "The voltage U is the resistance R in Ohm times the current I in A: U=R*I, so R=U/I and I=U/R."]))
         else:
-            a, b = rng.randint(2, 9), rng.randint(2, 9)
-            texts.append(f"A rectangle of {a} cm by {b} cm has an area of {a * b} cm2 and a perimeter of {2 * (a + b)} cm.")
+            texts.append(" ".join(note(rng, rng.choice(noted)) for _ in range(2)))
     return texts

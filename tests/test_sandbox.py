@@ -159,9 +159,9 @@ def test_a_child_that_blocks_is_killed_by_the_wall_clock_and_called_uncertain(mo
 
 @needs_fork
 def test_a_result_without_the_token_is_no_result():
-    child = sandbox.Child(0, 0, b"token", 0.0, b'[[9], "", ""]')
+    child = sandbox.Child(0, 0, b"token", 0.0, b'forge[[9], "", ""]')
     assert sandbox.verdict(child, 0)[0] is None
-    child.received = b"token" + child.received
+    child.received = b'token[[9], "", ""]'
     assert sandbox.verdict(child, 0)[0] == [[9], "", ""]
 
 
@@ -194,6 +194,12 @@ def test_an_error_is_one_line_and_leaves_no_values():
     done, late = run_programs([("raise ValueError('a\\nb')", ["1"]), ("def f(): return g()", ["f()", "1"])])
     assert (done.values, done.error) == (None, "ValueError: a b")
     assert late.values == [RAISED, 1] and late.error == "NameError: name 'g' is not defined"
+
+
+@pytest.mark.parametrize("source", ["async def f(): pass", "x.__class__", "def __del__(self): pass", "import a as __builtins__", "f.f_back"])
+def test_the_syntax_tree_alone_is_refused(source):
+    with pytest.raises(sandbox.Refused):
+        sandbox.checked_code(source, "exec")
 
 
 def test_printed_text_is_captured_and_truncated():
@@ -298,7 +304,7 @@ def test_a_fork_of_the_caller_has_a_server_of_its_own():
     run_programs([(INNOCENT, ["f(3)"])])
     pid = os.fork()
     if pid == 0:
-        good = passes_tests([(INNOCENT, [("f(3)", 9)])]) == [True]
+        good = passes_tests([(INNOCENT, [("f(3)", 9)])]) == [True] and sandbox._server[1] == os.getpid()
         sandbox.close()
         os._exit(0 if good else 1)
     assert os.waitpid(pid, 0)[1] == 0
