@@ -114,7 +114,7 @@ def overall_demonstrations(seed: int, shares: dict[str, int]) -> dict[str, list]
 def documents(seed: int, count: int) -> list[str]:
     """Plain text for pretraining: facts, tables, code with its output, small talk; no chat marks, no instructions."""
     rng = generator(seed, "pretrain")
-    shares = {world_math: 0.4, world_stem: 0.2, world_code: 0.2, world_chat: 0.2}
+    shares = {world_math: 0.5, world_stem: 0.2, world_code: 0.15, world_chat: 0.15}
     texts = [text for part, share in shares.items() for text in part.documents(rng, round(count * share))]
     rng.shuffle(texts)
     return texts

@@ -1,6 +1,6 @@
 """Math: six kinds of problems with worked steps, written the way one does them on paper, and checked by exact value.
 
-Steps stand between the think marks, separated by spaces: 47 + 38 is worked as `7+8=15 4+3+1=8` and answered `85`.
+Steps stand between the think marks, separated by spaces: 47 + 38 is worked as `7+8=15 4+3=7 7+1=8` and answered `85`.
 """
 
 import math
@@ -9,28 +9,32 @@ from data.world_family import NAMES, THINGS, Family, Solution
 
 
 def column_sum(a: int, b: int) -> str:
-    """The steps of a + b, column by column from the right, each with the carry of the one before."""
+    """The steps of a + b, column by column from the right; a carry is added in a step of its own."""
     steps, carry = [], 0
     while a or b:
-        x, y = a % 10, b % 10
-        total = x + y + carry
-        steps.append(f"{x}+{y}+{carry}={total}" if carry else f"{x}+{y}={total}")
+        total = a % 10 + b % 10
+        steps.append(f"{a % 10}+{b % 10}={total}")
+        if carry:
+            steps.append(f"{total}+1={total + 1}")
+            total += 1
         carry = total // 10
         a, b = a // 10, b // 10
     return " ".join(steps)
 
 
 def column_difference(a: int, b: int) -> str:
-    """The steps of a - b (a >= b), column by column from the right; a borrowed one is taken off the next column."""
+    """The steps of a - b (a >= b), column by column from the right; a borrowed one is taken off in a step of its own."""
     if a < 20 and b < 10:
         return f"{a}-{b}={a - b}"
     steps, borrow = [], 0
     while a or b:
-        x, y = a % 10, b % 10
-        top = x - borrow
-        lend = 10 if top < y else 0
-        steps.append(f"{x + lend}-{y}-{borrow}={top + lend - y}" if borrow else f"{x + lend}-{y}={top + lend - y}")
-        borrow = 1 if lend else 0
+        top = a % 10
+        if borrow:
+            steps.append(f"{top or 10}-1={(top or 10) - 1}")
+            top, borrow = (top or 10) - 1, 0 if top else 1
+        if top < b % 10:
+            top, borrow = top + 10, 1
+        steps.append(f"{top}-{b % 10}={top - b % 10}")
         a, b = a // 10, b // 10
     return " ".join(steps)
 
@@ -264,20 +268,20 @@ def note(rng, family: Family) -> str:
 
 
 def table(rng) -> str:
-    """A few neighbouring facts of the tables of single digits, on which all worked steps rest."""
+    """A few facts of one table of single digits, on which all worked steps rest."""
     a = rng.randint(1, 9)
-    first, second = (rng.sample(range(2, 10), 3) for _ in range(2))
+    others = rng.sample(range(10), 6)
     kind = rng.randrange(4)
     if kind == 0:
-        return " ".join([f"{a}+{x}={a + x}" for x in first] + [f"{a}+{x}+1={a + x + 1}" for x in second])
+        return " ".join(f"{a}+{x}={a + x}" for x in others)
     if kind == 1:
-        return " ".join([f"{a + x}-{x}={a}" for x in first] + [f"{a + x + 1}-{x}-1={a}" for x in second])
+        return " ".join(f"{a + x}-{x}={a}" for x in others)
     if kind == 2:
-        return " ".join([f"{a}*{x}={a * x}" for x in first] + [f"{x}0*{a}={a * x}0" for x in second])
-    return " ".join(f"{a * x}/{x}={a}" for x in first + second)
+        return " ".join([f"{a}*{x}={a * x}" for x in others[:4]] + [f"{x}0*{a}={a * x}0" for x in others[4:] if x])
+    return " ".join(f"{a * x}/{a}={x}" for x in others)
 
 
 def documents(rng, count: int) -> list[str]:
     """Arithmetic as a book of tables prints it, and lines of a notebook."""
     noted = [family for family in FAMILIES if family.name != "word_problem"]
-    return [table(rng) if rng.random() < 0.5 else " ".join(note(rng, rng.choice(noted)) for _ in range(2)) for _ in range(count)]
+    return [table(rng) if rng.random() < 0.6 else " ".join(note(rng, rng.choice(noted)) for _ in range(2)) for _ in range(count)]
