@@ -46,9 +46,9 @@ Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 @dataclass(frozen=True)
 class Settings:
     steps: int
-    rows: int = 24  # a batch; many small updates learn more in the same time than few large ones at these sizes
-    muon_lr: float = 0.02  # block matrices; AdamW alone learns a third as much in a minute
-    adam_lr: float = 0.02  # embedding, head and norms
+    rows: int = 12  # a batch; many small updates learn more in the same time than few large ones at these sizes
+    muon_lr: float = 0.01  # block matrices; twice as much wipes out the arithmetic that pretraining taught
+    adam_lr: float = 0.005  # embedding, head and norms
     warmup: int = 10
     constant: float = 0.4  # share of the steps before the linear decay begins
     micro_tokens: int = 65536  # tokens of one forward; a larger batch is accumulated
@@ -214,11 +214,12 @@ ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
 
 # The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
+FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(Settings(1000, rows=8), Settings(200), Settings(400), 8000, 1500,
-                            {"reasoning": 1600, "chat": 600, "agent": 500, "judge": 700, "new_prompt": 200}, ROWS),
-        "teacher": Schedule(Settings(700, rows=8), Settings(250), Settings(400), 8000, 6000,
+        "student": Schedule(Settings(1000, **FROM_SCRATCH), Settings(350), Settings(800), 10000, 2000,
+                            {"reasoning": 2400, "chat": 600, "agent": 600, "judge": 700, "new_prompt": 200}, ROWS),
+        "teacher": Schedule(Settings(800, **FROM_SCRATCH), Settings(400), Settings(900), 10000, 6000,
                             {"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}

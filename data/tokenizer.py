@@ -6,7 +6,7 @@ column arithmetic has columns to work on. Nothing is ever downloaded.
 
 A dialogue becomes
 
-    <|user|>What is 47 + 38?<|assistant|><|think|>7+8=15 4+3=7 7+1=8<|end_think|>85<|end|>
+    <|user|>What is 47 + 38?<|assistant|><|think|>47+38: 7+8=15 4+3=7 7+1=8<|end_think|>85<|end|>
 
 and a tool call is a turn of its own, which the runtime answers:
 

@@ -81,7 +81,7 @@ def demonstration(task: Task, rng: random.Random) -> dict:
 
 def reference(task: Task) -> list[dict]:
     """The turns of a perfect response."""
-    solution = BY_NAME[task.family].solve(task.fields)
+    solution = BY_NAME[task.family].solution(task.fields)
     turns = []
     for call in solution.calls:
         turns += [{"role": "assistant", "content": "", "tool_call": call}, {"role": "tool", "content": run_tool(call)}]
@@ -185,7 +185,7 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
         if task.domain == "code" and (tests := world_code.hidden_tests(task.family, task.fields)) is not None:
             programs.append((i, reply.content, tests))
             continue
-        expected = BY_NAME[task.family].solve(task.fields).answer
+        expected = BY_NAME[task.family].solution(task.fields).answer
         if task.domain == "code":
             scores[i] = float(reply.content.strip() == expected)
         elif task.domain == "math":

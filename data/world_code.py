@@ -211,7 +211,8 @@ FAMILIES = [
     *(function_family(name) for name in PROGRAMS),
     Family("code_print", "code",
            {"sum": ("What does print({e}) print?", "Which output has print({e})?", "Run print({e}) in your head.",
-                    "Output of print({e})?", "If Python runs print({e}), what appears?")}, print_problems, print_solution),
+                    "Output of print({e})?", "If Python runs print({e}), what appears?")}, print_problems, print_solution,
+           restate=lambda c: c["e"].replace(" ", "")),
     Family("code_print_list", "code", {
         "index": ("What does print({l}[{i}]) print?", "Which output has print({l}[{i}])?", "Run print({l}[{i}]) in your head.",
                   "Output of print({l}[{i}])?", "If Python runs print({l}[{i}]), what appears?"),
@@ -258,8 +259,8 @@ def documents(rng, count: int) -> list[str]:
             i = rng.randrange(3)
             texts.append(f"{items}[{i}] gives {items[i]}\nmax({items}) gives {max(items)}\nsorted({items}) gives {sorted(items)}")
         elif kind == 1:
-            a, b = rng.randint(1, 60), rng.randint(2, 9)
-            texts.append(f"print({a} // {b}) prints {a // b}\nprint({a} % {b}) prints {a % b}")
+            printed = next(family for family in FAMILIES if family.name == "code_print")
+            texts.append(" ".join(printed.note(rng) for _ in range(2)))
         else:
             word = rng.choice(WORDS)
             texts.append(f"'{word}'.upper() gives '{word.upper()}'\n'{word}'[::-1] gives '{word[::-1]}'\n'{word}' * 2 gives '{word * 2}'")

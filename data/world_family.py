@@ -11,7 +11,7 @@ import functools
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 NAMES = ("Tom Anna Ben Mia Leo Zoe Sam Eva Max Ida Paul Nina Carl Rosa Otto Lena Hugo Vera Finn Clara Adam Ella Ivan "
          "Dora Noah Alma Igor Nora Emil Lucy").split()
@@ -59,6 +59,8 @@ class Family:
     """phrasings: templates over the content's fields, or a dict from the content's "kind" to such templates.
 
     dressing: fields that are decoration (a person's name), not part of the content by which the split is made.
+    restate: the problem in the shortest form that the notebooks of the pretraining text use; worked steps begin with it,
+    so that a demonstration shows how to get from a question to what the base model can already do.
     """
 
     name: str
@@ -67,9 +69,19 @@ class Family:
     problems: Callable[[], Iterable[tuple[int, dict]]]
     solve: Callable[[dict], Solution]
     dressing: dict = field(default_factory=dict)
+    restate: Callable[[dict], str] | None = None
 
     def __hash__(self):
         return hash(self.name)
+
+    def solution(self, content: dict) -> Solution:
+        solved = self.solve(content)
+        return replace(solved, think=f"{self.restate(content)}: {solved.think}") if self.restate and solved.think else solved
+
+    def note(self, rng) -> str:
+        """A worked problem of the training part as a line of a notebook: no question, no phrasing of the family."""
+        solved = self.solution(dict(self.draw(rng, "train", range(1, 6), (0,)).content))
+        return f"{solved.think} so {solved.answer}."
 
     def templates(self, content: dict) -> tuple:
         return self.phrasings[content["kind"]] if isinstance(self.phrasings, dict) else self.phrasings

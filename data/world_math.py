@@ -1,6 +1,6 @@
 """Math: six kinds of problems with worked steps, written the way one does them on paper, and checked by exact value.
 
-Steps stand between the think marks, separated by spaces: 47 + 38 is worked as `7+8=15 4+3=7 7+1=8` and answered `85`.
+Steps stand between the think marks: 47 + 38 is worked as `47+38: 7+8=15 4+3=7 7+1=8` and answered `85`.
 """
 
 import math
@@ -174,6 +174,13 @@ WORD_PROBLEMS = {
 }
 
 
+WORD_SIGNS = {"more": "+", "fewer": "-", "boxes": "*", "shares": "/"}
+
+
+def in_short(template: str):
+    return lambda content: template.format(**content)
+
+
 def word_problems():
     for a in range(2, 60):
         for b in range(2, 30, 3 if a > 20 else 1):
@@ -194,7 +201,7 @@ def word_solution(content: dict) -> Solution:
     return {"more": lambda: Solution(str(a + b), column_sum(a, b)),
             "fewer": lambda: Solution(str(a - b), column_difference(a, b)),
             "boxes": lambda: Solution(str(a * b), product_steps(a, b)),
-            "shares": lambda: Solution(quotient_text(a, b), f"{a}/{b}={quotient_text(a, b)}")}[content["kind"]]()
+            "shares": lambda: quotient_solution(content)}[content["kind"]]()
 
 
 def quotient_problems():
@@ -214,57 +221,46 @@ def quotient_solution(content: dict) -> Solution:
     a, b = content["a"], content["b"]
     whole, rest = divmod(a, b)
     if rest:
-        fraction = quotient_text(rest, b)
-        return Solution(quotient_text(a, b), f"{b}*{whole}={b * whole} {a}-{b * whole}={rest} {rest}/{b}={fraction}")
-    if whole < 10:
-        return Solution(str(whole), f"{b}*{whole}={a}")
-    tens = whole // 10 * 10
-    return Solution(str(whole), f"{b}*{tens}={b * tens} {a}-{b * tens}={a - b * tens} {b}*{whole - tens}={a - b * tens}")
+        steps = f"{a}-{rest}={a - rest} {a - rest}/{b}={whole} {rest}/{b}={quotient_text(rest, b)}"
+    elif whole < 10:
+        steps = f"{a}/{b}={whole}"
+    else:
+        tens, units = whole // 10 * 10, whole % 10
+        steps = f"{b * tens}/{b}={tens}" + (f" {a}-{b * tens}={a - b * tens} {a - b * tens}/{b}={units} {tens}+{units}={whole}" if units else "")
+    return Solution(quotient_text(a, b), steps)
 
 
 FAMILIES = [
     Family("sum", "math",
            ("What is {a} + {b}?", "Add {a} and {b}.", "Work out the sum of {a} and {b}.", "{a} + {b} = ?",
             "How much do {a} and {b} make together?"),
-           sum_problems, lambda c: Solution(str(c["a"] + c["b"]), column_sum(c["a"], c["b"]))),
+           sum_problems, lambda c: Solution(str(c["a"] + c["b"]), column_sum(c["a"], c["b"])), restate=in_short("{a}+{b}")),
     Family("difference", "math",
            ("What is {a} - {b}?", "Subtract {b} from {a}.", "Take {b} away from {a}.", "{a} - {b} = ?",
             "How much is {a} minus {b}?"),
-           difference_problems, lambda c: Solution(str(c["a"] - c["b"]), column_difference(c["a"], c["b"]))),
+           difference_problems, lambda c: Solution(str(c["a"] - c["b"]), column_difference(c["a"], c["b"])), restate=in_short("{a}-{b}")),
     Family("product", "math",
            ("What is {a} * {b}?", "Multiply {a} by {b}.", "Work out {a} times {b}.", "{a} * {b} = ?",
             "Find the product of {a} and {b}."),
-           product_problems, lambda c: Solution(str(c["a"] * c["b"]), product_steps(c["a"], c["b"]))),
+           product_problems, lambda c: Solution(str(c["a"] * c["b"]), product_steps(c["a"], c["b"])), restate=in_short("{a}*{b}")),
     Family("quotient", "math",
            ("What is {a} / {b}?", "Divide {a} by {b}.", "Work out {a} divided by {b}.", "{a} / {b} = ?",
             "How often does {b} go into {a}?"),
-           quotient_problems, quotient_solution),
+           quotient_problems, quotient_solution, restate=in_short("{a}/{b}")),
     Family("expression", "math",
            {kind: tuple(frame.format(text) for frame in EXPRESSION_FRAMES) for kind, text in EXPRESSIONS.items()},
-           expression_problems, lambda c: expression_steps(c["kind"], c["a"], c["b"], c["c"])),
+           expression_problems, lambda c: expression_steps(c["kind"], c["a"], c["b"], c["c"]),
+           restate=lambda c: EXPRESSIONS[c["kind"]].replace(" ", "").format(**c)),
     Family("comparison", "math",
            {"two": ("Which is larger, {a} or {b}?", "Pick the bigger number: {a} or {b}.", "{a} or {b}: which one is more?",
                     "Compare {a} and {b} and give the larger one.", "Of {a} and {b}, name the greater."),
             "three": ("Which is the largest of {a}, {b} and {c}?", "Pick the biggest number: {a}, {b} or {c}.",
                       "{a}, {b} or {c}: which one is the most?", "Compare {a}, {b} and {c} and give the largest one.",
                       "Of {a}, {b} and {c}, name the greatest.")},
-           comparison_problems, comparison_solution),
-    Family("word_problem", "math", WORD_PROBLEMS, word_problems, word_solution, {"name": NAMES, "thing": THINGS}),
+           comparison_problems, comparison_solution, restate=lambda c: " ".join(str(c[key]) for key in "abc" if key in c)),
+    Family("word_problem", "math", WORD_PROBLEMS, word_problems, word_solution, {"name": NAMES, "thing": THINGS},
+           restate=lambda c: f"{c['a']}{WORD_SIGNS[c['kind']]}{c['b']}"),
 ]
-
-
-NOTES = {"sum": "{a}+{b}", "difference": "{a}-{b}", "product": "{a}*{b}", "quotient": "{a}/{b}"}
-
-
-def note(rng, family: Family) -> str:
-    """A worked problem of the training part as a line of a notebook: no question, no phrasing of the family."""
-    content = dict(family.draw(rng, "train", range(1, 6), (0,)).content)
-    solution = family.solve(content)
-    if family.name == "comparison":
-        told = " and ".join(str(content[key]) for key in "abc" if key in content) + " compared"
-    else:
-        told = (NOTES.get(family.name) or EXPRESSIONS[content["kind"]].replace(" ", "")).format(**content)
-    return f"{told}: {solution.think} so {solution.answer}."
 
 
 def table(rng) -> str:
@@ -284,4 +280,4 @@ def table(rng) -> str:
 def documents(rng, count: int) -> list[str]:
     """Arithmetic as a book of tables prints it, and lines of a notebook."""
     noted = [family for family in FAMILIES if family.name != "word_problem"]
-    return [table(rng) if rng.random() < 0.6 else " ".join(note(rng, rng.choice(noted)) for _ in range(2)) for _ in range(count)]
+    return [table(rng) if rng.random() < 0.55 else " ".join(rng.choice(noted).note(rng) for _ in range(2)) for _ in range(count)]

@@ -60,7 +60,12 @@ def formula_family(name: str, letters: tuple[str, str, str], units: tuple[str, s
             return Solution(f"{a * b} {units[0]}", f"{z}={x}*{y} {product_steps(a, b)}")
         wanted, other, unit = (x, y, units[1]) if kind == "x" else (y, x, units[2])
         return Solution(f"{a // b} {unit}", f"{wanted}={z}/{other} {a}/{b}={a // b}")
-    return Family(name, "stem", phrasings, formula_problems, solve)
+
+    def restate(content: dict) -> str:
+        (z, x, y), (u, v, w), a, b = letters, units, content["a"], content["b"]
+        return {"z": f"{x} {a} {v} {y} {b} {w}", "x": f"{z} {a} {u} {y} {b} {w}", "y": f"{z} {a} {u} {x} {b} {v}"}[content["kind"]]
+
+    return Family(name, "stem", phrasings, formula_problems, solve, restate=restate)
 
 
 def element_problems():
@@ -142,7 +147,7 @@ FAMILIES = [
     Family("unit_conversion", "stem",
            {kind: ("Convert {a} {u} to {v}.", "How many {v} are {a} {u}?", "Write {a} {u} in {v}.", "{a} {u} = ? {v}",
                    "Express {a} {u} as {v}.") for kind in ("down", "up")},
-           conversion_problems, conversion_solution),
+           conversion_problems, conversion_solution, restate=lambda c: f"{c['a']} {c['u']} in {c['v']}"),
     formula_family("force", ("F", "m", "a"), ("N", "kg", "m/s2"), {
         "z": ("A mass of {a} kg speeds up by {b} m/s2. What is the force?",
               "What force gives {a} kg an acceleration of {b} m/s2?", "Find F for m = {a} kg and a = {b} m/s2.",
@@ -220,27 +225,8 @@ FAMILIES = [
                      "How much does a triangle of base {a} cm and height {b} cm cover?"),
         "square": ("What is the area of a square with sides of {a} cm?", "Find the area of a {a} cm square.",
                    "A square has sides of {a} cm. What is its area?", "Square, side {a} cm: area?",
-                   "How much does a square of {a} cm cover?")}, geometry_problems, geometry_solution),
+                   "How much does a square of {a} cm cover?")}, geometry_problems, geometry_solution, restate=lambda c: f"{c['kind']} {c['a']}" + (f" {c['b']}" if "b" in c else "")),
 ]
-
-
-QUANTITIES = {"force": (("F", "m", "a"), ("N", "kg", "m/s2")), "distance": (("d", "v", "t"), ("km", "km/h", "h")),
-              "density": (("m", "p", "V"), ("g", "g/cm3", "cm3")), "ohm": (("U", "R", "I"), ("V", "Ohm", "A"))}
-
-
-def note(rng, family: Family) -> str:
-    """A worked problem of the training part as a line of a notebook: no question, no phrasing of the family."""
-    content = dict(family.draw(rng, "train", range(1, 6), (0,)).content)
-    solution = family.solve(content)
-    a, b = content["a"], content.get("b")
-    if family.name == "unit_conversion":
-        told = f"{a} {content['u']} in {content['v']}"
-    elif family.name == "geometry":
-        told = f"{content['kind']} {a} cm" + (f" {b} cm" if b else "")
-    else:
-        (z, x, y), (u, v, w) = QUANTITIES[family.name]
-        told = {"z": f"{x} {a} {v} {y} {b} {w}", "x": f"{z} {a} {u} {y} {b} {w}", "y": f"{z} {a} {u} {x} {b} {v}"}[content["kind"]]
-    return f"{told}: {solution.think} so {solution.answer}."
 
 
 def documents(rng, count: int) -> list[str]:
@@ -263,5 +249,5 @@ def documents(rng, count: int) -> list[str]:
             a = rng.randint(2, 9)
             texts.append(f"1 {big}={factor} {small} {a}*{factor}={a * factor} so {a} {big} are {a * factor} {small}.")
         else:
-            texts.append(" ".join(note(rng, rng.choice(noted)) for _ in range(2)))
+            texts.append(" ".join(rng.choice(noted).note(rng) for _ in range(2)))
     return texts

@@ -27,8 +27,8 @@ def supervised_text(tokenizer, messages, **how):
 def reply_ids(tokenizer, record):
     """(the ids of the prompt, the ids after it) of a demonstration."""
     messages = record["messages"]
-    first = next(i for i, message in enumerate(messages) if message["role"] != "user" and all(m["role"] != "user" for m in messages[i:]))
-    prompt, ids = tokenizer.prompt(messages[:first]), tokenizer.render(messages)[0]
+    last_user = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    prompt, ids = tokenizer.prompt(messages[:last_user + 1]), tokenizer.render(messages)[0]
     assert ids[:len(prompt)] == prompt
     return prompt, ids[len(prompt):]
 
@@ -148,8 +148,6 @@ def test_every_demonstration_of_the_world_supervises_what_its_assistant_writes(t
                 think = f"<|think|>{message['think']}<|end_think|>" if message.get("think") else ""
                 call = f"<|tool_call|>{message['tool_call']}" if message.get("tool_call") else ""
                 expected += f"{think}{call}{message['content']}<|end|>"
-        two_turns = sum(message["role"] == "user" for message in record["messages"]) > 1
-        assert two_turns == ("Nice to meet you" in expected and expected.count("<|end|>") > 1) or "Question:" in record["messages"][0]["content"]
         assert supervised_text(tokenizer, record["messages"]) == expected
 
 
@@ -198,7 +196,8 @@ def test_training_merges_the_most_frequent_pair_first():
 
 
 def test_training_breaks_ties_by_byte_order_and_never_merges_digits():
-    assert list(tokenizers.train(["zy ab cd 12 12 12 12"], 258))[256:] == [b" a", b" ab"]
+    """1+2 stands side by side four times and is never merged; of the pairs that occur once, the space comes first."""
+    assert list(tokenizers.train(["zy ab cd 12 12 12 12"], 260))[256:] == [b" a", b" c", b" ab", b" cd"]
 
 
 def test_training_repeats_exactly_whatever_the_order_of_texts():

@@ -1,0 +1,379 @@
+"""sft.py: the masked cross-entropy, the rows and their order, the loop, and what bad files get."""
+
+import csv
+import math
+import random
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import sft
+from data import world
+from data import tokenizer as tokenizers
+from model import GPT, Config, load_checkpoint, parameter_count
+from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, interleave, masked_cross_entropy, overall_rows,
+                 pad_rows, repeated, supervised_count, supervised_positions, train, write_csv)
+
+ROOT = Path(__file__).parents[1]
+IDS = torch.tensor([[0, 1, 2, 3, 1]])
+MASK = torch.tensor([[False, False, True, True, True]])  # section 1's m = [0, 1, 1, 1] is of the four predicted tokens
+CPU = torch.device("cpu")
+
+
+def toy(a=0.3, T=5, V=4):
+    return torch.cos(a * torch.arange(1, T + 1)[:, None] * torch.arange(1, V + 1))  # (T, V)
+
+
+def loss_of(logits, ids, mask):
+    """The loss of a batch with given logits (N, S, V), through the one shift of the project."""
+    select, targets = supervised_positions(ids, mask)
+    return masked_cross_entropy(logits[select], targets, len(targets))
+
+
+def some_rows(tokenizer, count, seed=0):
+    """Dialogues of random digits, of unequal length."""
+    rng = random.Random(seed)
+    return [tokenizer.render([{"role": "user", "content": "9" * rng.randint(1, 12)}, {"role": "assistant", "content": "7" * rng.randint(1, 9)}])
+            for _ in range(count)]
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+
+
+class PlainDescent:
+    """Stands in for Optimizers: p -= 0.1 * gradient, so that weights tell gradients apart and nothing is normalised away."""
+
+    def __init__(self, model, adam_lr, muon_lr):
+        self.model = model
+
+    def step(self, scale):
+        with torch.no_grad():
+            for p in self.model.parameters():
+                p -= 0.1 * p.grad
+                p.grad = None
+        return 0.0
+
+
+class Uniform(nn.Module):
+    """A stub with one weight, whose logits are all alike whatever it reads."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, ids, select=None, attend=None):
+        return self.weight.expand(int(select.sum()), -1)
+
+
+# ---- the loss ----
+
+def test_loss_and_gradient_vector():
+    logits = toy()[None].requires_grad_()
+    loss = loss_of(logits, IDS, MASK)
+    loss.backward()
+    assert loss.item() == pytest.approx(1.980758, abs=1e-5)
+    assert (logits.grad[0, 0] == 0).all() and (logits.grad[0, 4] == 0).all()
+    assert torch.allclose(logits.grad[0, 1], torch.tensor([0.152345, 0.095887, -0.280157, 0.031926]), atol=1e-5)
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_vocabulary():
+    loss = loss_of(torch.zeros(1, 5, 5), IDS, MASK)
+    assert float(loss) == pytest.approx(1.609438, abs=1e-5) == math.log(5)
+
+
+def test_the_denominator_is_the_tokens_of_the_whole_batch():
+    """Token costs [2] and [1, 1, 1]: the mean over tokens is 1.25; a mean of the rows' means would be 1.5."""
+    def logits_of(costs):  # two classes, the target is class 0: -log p = cost
+        return torch.tensor([[math.log(math.exp(-c)), math.log(1 - math.exp(-c))] for c in costs])
+    parts = [masked_cross_entropy(logits_of(costs), torch.zeros(len(costs), dtype=torch.long), 4) for costs in ([2.0], [1.0, 1.0, 1.0])]
+    assert float(sum(parts)) == pytest.approx(1.25, abs=1e-6)
+
+
+def test_a_position_predicts_the_next_token():
+    select, targets = supervised_positions(IDS, MASK)
+    assert select.tolist() == [[False, True, True, True, False]] and targets.tolist() == [2, 3, 1]
+
+
+def test_the_first_token_is_never_a_target_even_when_it_is_supervised():
+    select, targets = supervised_positions(IDS, torch.ones_like(MASK))
+    assert select.tolist() == [[True, True, True, True, False]] and targets.tolist() == [1, 2, 3, 1]
+
+
+def test_a_fully_masked_batch_costs_nothing_and_leaves_finite_gradients(tiny_model, tokenizer):
+    loss = batch_loss(tiny_model, tokenizer, [([1, 2, 3], [False] * 3), ([4, 5], [False] * 2)], 0, CPU)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in tiny_model.parameters())
+
+
+def test_the_prompts_logits_get_no_gradient(tokenizer):
+    """Exactly the positions before an answer's tokens have one: the header predicts 8, 8 predicts 5, 5 predicts the end mark."""
+    ids, mask = tokenizer.render([{"role": "user", "content": "What is 47 + 38?"}, {"role": "assistant", "content": "85"}])
+    logits = torch.zeros(1, len(ids), 512, requires_grad=True)
+    loss_of(logits, torch.tensor([ids]), torch.tensor([mask])).backward()
+    touched = logits.grad[0].abs().sum(1).nonzero()[:, 0].tolist()
+    assert touched == [len(ids) - 4, len(ids) - 3, len(ids) - 2]
+    assert [ids[t] for t in touched] == [tokenizer.headers["assistant"][0], *tokenizer.encode("85")]
+
+
+def test_padding_changes_nothing(tiny_model, tokenizer):
+    rows = some_rows(tokenizer, 6)
+    count = supervised_count(rows)
+    whole = batch_loss(tiny_model, tokenizer, rows, count, CPU)
+    alone = sum(batch_loss(tiny_model, tokenizer, [row], count, CPU) for row in rows)
+    assert whole.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_accumulation_is_the_large_batch(tiny_model, tokenizer, monkeypatch):
+    """Weights after three plain steps are the same with one row a forward as with all eight."""
+    monkeypatch.setattr(sft, "Optimizers", PlainDescent)
+    rows, start, ends = some_rows(tokenizer, 8), tiny_model.state_dict(), []
+    start = {name: value.clone() for name, value in start.items()}
+    for micro_tokens in (1, 60, 65536):
+        tiny_model.load_state_dict(start)
+        out = train(tiny_model, tokenizer, rows, Settings(3, rows=8, micro_tokens=micro_tokens), seed=1, stage="x")
+        ends.append((weights_of(tiny_model), out["loss"]))
+    assert all(torch.allclose(weights, ends[-1][0], atol=1e-6) and loss == pytest.approx(ends[-1][1], rel=1e-6) for weights, loss in ends)
+    assert (ends[0][0] - torch.cat([start[name].flatten() for name, _ in tiny_model.named_parameters()])).abs().max() > 1e-3
+
+
+def test_held_out_loss_is_the_mean_over_tokens_whatever_the_batches(tiny_model, tokenizer):
+    rows = some_rows(tokenizer, 7)
+    costs = [batch_loss(tiny_model, tokenizer, [row], 1, CPU).item() for row in rows]
+    expected = sum(costs) / sum(sum(mask) for _, mask in rows)
+    for size in (1, 3, 128):
+        assert held_out_loss(tiny_model, tokenizer, rows, CPU, size=size) == pytest.approx(expected, rel=1e-5)
+    assert held_out_loss(Uniform(512), tokenizer, rows, CPU) == pytest.approx(math.log(512), rel=1e-6)
+
+
+# ---- rows and their order ----
+
+def test_every_token_of_the_documents_is_predicted_once(tokenizer):
+    texts = world.documents(1, 40)
+    stream = [token for text in texts for token in tokenizer.document(text)]
+    rows = document_rows(tokenizer, texts, 16)
+    predicted = [token for ids, mask in rows for token in ids[1:]]
+    assert predicted == stream[:len(predicted)] and len(stream) - len(predicted) < 15  # but for a last piece
+    assert all(len(ids) == 16 and all(mask) for ids, mask in rows)
+    assert rows[0][0][0] == tokenizer.end_id and all(before[0][-1] == after[0][0] for before, after in zip(rows, rows[1:]))
+    assert supervised_count(rows) == len(predicted)
+
+
+def test_dialogues_longer_than_the_context_are_left_out(tokenizer):
+    records = [{"messages": [{"role": "user", "content": "9" * n}, {"role": "assistant", "content": "7"}]} for n in (5, 6, 7)]
+    assert [len(ids) for ids, _ in sft.dialogue_rows(tokenizer, records, 10)] == [9, 10]
+
+
+def test_repeated_gives_whole_passes():
+    taken = repeated(list("abcd"), 10, random.Random(0))
+    assert sorted(taken[:4]) == sorted(taken[4:8]) == list("abcd") and len(set(taken[8:])) == 2 and len(taken) == 10
+    assert repeated([], 5, random.Random(0)) == []
+
+
+def test_interleave_keeps_the_order_within_each_part_and_spreads_it_evenly():
+    parts = [[("a", i) for i in range(100)], [("b", i) for i in range(20)], []]
+    mixed = interleave(parts, random.Random(0))
+    assert [item for item in mixed if item[0] == "a"] == parts[0] and [item for item in mixed if item[0] == "b"] == parts[1]
+    assert all(4 <= sum(item[0] == "b" for item in mixed[i:i + 30]) <= 6 for i in range(0, 120, 30))
+
+
+def test_batches_keep_every_row_and_the_order_between_windows():
+    rng = random.Random(0)
+    rows = [([i] * rng.randint(2, 30), [True]) for i in range(96)]  # a row's first token is its place
+    batches = batches_of(rows, 4, random.Random(1), window=3)
+    assert sorted(ids[0] for batch in batches for ids, _ in batch) == list(range(96)) and {len(batch) for batch in batches} == {4}
+    for k in range(8):  # windows of 3 batches of 4 rows
+        window = batches[3 * k:3 * k + 3]
+        assert sorted(ids[0] for batch in window for ids, _ in batch) == list(range(12 * k, 12 * k + 12))
+        spans = sorted((min(len(ids) for ids, _ in batch), max(len(ids) for ids, _ in batch)) for batch in window)
+        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:]))  # of like length
+    assert batches != sorted(batches, key=lambda batch: len(batch[0][0]))
+
+
+def level_of(tokenizer, row):
+    """The level of a rendered reasoning row, read back from its prompt."""
+    text = tokenizer.encoding.decode(row[0])
+    return world.parse(text[len("<|user|>"):text.index("<|assistant|>")]).level
+
+
+SMALL = replace(SCHEDULES["tiny"]["student"], overall=Settings(10, rows=32), cold_start_demonstrations=40,
+                shares={"reasoning": 160, "chat": 30, "agent": 30, "judge": 20, "new_prompt": 10})
+
+
+def test_the_curriculum_rises_from_level_two_to_five(tokenizer):
+    only = replace(SMALL, rows={"reasoning": 100})
+    rows = overall_rows(tokenizer, only, 1, 256)
+    levels = [level_of(tokenizer, row) for row in rows]
+    assert levels == sorted(levels) and set(levels) == {2, 3, 4, 5} and len(levels) >= 320
+    shuffled = [level_of(tokenizer, row) for row in overall_rows(tokenizer, only, 1, 256, curriculum=False)]
+    assert sorted(shuffled) == levels and shuffled != levels
+
+
+def test_the_curriculum_survives_mixing_and_batching(tokenizer):
+    """Reasoning levels still rise from quarter to quarter of the batches, and the other kinds are in each of them."""
+    rows = overall_rows(tokenizer, replace(SMALL, rows={"reasoning": 50, "chat": 50}), 1, 256)
+    batches = batches_of(rows[:320], 32, random.Random(0), window=2)
+    means, chats = [], []
+    for quarter in range(4):
+        texts = [tokenizer.encoding.decode(row[0]) for batch in batches[quarter * 10 // 4:(quarter + 1) * 10 // 4] for row in batch]
+        tasks = [world.parse(text[len("<|user|>"):text.index("<|assistant|>")]) for text in texts]
+        means.append(statistics.mean(task.level for task in tasks if task and task.domain in world.REASONING))
+        chats.append(sum(not task or task.domain == "chat" for task in tasks) / len(tasks))  # the first turn of a dialogue is no prompt
+    assert means == sorted(means) and means[0] < 2.7 < 4.3 < means[-1]
+    assert all(0.35 < share < 0.65 for share in chats)
+
+
+def test_the_rows_of_overall_sft_have_the_shares_of_the_schedule(tokenizer):
+    rows = overall_rows(tokenizer, SMALL, 1, 256)
+    assert sum(SMALL.rows.values()) == 100 and len(rows) >= 320
+    judged = sum("from 0 to 5" in tokenizer.decode(ids) for ids, _ in rows) / len(rows)
+    called = sum(tokenizer.call_id in ids for ids, _ in rows) / len(rows)
+    assert judged == pytest.approx(0.12, abs=0.015) and called == pytest.approx(0.14, abs=0.015)
+
+
+def test_the_order_depends_on_the_seed_alone(tokenizer):
+    assert overall_rows(tokenizer, SMALL, 1, 256) == overall_rows(tokenizer, SMALL, 1, 256) != overall_rows(tokenizer, SMALL, 2, 256)
+
+
+# ---- the loop ----
+
+def test_training_repeats_bit_for_bit_with_the_same_seed(tiny_model, tokenizer):
+    rows, start, ends = some_rows(tokenizer, 40), {name: value.clone() for name, value in tiny_model.state_dict().items()}, []
+    for seed in (1, 1, 2):
+        tiny_model.load_state_dict(start)
+        torch.manual_seed(random.randrange(10**6))  # the global generator is nobody's business
+        train(tiny_model, tokenizer, rows, Settings(4, rows=4), seed=seed, stage="x")
+        ends.append(weights_of(tiny_model))
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
+def test_the_loss_falls(tiny_model, tokenizer, tmp_path):
+    rows = some_rows(tokenizer, 16)
+    out = train(tiny_model, tokenizer, rows, Settings(20, rows=8, warmup=2), seed=1, stage="x", held_out=rows, log=tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    losses = [float(line["loss"]) for line in lines]
+    assert len(losses) == 20 and losses[-1] < 0.5 * losses[0] and out["held_out_loss"] < 0.5 * losses[0]
+    assert out["loss"] == pytest.approx(statistics.mean(losses)) and out["tokens"] == int(lines[-1]["tokens"])
+    assert out["tokens"] == sum(len(ids) for ids, _ in rows) * 10  # 20 steps of 8 rows are 10 passes
+    assert not tiny_model.training
+    assert [line["held_out_loss"] != "" for line in lines] == [False] * 19 + [True]
+
+
+def test_held_out_loss_is_looked_at_as_often_as_asked(tiny_model, tokenizer, tmp_path):
+    rows = some_rows(tokenizer, 4)
+    train(tiny_model, tokenizer, rows, Settings(7, rows=4, held_out_every=3), seed=1, stage="x", held_out=rows, log=tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        assert [int(line["step"]) for line in csv.DictReader(file) if line["held_out_loss"]] == [2, 5, 6]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tiny_model, tokenizer):
+    with torch.no_grad():
+        tiny_model.norm.weight[0] = float("nan")
+    before = weights_of(tiny_model)
+    with pytest.raises(FloatingPointError, match="x: the loss is nan at step 0"):
+        train(tiny_model, tokenizer, some_rows(tokenizer, 4), Settings(3, rows=4), seed=1, stage="x")
+    assert torch.equal(weights_of(tiny_model).nan_to_num(), before.nan_to_num())
+
+
+def test_fewer_rows_than_a_batch_are_refused(tiny_model, tokenizer):
+    with pytest.raises(ValueError, match="x: 3 rows are fewer than one batch of 4"):
+        train(tiny_model, tokenizer, some_rows(tokenizer, 3), Settings(1, rows=4), seed=1, stage="x")
+
+
+def test_every_stage_runs_in_its_smoke_schedule(tokenizer):
+    schedule = sft.smoke(SCHEDULES["tiny"]["student"])
+    model = GPT(Config(512, 256, 1, 16, 2, 1, 24)).init_weights(0)
+    for stage in (sft.pretrain, sft.cold_start_sft, sft.overall_sft):
+        before = weights_of(model)
+        out = stage(model, tokenizer, schedule, seed=1)
+        assert math.isfinite(out["loss"]) and math.isfinite(out["held_out_loss"]) and not torch.equal(weights_of(model), before)
+
+
+# ---- tables ----
+
+def test_a_csv_leaves_missing_keys_empty_and_no_half_file(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"step": 0, "loss": 1.5}, {"step": 1, "loss": 1.25, "held_out_loss": 2.0}])
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["step,loss,held_out_loss", "0,1.5,", "1,1.25,2.0"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_the_interval_is_1_96_standard_errors():
+    """Half of 100 right: s = 0.502519, so 1.96 * s / 10 = 0.098494."""
+    assert sft.interval([0.0, 1.0] * 50) == pytest.approx(0.098494, abs=1e-6)
+    assert sft.interval([1.0]) == 0.0 and sft.interval([1.0] * 9) == 0.0
+
+
+def test_show_mask_puts_exactly_what_is_supervised_between_brackets(tokenizer, capsys):
+    sft.show_mask(tokenizer, {"messages": [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]})
+    assert capsys.readouterr().out == "<|user|>2+3?<|assistant|>[5][<|end|>]\n"
+
+
+# ---- the command ----
+
+BAD = {"broken.jsonl": ('{"prompt": "a", "response": "b"}\n{"prompt": "a", ', ":2: "), "empty.jsonl": ("", ":1: "),
+       "layout.jsonl": ('{"prompt": "a", "response": "b"}\n\n{"chosen": "x"}\n', ":3: "),
+       "role.jsonl": ('{"messages": [{"role": "robot", "content": "x"}]}\n', ":1: ")}
+
+
+def run_command(monkeypatch, capsys, *flags):
+    """(exit code, stdout, stderr) of `python sft.py` in this process."""
+    monkeypatch.setattr(sys, "argv", ["sft.py", "--threads", "1", "--device", "cpu", *map(str, flags)])
+    code = 0
+    try:
+        sft.main()
+    except SystemExit as stop:
+        code = stop.code
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_the_command_ends_with_code_two_and_one_line(tmp_path):
+    path = tmp_path / "broken.jsonl"
+    path.write_text(BAD["broken.jsonl"][0])
+    done = subprocess.run([sys.executable, "sft.py", "--threads", "1", "--data", str(path), "--out", str(tmp_path / "out")], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {path}:2: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_named_with_its_line(name, tmp_path, monkeypatch, capsys):
+    path = tmp_path / name
+    path.write_text(BAD[name][0])
+    code, out, err = run_command(monkeypatch, capsys, "--data", path, "--out", tmp_path / "out")
+    assert code == 2 and err.startswith(f"error: {path}{BAD[name][1]}") and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize("flags", [("--data", "missing.jsonl"), ("--init", "missing.pt"), ("--data", "missing.txt", "--pretrain")])
+def test_a_missing_file_is_named(flags, tmp_path, monkeypatch, capsys):
+    code, _, err = run_command(monkeypatch, capsys, *(tmp_path / flag if "missing" in flag else flag for flag in flags), "--out", tmp_path / "out")
+    assert code == 2 and err.startswith(f"error: {tmp_path}/missing") and err.count("\n") == 1
+
+
+def test_own_records_are_trained_on_and_leave_a_checkpoint_and_a_log(tmp_path, monkeypatch, capsys):
+    fixture = ROOT / "tests" / "fixtures" / "gsm8k_train_20.jsonl"
+    code, out, err = run_command(monkeypatch, capsys, "--data", fixture, "--steps", 2, "--out", tmp_path)
+    assert code == 0 and "held-out loss" in out, err
+    assert {file.name for file in tmp_path.iterdir()} == {"sft.pt", "sft.csv"}
+    model, saved = load_checkpoint(tmp_path / "sft.pt", tokenizers.tiny())
+    assert saved["stage"] == "sft" and saved["settings"]["steps"] == 2 and parameter_count(model) > 200_000
+
+
+def test_show_mask_command_prints_every_kind_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    code, out, _ = run_command(monkeypatch, capsys, "--show-mask", "--out", tmp_path / "out")
+    assert code == 0 and out.count("<|user|>") >= 5 and "[<|end|>]" in out and not (tmp_path / "out").exists()
+
+
+def test_padding_of_a_mask_is_never_supervised(tokenizer):
+    rows = some_rows(tokenizer, 5)
+    ids, mask = pad_rows([row[0] for row in rows], tokenizer.pad_id), pad_rows([row[1] for row in rows], False)
+    assert not mask[ids == tokenizer.pad_id].any() and int(mask.sum()) == supervised_count(rows)

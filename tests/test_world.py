@@ -1,0 +1,514 @@
+"""The tiny world: split by content, prompts that parse back, answers that are right, checkers that cannot be talked round."""
+
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data import world, world_chat, world_code, world_judge, world_math, world_stem
+from data.calculator import calculate
+from data.tokenizer import Reply
+from data.world_family import Task
+
+SHARES = {"reasoning": 800, "chat": 300, "agent": 300, "judge": 200, "new_prompt": 100}
+
+
+@pytest.fixture(scope="module")
+def cold_start():
+    return world.cold_start_demonstrations(5, 900)
+
+
+@pytest.fixture(scope="module")
+def overall():
+    return world.overall_demonstrations(5, SHARES)
+
+
+def prompt_of(record):
+    """The prompt of a demonstration as the world writes it: user and assistant turns before the last user's, joined."""
+    messages = record["messages"]
+    last_user = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    return " || ".join(message["content"] for message in messages[:last_user + 1])
+
+
+def part_of(task):
+    return world.BY_NAME[task.family].part(task.fields)
+
+
+def reply_of(task):
+    """The reference response as a Reply, its tools run."""
+    *turns, last = world.reference(task)
+    calls = [(turn["tool_call"], result["content"]) for turn, result in zip(turns[::2], turns[1::2])]
+    return Reply(last["content"], last.get("think", ""), calls)
+
+
+def score(prompt, content, **how):
+    """The truth about one reply to one prompt of the world."""
+    task = world.parse(prompt)
+    assert task is not None, prompt
+    return world.score_replies([task], [Reply(content, **how)])[0]
+
+
+def some_tasks(per_kind, phrasing=None):
+    """Tasks of every kind of every family, in all phrasings or in one."""
+    rng = random.Random(0)
+    for family in world.FAMILIES:
+        kinds = {}
+        for content in family.levels:
+            kinds.setdefault(dict(content).get("kind"), []).append(content)
+        for contents in kinds.values():
+            for content in rng.sample(contents, min(per_kind, len(contents))):
+                for i in range(len(family.templates(dict(content)))) if phrasing is None else [phrasing]:
+                    yield family.task(content, i, rng)
+
+
+# ---- what exists ----
+
+def test_every_domain_has_its_families_and_each_family_four_phrasings_and_one():
+    for domain, least in {"math": 6, "code": 12, "stem": 8, "chat": 8, "agent": 3}.items():
+        assert len(world.families_of(domain)) >= least
+    for family in world.FAMILIES:
+        for content in family.levels:
+            templates = family.templates(dict(content))
+            assert len(set(templates)) == len(templates) >= 5
+    assert len(world.BY_NAME) == len(world.FAMILIES)
+
+
+def test_levels_are_one_to_five_and_every_reasoning_domain_has_all():
+    for family in world.FAMILIES:
+        assert set(family.levels.values()) <= {1, 2, 3, 4, 5}
+    for domain in world.REASONING:
+        assert {level for family in world.families_of(domain) for level in family.by_level["train"]} == {1, 2, 3, 4, 5}
+
+
+def test_no_text_prints_the_tables_of_the_agents_tools():
+    """A right answer without a call is then luck."""
+    assert not re.search(r"\b(price|stock|coins|age|height)\b", " ".join(world.documents(5, 2000)))
+
+
+# ---- the split ----
+
+def test_a_tenth_of_all_contents_is_held_out():
+    total = sum(len(family.levels) for family in world.FAMILIES)
+    assert 0.08 < sum(len(family.split["test"]) for family in world.FAMILIES) / total < 0.12
+    assert 0.04 < sum(len(family.split["dev"]) for family in world.FAMILIES) / total < 0.06
+    for family in world.FAMILIES:
+        parts = [set(family.split[part]) for part in ("train", "dev", "test")]
+        assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == len(family.levels)
+
+
+def test_the_order_of_operands_does_not_count():
+    family = world.BY_NAME["sum"]
+    assert family.part({"a": 38, "b": 47}) == family.part({"a": 47, "b": 38})
+    parts = [(family.part({"a": a, "b": b}), family.part({"a": b, "b": a})) for a in range(1, 100) for b in range(a)]
+    assert all(first == second for first, second in parts) and {first for first, _ in parts} == {"train", "dev", "test"}
+
+
+def test_decoration_does_not_count_for_the_split():
+    family = world.BY_NAME["word_problem"]
+    content = {"kind": "more", "a": 12, "b": 7}
+    assert {family.part(content | {"name": name, "thing": "pen"}) for name in ("Tom", "Anna", "Ben")} == {family.part(content)}
+
+
+def test_no_held_out_content_and_no_last_phrasing_is_in_a_demonstration(cold_start, overall):
+    plain = [*cold_start, *sum(overall["reasoning"], []), *overall["chat"], *overall["agent"]]
+    tasks = [world.parse(prompt_of(record)) for record in plain]
+    for record in overall["judge"]:
+        judged = world.parse(prompt_of(record))
+        assert judged.domain == "judge" and judged.phrasing < 4
+        tasks.append(world.parse(judged.fields["question"]))
+    for record in overall["new_prompt"]:
+        frame, *examples = prompt_of(record).split("\n- ")
+        assert frame in world_judge.NEW_PROMPT_FRAMES[:4] and 2 <= len(examples) <= 4
+        tasks += [world.parse(text) for text in (*examples, record["messages"][-1]["content"])]
+    assert None not in tasks and len(tasks) > 2500
+    assert {part_of(task) for task in tasks} == {"train"}
+    assert {task.phrasing for task in tasks} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("module", [world_math, world_stem, world_code])
+def test_no_held_out_content_is_in_a_notebook_of_the_pretraining_text(module):
+    """A note (`47+38: ... so 85.`) begins with its problem in short."""
+    parts = {}  # the problem in short -> the parts of the contents that it restates
+    for family in module.FAMILIES:
+        if family.restate and family.name != "word_problem":  # a word problem in short is a sum, a product and so on
+            for content in family.levels:
+                parts.setdefault(family.restate(dict(content)), set()).add(family.part(dict(content)))
+    texts = module.documents(random.Random(5), 3000)
+    told = [short for text in texts if not text.startswith("#") for short in re.findall(r"(?:^|\. )([^:]+?): ", text)]
+    assert len(told) > 300 and set(told) <= set(parts)
+    assert all("train" in parts[short] for short in told)
+
+
+def test_no_held_out_program_is_in_the_pretraining_text():
+    says = [line for text in world.documents(5, 3000) for line in re.findall(r"^# (.+)\ndef f", text)]
+    tasks = [world.parse(f"Write f(x) that {line}.") for line in says]
+    assert len(tasks) > 200 and {part_of(task) for task in tasks} == {"train"}
+
+
+def test_pretraining_text_has_no_prompt_of_the_world():
+    assert not [text for text in world.documents(5, 1000) if world.parse(text)]
+
+
+@pytest.mark.xfail(strict=True, reason="documents of world_stem (kind 2) and world_code (kind 0) draw without asking for the part")
+def test_no_held_out_content_is_told_in_another_way_of_a_pretraining_document():
+    """`so 5 weeks are 35 days` and `max([2, 8, 8]) gives 8` are whole problems with their answers."""
+    prompts = []
+    for text in world.documents(5, 5000):
+        prompts += [f"Convert {a} {u} to {v}." for a, u, v in re.findall(r"so (\d+) (\S+) are \d+ (\S+)\.", text)]
+        prompts += [f"What does print({e}) print?" for e in re.findall(r"^([a-z(]*\[\d, \d, \d\].*) gives", text, re.MULTILINE)]
+    tasks = [task for prompt in prompts if (task := world.parse(prompt))]
+    assert len(prompts) > 500 and {part_of(task) for task in tasks} <= {"train"}
+
+
+def test_cold_start_is_reasoning_of_levels_one_to_three(cold_start):
+    tasks = [world.parse(prompt_of(record)) for record in cold_start]
+    assert {task.level for task in tasks} == {1, 2, 3} and {task.domain for task in tasks} == set(world.REASONING)
+    assert len({task.prompt for task in tasks}) == len(tasks)
+
+
+def test_overall_reasoning_is_one_list_a_level_from_two_to_five(overall):
+    levels = [{world.parse(prompt_of(record)).level for record in records} for records in overall["reasoning"]]
+    assert levels == [{2}, {3}, {4}, {5}]
+    assert {kind: len(records) for kind, records in overall.items() if kind != "reasoning"} == {k: n for k, n in SHARES.items() if k != "reasoning"}
+    assert [len(records) for records in overall["reasoning"]] == [200] * 4
+
+
+# ---- evaluation ----
+
+def test_evaluation_prompts_are_held_out_and_differ_from_development():
+    for domain in world.DOMAINS[:5]:
+        test, dev = (world.evaluation_tasks(domain, 60, part) for part in ("test", "dev"))
+        assert {part_of(task) for task in test} == {"test"} and {part_of(task) for task in dev} == {"dev"}
+        assert {task.phrasing for task in test} <= {0, 1, 2, 3} and len({task.prompt for task in test}) == 60
+    phrasing = world.evaluation_tasks("phrasing", 60)
+    assert {part_of(task) for task in phrasing} == {"test"} and {task.domain for task in phrasing} == set(world.DOMAINS[:5])
+    assert all(world.parse(task.prompt).phrasing == len(world.BY_NAME[task.family].templates(task.fields)) - 1 for task in phrasing)
+
+
+def test_a_shorter_evaluation_list_is_the_start_of_a_longer_one():
+    for domain in (*world.DOMAINS[:5], "phrasing"):
+        assert world.evaluation_tasks(domain, 20) == world.evaluation_tasks(domain, 90)[:20]
+    assert world.evaluation_judge_pairs(5) == world.evaluation_judge_pairs(20)[:5]
+
+
+def test_seeds_change_demonstrations_and_never_the_evaluation():
+    before = [task.prompt for task in world.evaluation_tasks("math", 20)]
+    assert world.cold_start_demonstrations(1, 30) != world.cold_start_demonstrations(2, 30)
+    assert world.documents(1, 30) != world.documents(2, 30)
+    random.seed(7)
+    assert [task.prompt for task in world.evaluation_tasks("math", 20)] == before
+
+
+def test_both_responses_of_a_judge_pair_have_different_true_rewards():
+    pairs = world.evaluation_judge_pairs(100)
+    assert all(world_judge.true_reward(task, first) != world_judge.true_reward(task, second) for task, first, second in pairs)
+    assert {part_of(task) for task, _, _ in pairs} == {"test"}
+
+
+def test_the_same_seed_gives_the_same_world_in_another_process():
+    """hash() differs from process to process; nothing that is drawn may depend on it."""
+    program = ("import json; from data import world; shares = dict.fromkeys(('reasoning', 'chat', 'agent', 'judge', 'new_prompt'), 12);"
+               "print(json.dumps([world.cold_start_demonstrations(5, 12), world.overall_demonstrations(5, shares), world.documents(5, 12),"
+               "[t.prompt for t in world.evaluation_tasks('phrasing', 12)]]))")
+    told = [subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], env=os.environ | {"PYTHONHASHSEED": seed},
+                           capture_output=True, text=True, check=True).stdout for seed in ("1", "2")]
+    assert told[0] == told[1]
+    assert json.loads(told[0])[0] == world.cold_start_demonstrations(5, 12)
+
+
+# ---- prompts parse back ----
+
+def test_every_prompt_parses_back_to_its_task_in_all_phrasings():
+    tasks = list(some_tasks(3))
+    assert len(tasks) > 1200
+    assert [task for task in tasks if world.parse(task.prompt) != task] == []
+
+
+def test_a_judge_prompt_parses_back_to_question_and_response():
+    for frame in range(5):
+        task = world.parse(world_judge.judge_prompt("What colour is grass?", "Sure! Grass is green.\nReally.", frame))
+        assert (task.domain, task.phrasing) == ("judge", frame)
+        assert task.fields == {"question": "What colour is grass?", "response": "Sure! Grass is green.\nReally."}
+    assert world.parse(world_judge.judge_prompt("What is 2 + 3?", "5")) is None  # only chat is judged
+
+
+@pytest.mark.parametrize("junk", ["", " ", "Hello", "What is 47 + ?", "What is 47 + 38", "what is 47 + 38?", "What is 47 + 38? ", "What is 047 + 38?",
+                                  "What is 10000 + 38?", "What is 4\u0667 + 38?", "Write f(x) that adds 3 to x.\n", "Convert 3 km to g.",
+                                  "Who is older, Tom or Tom?", "Describe a unicorn.", "My name is Tom and I like tea.",
+                                  "Score this.\nQuestion: What colour is grass?\nResponse: Green."])
+def test_junk_parses_to_nothing(junk):
+    assert world.parse(junk) is None
+
+
+def test_a_name_that_stands_twice_must_be_the_same_twice():
+    text = "{} has 12 pens and gets 7 more. How many pens does {} have now?"
+    assert world.parse(text.format("Tom", "Tom")).fields == {"kind": "more", "a": 12, "b": 7, "name": "Tom", "thing": "pen"}
+    assert world.parse(text.format("Tom", "Anna")) is None
+
+
+def test_a_dialogue_alternates_between_user_and_assistant():
+    task = world.parse("My name is Tom and I like tea. || Nice to meet you, Tom! || Who am I?")
+    assert [message["role"] for message in task.messages] == ["user", "assistant", "user"]
+    assert task.messages[2]["content"] == "Who am I?"
+
+
+# ---- the answers are right ----
+
+def test_reference_responses_score_one_in_every_family():
+    tasks = list(some_tasks(6, phrasing=0))
+    scores = world.score_replies(tasks, [reply_of(task) for task in tasks])
+    assert {task.family for task in tasks} == set(world.BY_NAME)
+    assert [task for task, value in zip(tasks, scores) if value != 1.0] == []
+
+
+def test_a_perfect_chat_response_meets_all_five_criteria_for_every_content():
+    rng = random.Random(0)
+    for family in world_chat.FAMILIES:
+        for content in family.levels:
+            response = world_chat.perfect_response(family.name, dict(content), rng)
+            assert all(world_chat.judge_by_rubric(world_chat.rubric_of(family.name, content), response).values()), (content, response)
+
+
+@pytest.mark.parametrize("prompt, answer", [
+    ("What is 47 + 38?", "85"), ("What is 52 - 38?", "14"), ("What is 47 * 6?", "282"), ("What is 7 / 2?", "3.5"),
+    ("What is 3 + 4 * 5?", "23"), ("What is (3 + 4) * 5?", "35"), ("What is 29 - 4 * 5?", "9"),
+    ("Which is larger, 0.7 or 0.65?", "0.7"), ("Which is larger, 2/3 or 3/5?", "2/3"),
+    ("Tom shares 56 pens among 7 friends. How many pens does each get?", "8"),
+    ("Convert 3 km to m.", "3000 m"), ("Convert 180 seconds to minutes.", "3 minutes"),
+    ("Find F for m = 6 kg and a = 7 m/s2.", "42 N"), ("Find a for F = 42 N and m = 6 kg.", "7 m/s2"),
+    ("Find p for m = 12 g and V = 4 cm3.", "3 g/cm3"), ("Find R for U = 12 V and I = 4 A.", "3 Ohm"),
+    ("Rectangle, 3 cm and 4 cm: perimeter?", "14 cm"), ("Triangle, base 3 cm, height 4 cm: area?", "6 cm2"),
+    ("How many planets lie between Mars and Venus?", "1"), ("What is the symbol of iron?", "Fe"),
+    ("What does print(7 + 3 * 4) print?", "19"), ("Mend this line: def f(x) return x + 7", "def f(x): return x + 7"),
+    ("Write f(x) that keeps the items of x above 9.", "def f(x): return [i for i in x if i > 9]"),
+    ("Use the calculator: what is 11 * 12?", "132")])
+def test_hand_worked_answers(prompt, answer):
+    assert world.reference(world.parse(prompt))[-1]["content"] == answer
+
+
+@pytest.mark.xfail(strict=True, reason="print_problems asks for (a * b + a) % (b + 1), which is 0 for all a and b")
+def test_remainders_are_not_all_the_same():
+    family = world.BY_NAME["code_print"]
+    assert len({family.solve(dict(content)).answer for content in family.levels if "%" in dict(content)["e"]}) > 1
+
+
+def test_every_worked_step_is_true():
+    """Each `left=right` of digits between the think marks is an equation that holds, each `a>b` a comparison that holds."""
+    checked = 0
+    for task in some_tasks(60, phrasing=0):
+        think = reply_of(task).think
+        for step in think.split():
+            if match := re.fullmatch(r"([-+*/0-9.]+)=([-0-9./]+)", step):
+                assert calculate(match[1]) == calculate(match[2]) != "error", (think, task.prompt)
+                checked += 1
+            elif match := re.fullmatch(r"([0-9.]+)([<>])([0-9.]+)", step):
+                assert (float(match[1]) > float(match[3])) == (match[2] == ">"), (think, task.prompt)
+                checked += 1
+    assert checked > 2000
+
+
+def test_answers_of_arithmetic_are_what_the_calculator_says():
+    for family in ("sum", "difference", "product", "quotient", "expression"):
+        for content in list(world.BY_NAME[family].levels)[::23]:
+            task = world.BY_NAME[family].task(content, 0, random.Random(0))
+            expression = re.fullmatch(r"What is (.+)\?", task.prompt)[1]
+            assert calculate(reply_of(task).content) == calculate(expression)
+
+
+def test_code_print_answers_are_what_python_prints():
+    for name in ("code_print", "code_print_list"):
+        for content in list(world.BY_NAME[name].levels)[::7]:
+            task = world.BY_NAME[name].task(content, 0, random.Random(0))
+            printed = re.fullmatch(r"What does print\((.+)\) print\?", task.prompt)[1]
+            assert reply_of(task).content == str(eval(printed))
+
+
+def test_a_line_to_mend_does_not_compile_and_its_reference_does():
+    for task in some_tasks(3, phrasing=0):
+        if task.family == "code_mend":
+            compile(reply_of(task).content, "mended", "exec")
+            with pytest.raises(SyntaxError):
+                compile(task.prompt.removeprefix("Mend this line: "), "broken", "exec")
+
+
+# ---- wrong replies ----
+
+@pytest.mark.parametrize("prompt, right, wrong", [
+    ("What is 47 + 38?", ["85", "85.0", " 85 ", "170/2"], ["84", "", "85 86", "85 or 86", "It is 85", "85.", "850", "-85", "8 5", "eighty-five", "47+38", "85 pens"]),
+    ("What is 7 / 2?", ["3.5", "7/2", "3.50", "14/4"], ["3", "3,5", "3.4", "3 1/2", "7:2"]),
+    ("Convert 3 km to m.", ["3000 m", "3000.0 m", "3,000 m", "6000/2 m"], ["3000", "3000 cm", "3000 km", "m", "3000m", "3001 m", "3000 m m", "300 m or 3000 m"]),
+    ("Find F for m = 6 kg and a = 7 m/s2.", ["42 N"], ["42", "42 kg", "42 n", "N 42", "41 N"]),
+    ("What is the symbol of iron?", ["Fe", "fe", " Fe "], ["F", "Ir", "Fe or Ir", "Fe Ir", ""]),
+    ("How many planets lie between Mars and Venus?", ["1", "1.0"], ["2", "one", "1 planet"]),
+    ("What does print(7 + 3 * 4) print?", ["19", " 19\n"], ["19.0", "40", "prints 19", "19 40"]),
+    ("What does print(sorted([1, 1, 0])) print?", ["[0, 1, 1]"], ["[1, 1, 0]", "0, 1, 1", "[0,1,1]"])])
+def test_only_the_answer_itself_scores(prompt, right, wrong):
+    """Units count, equal numbers are equal (3.5 = 7/2), and a number hidden among others or in a sentence does not count."""
+    for content in right:
+        assert score(prompt, content) == 1.0, content
+    for content in wrong:
+        assert score(prompt, content) == 0.0, content
+
+
+def test_numeric_equivalence():
+    """0.5 = 1/2, and a name is no number."""
+    assert world.same_number("0.5", "1/2") and not world.same_number("0.5", "1/3") and not world.same_number("x", "x")
+    assert world.same_value_and_unit("1/2 m", "0.5 m") and not world.same_value_and_unit("1/2", "0.5 m")
+
+
+def test_a_reply_that_is_not_complete_scores_nothing():
+    for prompt, answer in (("What is 47 + 38?", "85"), ("Write f(x) that adds 3 to x.", "def f(x): return x + 3"),
+                           ("What colour is grass?", "Sure! Grass is green."), ("Convert 3 km to m.", "3000 m")):
+        assert score(prompt, answer) == 1.0
+        assert score(prompt, answer, complete=False) == 0.0
+
+
+def test_an_agent_without_a_call_scores_nothing_even_when_it_is_right():
+    prompt = "Use the calculator: what is 11 * 12?"
+    assert score(prompt, "132", calls=[("calc 11*12", "132")]) == 1.0
+    assert score(prompt, "132") == 0.0
+    assert score(prompt, "132", calls=[("calc eleven", "error")]) == 0.0
+    assert score(prompt, "132", calls=[("calc 11*12", "132"), ("calc (", "error")]) == 0.0
+    assert score(prompt, "131", calls=[("calc 11*12", "132")]) == 0.0
+
+
+def test_prices_have_a_unit_and_calls_are_run():
+    price, total = world.run_tool("price lamp"), world.run_tool("calc 3*" + world.run_tool("price lamp"))
+    calls = [("price lamp", price), (f"calc 3*{price}", total)]
+    assert score("What do 3 lamps cost together?", f"{total} coins", calls=calls) == 1.0
+    assert score("What do 3 lamps cost together?", total, calls=calls) == 0.0
+    assert int(total) == 3 * int(price)
+
+
+@pytest.mark.parametrize("call", ["", "calc", "calc ", "price", "price unicorn", "price lamp ", "weather Paris", "calc 2**3", "calc 1/0", "calc __import__('os')"])
+def test_what_is_no_call_gives_error(call):
+    assert world.run_tool(call) == "error"
+
+
+# ---- programs ----
+
+def test_any_correct_program_passes_and_a_wrong_one_fails():
+    prompt = "Write f(x) that adds 3 to x."
+    right = ["def f(x): return x + 3", "def f(x): return 3 + x", "def f(x):\n    y = x\n    for _ in range(3):\n        y += 1\n    return y",
+             "f = lambda number: number - -3"]
+    wrong = ["def f(x): return x + 4", "def f(x): return x - 3", "def g(x): return x + 3", "def f(x) return x + 3", "x + 3", "", "3",
+             "def f(x): return str(x + 3)", "def f(x): print(x + 3)"]
+    tasks = [world.parse(prompt)] * len(right + wrong)
+    assert world.score_replies(tasks, [Reply(source) for source in right + wrong]) == [1.0] * len(right) + [0.0] * len(wrong)
+
+
+def test_a_mended_line_is_checked_by_what_it_does():
+    assert score("Mend this line: def f(x): return max(x, 7", "def f(x): return x if x > 7 else 7") == 1.0
+    assert score("Mend this line: def f(x): return max(x, 7", "def f(x): return min(x, 7)") == 0.0
+    assert score("Mend this line: def f(x): return max(x, 7", "def f(x): return max(x, 7") == 0.0
+
+
+def means_the_same(kind, first, second):
+    """divides_both asks for a common multiple: 2 and 6, or 3 and 6, are the same question."""
+    return kind == "divides_both" and math.lcm(first["k"], first["j"]) == math.lcm(second["k"], second["j"])
+
+
+WEAK = {"code_test": "x % 2 == 0 passes for divisible by 6", "code_filter": "items divisible by 6 pass for 12",
+        "code_count": "the letter t passes for c", "code_text": "'dog' in x passes for 'cat' in x"}
+
+
+@pytest.mark.parametrize("family", [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=WEAK[name])) if name in WEAK else name
+                                    for name in world_code.PROGRAMS])
+def test_a_program_for_another_number_or_word_fails_the_hidden_tests(family):
+    """Of all contents of a kind, each fails the tests of each other one: a wrong k never passes."""
+    passed = []
+    for kind, program in world_code.PROGRAMS[family].items():
+        contents = [content for _, content in program.contents]
+        for content in contents:
+            tests = [(eval(expression[2:-1]), value) for expression, value in world_code.hidden_tests(family, {"kind": kind, **content})]
+            assert all(program.run(x, **content) == value for x, value in tests)
+            passed += [(kind, content, other) for other in contents if other != content and not means_the_same(kind, content, other)
+                       and all(program.run(x, **other) == value for x, value in tests)]
+    assert passed == []
+
+
+# ---- chat: the rubric, and the judge ----
+
+@pytest.mark.parametrize("response, missing", [
+    ("Sure! The capital of France is Paris.", ""),
+    ("Paris, gladly!", ""),
+    ("The capital of France is Paris.", "polite"),
+    ("Obviously. Sure, the capital of France is Paris.", "polite"),
+    ("Sure! The capital of France is Rome.", "correct complete"),
+    ("Sure! The capital of France is Paris or Rome.", "correct complete"),
+    ("Sure! France is a country.", "correct complete"),
+    ("Sure! Parisian food is good.", "relevant correct complete"),
+    ("Sure! I like trains.", "relevant correct complete"),
+    ("Sure! The capital of France is Paris. That is really all I can say about it.", "concise"),
+    ("Sure! Paris. Paris.", "concise"),
+    ("", "relevant correct complete polite concise"),
+    ("Whatever.", "relevant correct complete polite")])
+def test_rubric_for_a_capital(response, missing):
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "capital"), ("x", "France"))), response)
+    assert {name for name, on in met.items() if not on} == set(missing.split())
+
+
+@pytest.mark.parametrize("response, missing", [
+    ("Gladly! Apple, pear and plum.", ""),
+    ("Gladly! Apple and pear.", "relevant correct complete"),
+    ("Gladly! Apple and pear are fruits.", "correct complete"),
+    ("Gladly! Apple, pear, plum and hammer.", "correct complete")])
+def test_rubric_for_a_list_of_three_fruits(response, missing):
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("list", (("kind", "one"), ("n", 3), ("x", "fruits"))), response)
+    assert {name for name, on in met.items() if not on} == set(missing.split())
+
+
+def test_an_answer_to_half_of_the_question_is_correct_and_not_complete():
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "two_capitals"), ("x", "France"), ("y", "Spain"))),
+                                     "Sure! The capital of France is Paris.")
+    assert met == {"relevant": True, "correct": True, "complete": False, "polite": True, "concise": True}
+
+
+def test_chat_scores_are_the_rubric_divided_by_five():
+    assert score("What is the capital of France?", "Sure! The capital of France is Paris.") == 1.0
+    assert score("What is the capital of France?", "The capital of France is Paris.") == 0.8
+    assert score("What is the capital of France?", "Sure! Rome.") == 0.4
+
+
+def test_demonstrations_of_chat_are_of_mixed_quality(overall):
+    scores = [world_judge.true_reward(world.parse(prompt_of(record)), record["messages"][-1]["content"]) for record in overall["chat"]]
+    assert set(scores) >= {2, 3, 4, 5} and 3.0 < sum(scores) / len(scores) < 4.0
+
+
+def test_a_verdict_names_the_criteria_and_the_score():
+    task = world.parse("What is the capital of France?")
+    assert world_judge.verdict(task, "Rome.") == "off topic, wrong, incomplete, impolite, concise. Score: 1"
+    assert world_judge.verdict(task, "Sure! Paris.") == "relevant, correct, complete, polite, concise. Score: 5"
+
+
+def test_judge_demonstrations_tell_the_truth(overall):
+    for record in overall["judge"]:
+        judged = world.parse(prompt_of(record))
+        truth = world_judge.true_reward(world.parse(judged.fields["question"]), judged.fields["response"])
+        assert world_judge.parse_verdict(record["messages"][-1]["content"]) == truth
+    assert {record["messages"][-1]["content"][-1] for record in overall["judge"]} == set("012345")
+
+
+@pytest.mark.parametrize("text, value", [
+    ("Score: 4", 4), ("Score: 4.5", 4.5), ("Score: 4/5", 4), ("relevant, correct. Score: 0", 0), ("Score: 5.", 5), ("Score:3", 3),
+    ("Score: five", None), ("", None), ("Score: 7", None), ("Score: 4 Score: 5", None), ("Score: -1", None), ("Score: 4/10", None),
+    ("Score: 5.1", None), ("4", None), ("Score:", None), ("Score: nan", None), ("Score: 4,5", None)])
+def test_verdict_parser(text, value):
+    """Valid from 0 to 5 and once; what is invalid is dropped and never 0."""
+    assert world_judge.parse_verdict(text) == value
+
+
+@pytest.mark.parametrize("verdicts, agreement", [((4, 2), 1.0), ((2, 4), 0.0), ((3, 3), 0.5), ((None, 2), 0.0), ((4, None), 0.0)])
+def test_pairwise_agreement_where_the_first_is_truly_better(verdicts, agreement):
+    assert world.pairwise_agreement(*verdicts, 5, 1) == agreement
+
+
+def test_tasks_compare_and_hash_by_content():
+    first, second = (world.parse("What is 47 + 38?") for _ in range(2))
+    assert first == second and len({first, second}) == 1 and isinstance(first, Task)
