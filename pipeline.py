@@ -160,7 +160,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
                        run_tool=world.run_tool)
     path = run.out / "samples.jsonl"
     lines = [line for line in (formats.read_jsonl(path) if path.exists() else []) if (line["stage"], line["model"]) != (stage, who)]
-    for task, ids in zip(tasks, samples.lists(run.tokenizer.pad_id)):
+    for task, ids in zip(tasks, samples.lists()):
         shown = "".join(run.tokenizer.encoding.decode([i]) for i in ids)
         lines.append({"stage": stage, "model": who, "domain": task.domain, "prompt": task.prompt, "reply": shown})
     formats.write_jsonl(path, lines)

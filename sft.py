@@ -146,7 +146,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     Raises FloatingPointError when the loss is not finite: the weights are then those of the step before.
     """
     if len(rows) < settings.rows:
-        raise ValueError(f"{stage}: {len(rows)} rows are fewer than one batch of {settings.rows}")
+        raise ValueError(f"{stage}: {len(rows)} rows are left to train on, fewer than one batch of {settings.rows}; give more data")
     rng = random.Random(seed_of(seed, stage, "batches"))
     needed = settings.steps * settings.rows
     taken = (rows * (needed // len(rows) + 1))[:needed]
@@ -217,9 +217,9 @@ ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(Settings(1000, **FROM_SCRATCH), Settings(350), Settings(800), 10000, 2000,
+        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(300), Settings(700), 10000, 2000,
                             {"reasoning": 2400, "chat": 600, "agent": 600, "judge": 700, "new_prompt": 200}, ROWS),
-        "teacher": Schedule(Settings(800, **FROM_SCRATCH), Settings(400), Settings(900), 10000, 6000,
+        "teacher": Schedule(Settings(650, **FROM_SCRATCH), Settings(350), Settings(700), 10000, 6000,
                             {"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}
@@ -313,7 +313,7 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
     prompts = [tokenizer.prompt(messages) for _, _, messages, _ in asked]
     samples = generate(model, tokenizer, prompts, n=len(temperatures), temperature=list(temperatures.values()), max_new=max_new,
                        seed=seed_of(seed, "evaluate"), run_tool=world.run_tool)
-    replies = [tokenizer.read_reply(ids) for ids in samples.lists(tokenizer.pad_id)]
+    replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
     results = {domain: {} for domain in domains}
     for k, name in enumerate(temperatures):
         own = replies[k::len(temperatures)]
@@ -360,7 +360,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped; nothing was saved")
@@ -369,6 +369,8 @@ def main() -> None:
 def run(args) -> None:
     device = start(args)
     tokenizer = tokenizers.tiny()
+    if args.size not in SCHEDULES:
+        raise ValueError(f"--size {args.size} has no schedule yet; there is {', '.join(SCHEDULES)}")
     schedule = SCHEDULES[args.size]["student"]
     schedule = smoke(schedule) if args.smoke else schedule
     records, dropped = None, {}

@@ -59,6 +59,10 @@ class Tokenizer:
         self.call_id, self.result_id = ids.get("tool_call"), ids.get("tool_result")
         if self.pad_id == self.end_id:
             raise ValueError("the pad mark must not be the end mark: the end mark would go unsupervised")
+        self.mark_ids = set(ids.values())
+        # what only the runtime may write: a model that writes one of these ends its reply as malformed, so no tool result
+        # and no user turn can be forged
+        self.runtime_ids = self.mark_ids - {self.end_id, self.think_id, self.end_think_id, self.call_id}
         self.vocab_size = encoding.n_vocab
 
     def encode(self, text: str) -> list[int]:
@@ -118,38 +122,45 @@ class Tokenizer:
 
     def read_reply(self, ids: list[int]) -> Reply:
         """The reply in the ids after a prompt: model-written turns with the tool results that were inserted."""
-        reply, turn = Reply(""), list(self.headers["assistant"])
-        ids = [int(i) for i in ids if i != self.pad_id]
+        reply, header = Reply(""), list(self.headers["assistant"])
+        ids = [int(i) for i in ids]
+        while ids and ids[-1] == self.pad_id:
+            ids.pop()
         reply.complete = bool(ids) and ids[-1] == self.end_id
         turns, start, i = [], 0, 0
-        while i < len(ids):  # cut at the header that follows an inserted result
-            if ids[i:i + len(turn)] == turn:
+        while i < len(ids):  # only a tool's result is followed by another header
+            if ids[i:i + len(header)] == header and self.result_id in ids[start:i]:
                 turns.append(ids[start:i])
-                i += len(turn)
+                i += len(header)
                 start = i
             else:
                 i += 1
-        turns.append(ids[start:])
-        for turn_ids in turns:
-            body, result = turn_ids, None
-            if self.result_id in turn_ids:
-                cut = turn_ids.index(self.result_id)
-                body, result = turn_ids[:cut], self.decode(turn_ids[cut + 1:])
+        for turn in [*turns, ids[start:]]:
+            body, result = turn, None
+            if self.result_id in turn:
+                cut = turn.index(self.result_id)
+                body, result = turn[:cut], self.decode(turn[cut + 1:])
             if body and body[-1] == self.end_id:
                 body = body[:-1]
+            else:
+                reply.complete = False
             if self.think_id in body:
                 open_at = body.index(self.think_id)
-                if self.end_think_id not in body[open_at:]:
+                if self.end_think_id not in body[open_at:]:  # steps that never end hold no answer
                     reply.complete, reply.think = False, self.decode(body[open_at + 1:])
                     continue
                 shut_at = body.index(self.end_think_id, open_at)
                 reply.think = self.decode(body[open_at + 1:shut_at])
                 body = body[:open_at] + body[shut_at + 1:]
-            if self.call_id in body:
-                reply.calls.append((self.decode(body[body.index(self.call_id) + 1:]), result or ""))
+            call_at = body.index(self.call_id) if self.call_id in body else None
+            text = body if call_at is None else body[:call_at] + body[call_at + 1:]
+            if any(i in self.mark_ids for i in text):  # a mark out of order
+                reply.complete = False
+            if call_at is not None:
+                reply.calls.append((self.decode(body[call_at + 1:]), result or ""))
                 reply.complete = reply.complete and result is not None
             else:
-                reply.content = self.decode(body).strip()
+                reply.content = self.decode(text).strip()
         return reply
 
 

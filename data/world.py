@@ -137,7 +137,7 @@ def evaluation_tasks(domain: str, count: int, part: str = "test") -> list[Task]:
     """
     rng = generator(WORLD_VERSION, "evaluation", domain, part)
     if domain == "phrasing":
-        return draw_tasks(rng, DOMAINS[:5], count, part, phrasings=(-1,))
+        return draw_tasks(rng, DOMAINS[:5], count, part, phrasings=(4,))
     return draw_tasks(rng, (domain,), count, part)
 
 
@@ -185,6 +185,8 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
         if task.domain == "code" and (tests := world_code.hidden_tests(task.family, task.fields)) is not None:
             programs.append((i, reply.content, tests))
             continue
+        if task.family not in BY_NAME:
+            raise ValueError(f"nothing checks the family {task.family!r}")
         expected = BY_NAME[task.family].solution(task.fields).answer
         if task.domain == "code":
             scores[i] = float(reply.content.strip() == expected)
@@ -192,10 +194,8 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
             scores[i] = float(same_number(reply.content, expected))
         elif task.domain == "stem":
             scores[i] = float(same_value_and_unit(reply.content, expected))
-        elif task.domain == "agent":
-            scores[i] = float(well_formed_calls(reply) and same_value_and_unit(reply.content, expected))
         else:
-            raise ValueError(f"nothing checks the domain {task.domain!r}")
+            scores[i] = float(well_formed_calls(reply) and same_value_and_unit(reply.content, expected))
     if programs:
         for (i, _, _), passed in zip(programs, sandbox.passes_tests([(source, tests) for _, source, tests in programs])):
             scores[i] = None if passed is None else float(passed)

@@ -13,6 +13,7 @@ NUMBERS = (0, 1, -3, 7, 12, 40)
 LISTS = ([3, 9, 4, 12, 9, 1], [5], [20, 31, 8, 45, 17, 2, 9], [1, 2, 3, 4])
 LONG_LISTS = ([i * 37 % 61 for i in range(45)], [8, 2, 6])
 TEXTS = ("sun", "Tree", "a", "green lamp", "banana")
+COUNTING = tuple(range(61))  # long enough to tell any two divisors of the world apart
 FRAMES = ("Write f(x) that {}.", "Give me a Python function f(x) that {}.", "I need f(x): it {}.",
           "Code a function f(x) which {}.", "Please program f(x) so that it {}.")
 
@@ -40,6 +41,13 @@ WORDS = ("cat dog sun tea red top map pin log cup fox box jam net owl pot rug va
          "mud nut oak").split()
 LETTERS = "abcdefghijklmnoprstuvwz"
 
+
+
+def by_bit(items, bit: int) -> list:
+    """The items whose place, counted from 1, has that bit set: over all bits no two items are in the same lists."""
+    return [item for place, item in enumerate(items, start=1) if place >> bit & 1]
+
+
 # family -> kind -> program; "x" is the argument, k and j come from the content
 PROGRAMS = {
     "code_arithmetic": {
@@ -54,12 +62,11 @@ PROGRAMS = {
     },
     "code_test": {
         "above": Program("returns True if x is above {k}", "x > {k}", lambda x, k: x > k, (0, 5, 12, 30, 61, 44, 21), each(1, range(1, 60))),
-        "divides": Program("returns True if x is divisible by {k}", "x % {k} == 0", lambda x, k: x % k == 0,
-                           (0, 12, 35, 72, 7, 90, 121, 840), each(2, range(2, 30))),
+        "divides": Program("returns True if x is divisible by {k}", "x % {k} == 0", lambda x, k: x % k == 0, COUNTING, each(2, range(2, 30))),
         "between": Program("returns True if x is above {k} and below {j}", "{k} < x < {j}", lambda x, k, j: k < x < j,
                            (0, 5, 12, 30, 61, 44, 21), tuple((3, {"k": a, "j": b}) for a in range(1, 12) for b in range(a + 4, 60, 6))),
         "divides_both": Program("returns True if {k} and {j} both divide x", "x % {k} == 0 and x % {j} == 0",
-                                lambda x, k, j: x % k == 0 and x % j == 0, (0, 12, 35, 72, 7, 90, 121, 840),
+                                lambda x, k, j: x % k == 0 and x % j == 0, tuple(range(150)),
                                 tuple((5, {"k": a, "j": b}) for a in range(2, 10) for b in range(2, 10) if a != b)),
     },
     "code_limit": {
@@ -89,7 +96,7 @@ PROGRAMS = {
         "without": Program("drops every {k} from the list x", "[i for i in x if i != {k}]", lambda x, k: [i for i in x if i != k],
                            tuple(values + [9, 4] for values in LISTS), each(4, range(1, 46))),
         "divisible": Program("keeps the items of x divisible by {k}", "[i for i in x if i % {k} == 0]", lambda x, k: [i for i in x if i % k == 0],
-                             LISTS, each(5, range(2, 21))),
+                             (list(COUNTING),), each(5, range(2, 21))),
     },
     "code_slice": {
         "first": Program("returns the first {k} items of x", "x[:{k}]", lambda x, k: x[:k], LONG_LISTS, each(1, range(2, 40))),
@@ -103,7 +110,7 @@ PROGRAMS = {
         "item": Program("counts how often {k} is in the list x", "x.count({k})", lambda x, k: x.count(k),
                         ([k for i in range(60) for k in [i] * (i % 3)],), each(2, range(1, 60))),
         "letter": Program("counts the letter {k} in the text x", "x.count('{k}')", lambda x, k: x.count(k),
-                          ("a big bad cat", "hello my dear friend", "pizza for six, juice for two", "vow wow"), each(3, LETTERS)),
+                          tuple("".join(by_bit(LETTERS, bit)) for bit in range(5)), each(3, LETTERS)),
         "above": Program("counts the items of x above {k}", "len([i for i in x if i > {k}])", lambda x, k: len([i for i in x if i > k]),
                          LISTS, each(5, range(1, 45))),
     },
@@ -112,8 +119,7 @@ PROGRAMS = {
         "prepend": Program("puts the word {k} before x", "'{k}' + x", lambda x, k: k + x, TEXTS, each(2, WORDS)),
         "repeat": Program("repeats the text x {k} times", "x * {k}", lambda x, k: x * k, TEXTS, each(2, range(2, 30))),
         "has": Program("returns True if the text x has the word {k}", "'{k}' in x", lambda x, k: k in x,
-                       ("a cat and a dog", "sun top map log", "red fox in a box", "tea pin cup jam net owl", "pot rug van web zip ant",
-                        "bee elf hat ice key lip mud nut oak"), each(4, WORDS)),
+                       tuple(" ".join(by_bit(WORDS, bit)) for bit in range(6)), each(4, WORDS)),
     },
     "code_case": {
         "upper": Program("turns the text x to upper case and adds {k}", "x.upper() + '{k}'", lambda x, k: x.upper() + k, TEXTS, each(3, WORDS)),
@@ -130,7 +136,7 @@ def print_problems():
         for b in range(2, 10):
             yield 1, {"kind": "sum", "e": f"{a} + {b}"}
             yield from ((2, {"kind": "sum", "e": f"{a} + {b} * {c}"}) for c in range(2, 6))
-            yield 3, {"kind": "sum", "e": f"{a * b + a} % {b + 1}"}
+            yield 3, {"kind": "sum", "e": f"{a * b + a % b} % {b}"}
             yield 3, {"kind": "sum", "e": f"{a * b + a} // {b}"}
 
 
@@ -237,9 +243,10 @@ def hidden_tests(family: str, content: dict) -> list[tuple[str, object]] | None:
             inputs += edges
         elif isinstance(inputs[0], list):
             inputs.append([*edges, *edges[1:]])
-        return [(f"f({value!r})", program.run(value, **fields)) for value in inputs]
+        return [(f"[f(v) for v in {inputs!r}]", [program.run(value, **fields) for value in inputs])]
     if family == "code_mend":
-        return [(f"f({value!r})", BREAKS[kind][2](value, **fields)) for value in (*NUMBERS, fields["k"])]
+        inputs = [*NUMBERS, fields["k"]]
+        return [(f"[f(v) for v in {inputs!r}]", [BREAKS[kind][2](value, **fields) for value in inputs])]
     return None
 
 
@@ -255,9 +262,10 @@ def documents(rng, count: int) -> list[str]:
             program = PROGRAMS[family.name][content.pop("kind")]
             texts.append(f"# {program.says.format(**content)}\ndef f(x): return {program.body.format(**content)}")
         elif kind == 0:
-            items = [rng.randint(0, 9) for _ in range(3)]
-            i = rng.randrange(3)
-            texts.append(f"{items}[{i}] gives {items[i]}\nmax({items}) gives {max(items)}\nsorted({items}) gives {sorted(items)}")
+            listed = next(family for family in FAMILIES if family.name == "code_print_list")
+            content = dict(listed.draw(rng, "train", range(1, 6), (0,)).content)
+            said = f"{content['l']}[{content['i']}]" if content["kind"] == "index" else f"{content['g']}({content['l']})"
+            texts.append(f"{said} gives {listed.solution(content).answer}")
         elif kind == 1:
             printed = next(family for family in FAMILIES if family.name == "code_print")
             texts.append(" ".join(printed.note(rng) for _ in range(2)))

@@ -234,7 +234,7 @@ def documents(rng, count: int) -> list[str]:
     texts = []
     noted = [family for family in FAMILIES if family.name not in ("element", "planet")]
     for _ in range(count):
-        kind = rng.randrange(5)
+        kind = rng.randrange(4)
         if kind == 0:
             name, (symbol, number) = rng.choice(list(ELEMENTS.items()))
             texts.append(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}.")
@@ -244,10 +244,6 @@ def documents(rng, count: int) -> list[str]:
             if i < 7:
                 text += f" After {PLANETS[i]} comes {PLANETS[i + 1]}, the {ORDINALS[i + 1]} planet."
             texts.append(text)
-        elif kind == 2:
-            big, small, factor = rng.choice(UNITS)
-            a = rng.randint(2, 9)
-            texts.append(f"1 {big}={factor} {small} {a}*{factor}={a * factor} so {a} {big} are {a * factor} {small}.")
         else:
             texts.append(" ".join(rng.choice(noted).note(rng) for _ in range(2)))
     return texts

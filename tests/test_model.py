@@ -197,7 +197,7 @@ def test_the_sizes_fit_their_heads_and_a_teacher_is_larger():
 def test_greedy_ids_with_the_cache_are_those_without(tiny_model, tokenizer):
     """Ragged prompts, left-padded in one batch, against each prompt alone and read anew at each step."""
     samples = generate(tiny_model, tokenizer, PROMPTS, max_new=12, temperature=0)
-    for prompt, tokens in zip(PROMPTS, samples.lists(tokenizer.pad_id)):
+    for prompt, tokens in zip(PROMPTS, samples.lists()):
         ids = list(prompt)
         for _ in range(12):
             ids.append(int(tiny_model(torch.tensor([ids]))[0, -1].argmax()))
@@ -207,10 +207,10 @@ def test_greedy_ids_with_the_cache_are_those_without(tiny_model, tokenizer):
 
 
 def test_greedy_is_the_same_whatever_the_batch(tiny_model, tokenizer):
-    whole = generate(tiny_model, tokenizer, PROMPTS, max_new=10, temperature=0).lists(tokenizer.pad_id)
-    assert generate(tiny_model, tokenizer, PROMPTS, max_new=10, temperature=0, rows=2).lists(tokenizer.pad_id) == whole
-    assert generate(tiny_model, tokenizer, PROMPTS[3:4], max_new=10, temperature=0).lists(tokenizer.pad_id) == whole[3:4]
-    repeated = generate(tiny_model, tokenizer, PROMPTS, n=3, max_new=10, temperature=0).lists(tokenizer.pad_id)
+    whole = generate(tiny_model, tokenizer, PROMPTS, max_new=10, temperature=0).lists()
+    assert generate(tiny_model, tokenizer, PROMPTS, max_new=10, temperature=0, rows=2).lists() == whole
+    assert generate(tiny_model, tokenizer, PROMPTS[3:4], max_new=10, temperature=0).lists() == whole[3:4]
+    repeated = generate(tiny_model, tokenizer, PROMPTS, n=3, max_new=10, temperature=0).lists()
     assert repeated == [tokens for tokens in whole for _ in range(3)]  # prompt-major
 
 
@@ -238,8 +238,9 @@ def test_a_rows_samples_do_not_depend_on_when_others_finish(tiny_model, tokenize
         uniform = torch.rand(len(rows), generator=generator)
         rows = torch.cat([rows, draw(model(rows)[:, -1], uniform, torch.zeros(len(rows), dtype=torch.bool))[:, None]], dim=1)
     lengths = set()
-    for tokens, expected in zip(samples.lists(tokenizer.pad_id), rows[:, 9:].tolist()):
-        assert tokens == (expected[:expected.index(tokenizer.end_id) + 1] if tokenizer.end_id in expected else expected)
+    for tokens, expected in zip(samples.lists(), rows[:, 9:].tolist()):
+        over = [i for i, token in enumerate(expected) if token == tokenizer.end_id or token in tokenizer.runtime_ids]
+        assert tokens == expected[:over[0] + 1 if over else None]
         lengths.add(len(tokens))
     assert len(lengths) > 3  # they did finish at different times
 
@@ -261,7 +262,7 @@ def test_logprobs_are_those_of_the_same_rows_read_again(tiny_model, tokenizer, h
 def test_rows_stop_at_the_end_mark_and_only_there(tiny_model, tokenizer):
     samples = generate(loose_end(tiny_model, tokenizer), tokenizer, PROMPTS, n=6, max_new=9, seed=2)
     ended = 0
-    for tokens, truncated in zip(samples.lists(tokenizer.pad_id), samples.truncated.tolist()):
+    for tokens, truncated in zip(samples.lists(), samples.truncated.tolist()):
         assert tokenizer.end_id not in tokens[:-1]
         assert truncated == (tokens[-1] != tokenizer.end_id) and (not truncated or len(tokens) == 9)
         ended += not truncated
@@ -290,8 +291,8 @@ def test_one_reading_of_a_prompt_serves_several_temperatures(tiny_model, tokeniz
     model = loose_end(tiny_model, tokenizer)
     samples = generate(model, tokenizer, PROMPTS, n=2, temperature=[0.0, 1.0], max_new=6)
     greedy = generate(model, tokenizer, PROMPTS, temperature=0, max_new=6)
-    assert samples.lists(tokenizer.pad_id)[::2] == greedy.lists(tokenizer.pad_id)
-    assert samples.lists(tokenizer.pad_id)[1::2] != greedy.lists(tokenizer.pad_id)
+    assert samples.lists()[::2] == greedy.lists()
+    assert samples.lists()[1::2] != greedy.lists()
 
 
 def test_generation_leaves_the_models_mode_and_gradients_alone(tiny_model, tokenizer):
@@ -386,7 +387,7 @@ def test_a_tool_call_is_run_in_the_middle_of_generation(tokenizer):
     assert samples.own[0].tolist() == [True] * len(call) + [False] * len(inserted) + [True] * len(answer)
     assert (samples.logprobs[0][~samples.own[0]] == 0).all() and (samples.logprobs[0][samples.own[0]] < 0).all()
     assert not samples.truncated[0]
-    assert tokenizer.read_reply(samples.lists(tokenizer.pad_id)[0]) == tokenizers.Reply("It is 5", "", [("calc 2+3", "5")])
+    assert tokenizer.read_reply(samples.lists()[0]) == tokenizers.Reply("It is 5", "", [("calc 2+3", "5")])
 
 
 def test_a_generated_dialogue_is_the_rendered_one(tokenizer):
@@ -424,7 +425,6 @@ def test_a_model_that_calls_forever_is_cut_off_after_four_calls(tokenizer):
     assert queue.calls == [0, 4] and queue.next(0, 65) == (65, True, False)  # rows do not share their calls
 
 
-@pytest.mark.xfail(strict=True, reason="read_reply takes a result that the model wrote itself for one that was inserted")
 def test_a_tool_result_that_the_model_wrote_itself_does_not_count(tokenizer):
     """`<|tool_call|>calc 11+12<|tool_result|>23<|assistant|>23<|end|>` in one breath never ran the calculator."""
     task = world.parse("Use the calculator: what is 11 + 12?")
@@ -434,7 +434,7 @@ def test_a_tool_result_that_the_model_wrote_itself_does_not_count(tokenizer):
     prompt = tokenizer.prompt(task.messages)
     samples = generate(Scripted(len(prompt), forged + [0] * heard + [*tokenizer.encode("23"), tokenizer.end_id]), tokenizer, [prompt],
                        temperature=0, max_new=60, run_tool=world.run_tool)
-    assert world.score_replies([task], [tokenizer.read_reply(samples.lists(tokenizer.pad_id)[0])]) == [0.0]
+    assert world.score_replies([task], [tokenizer.read_reply(samples.lists()[0])]) == [0.0]
 
 
 # ---- the optimizer ----
@@ -582,6 +582,6 @@ def test_untied_and_unnormed_models_generate_too(tokenizer):
     with torch.no_grad():
         for block in model.blocks:
             block.attention.out.weight.normal_(generator=torch.Generator().manual_seed(1))
-    tokens = generate(model, tokenizer, PROMPTS, max_new=5, temperature=0).lists(tokenizer.pad_id)
+    tokens = generate(model, tokenizer, PROMPTS, max_new=5, temperature=0).lists()
     for prompt, row in zip(PROMPTS, tokens):
         assert row[0] == int(model(torch.tensor([prompt]))[0, -1].argmax())

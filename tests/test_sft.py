@@ -284,7 +284,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tiny_model, t
 
 
 def test_fewer_rows_than_a_batch_are_refused(tiny_model, tokenizer):
-    with pytest.raises(ValueError, match="x: 3 rows are fewer than one batch of 4"):
+    with pytest.raises(ValueError, match="x: 3 rows are left to train on, fewer than one batch of 4"):
         train(tiny_model, tokenizer, some_rows(tokenizer, 3), Settings(1, rows=4), seed=1, stage="x")
 
 
