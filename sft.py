@@ -154,7 +154,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
     lines, tokens, began, look = [], 0, time.perf_counter(), settings.held_out_every
     model.train()
-    bar = tqdm(batches, desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True)
+    bar = tqdm(batches, desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
     for step, batch in enumerate(bar):
         count, loss, micro = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch))
         for i in range(0, len(batch), micro):
@@ -217,9 +217,9 @@ ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(300), Settings(700), 10000, 2000,
-                            {"reasoning": 2400, "chat": 600, "agent": 600, "judge": 700, "new_prompt": 200}, ROWS),
-        "teacher": Schedule(Settings(650, **FROM_SCRATCH), Settings(350), Settings(700), 10000, 6000,
+        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(350), Settings(900), 10000, 1500,
+                            {"reasoning": 1600, "chat": 400, "agent": 400, "judge": 600, "new_prompt": 200}, ROWS),
+        "teacher": Schedule(Settings(550, **FROM_SCRATCH), Settings(300), Settings(650), 10000, 6000,
                             {"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}
@@ -331,6 +331,18 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
             if k == 0:
                 results[domain] |= {"n": len(scores), "ci": interval(scores)}
     return results
+
+
+def pass_rates(model: GPT, tokenizer, tasks: list, *, samples: int = 16, seed: int, max_new: int = 64) -> list[float | None]:
+    """The share of right replies among `samples` at temperature 1 for each task (avg@16); None where none could be checked.
+
+    A task with a rate strictly between 10% and 90% is one that reinforcement learning can learn from.
+    """
+    drawn = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], n=samples, max_new=max_new,
+                     seed=seed_of(seed, "pass rates"), run_tool=world.run_tool)
+    scores = world.score_replies([task for task in tasks for _ in range(samples)], [tokenizer.read_reply(ids) for ids in drawn.lists()])
+    groups = [[score for score in scores[i:i + samples] if score is not None] for i in range(0, len(scores), samples)]
+    return [sum(group) / len(group) if group else None for group in groups]
 
 
 def table_line(name: str, results: dict) -> str:

@@ -1,0 +1,51 @@
+"""How many prompts can reinforcement learning learn from? Pass rates of checkpoints over 16 samples a prompt.
+
+    python -m tests.experiments.readiness runs/*/overall_sft.student.pt
+
+A prompt is ready when its pass rate lies strictly between 10% and 90%: a group that is all right or all wrong has no
+advantage and teaches nothing. Reads held-out prompts only; prints the share by domain and by level.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from data import tokenizer as tokenizers
+from data import world
+from model import fail, load_checkpoint
+from sft import interval, pass_rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--n", type=int, default=200, help="prompts a domain")
+    parser.add_argument("--part", default="test", choices=("test", "dev"), help="held-out prompts; settings are tuned on dev")
+    parser.add_argument("--seed", type=int, default=1, help="of the sampling")
+    parser.add_argument("--out", default=None, help="write the shares as JSON, for tests.experiments.targets")
+    args = parser.parse_args()
+    tokenizer, table = tokenizers.tiny(), {}
+    for path in args.checkpoints:
+        try:
+            model, _ = load_checkpoint(path, tokenizer)
+        except ValueError as error:
+            fail(error)
+        every, table[path] = [], {}
+        for domain in world.REASONING:
+            tasks = world.evaluation_tasks(domain, args.n, args.part)
+            rates = pass_rates(model, tokenizer, tasks, seed=args.seed)
+            ready = [float(0.1 < rate < 0.9) for rate in rates]
+            by_level = {level: [r for r, task in zip(ready, tasks) if task.level == level] for level in range(1, 6)}
+            levels = " ".join(f"{100 * sum(rows) / len(rows):3.0f}" if rows else "  -" for rows in by_level.values())
+            table[path][domain] = sum(ready) / len(ready)
+            print(f"{path} {domain:5} ready {100 * table[path][domain]:4.0f}% ±{100 * interval(ready):.0f}  never right "
+                  f"{100 * sum(rate == 0 for rate in rates) / len(rates):3.0f}%  mean {100 * sum(rates) / len(rates):3.0f}%  by level 1-5: {levels}", flush=True)
+            every += ready
+        table[path]["all"] = sum(every) / len(every)
+        print(f"{path} all   ready {100 * table[path]['all']:4.0f}% ±{100 * interval(every):.0f}", flush=True)
+    if args.out:
+        Path(args.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
