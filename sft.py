@@ -286,6 +286,13 @@ def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, *
     return train(model, tokenizer, rows, schedule.overall, stage="overall_sft", held_out=held_out, **how)
 
 
+def sampled_rows(prompts: list[list[int]], samples) -> list[Row]:
+    """What `generate` wrote as rows: each prompt with its n samples, the mask True on the model's own tokens only."""
+    n = len(samples.lengths) // len(prompts)
+    own = samples.own.tolist()
+    return [(prompts[i // n] + reply, [False] * len(prompts[i // n]) + own[i][:len(reply)]) for i, reply in enumerate(samples.lists())]
+
+
 # ---- evaluation: generate, check, interval ----
 
 def interval(scores: list[float]) -> float:
@@ -355,6 +362,28 @@ def table_head() -> str:
 
 
 # ---- alone ----
+
+def starting_model(args, who: str, tokenizer, device, path: str | None = None) -> GPT:
+    """The SFT model that a concept file starts from: the checkpoint `path` (or --init for the student), else overall_sft
+    of a run with this size and seed, else the SFT stages are run here and now and kept for the next time."""
+    path = path or (args.init if who == "student" else None)
+    if path is None:
+        kept = Path(f"runs/sft-{args.size}{'-smoke' if args.smoke else ''}-seed{args.seed}/overall_sft.{who}.pt")
+        left = Path(f"runs/{args.size}-seed{args.seed}/overall_sft.{who}.pt")
+        path = left if left.exists() and not args.smoke else kept
+        if not path.exists():
+            if args.size not in SCHEDULES:
+                raise ValueError(f"--size {args.size} has no schedule yet; there is {', '.join(SCHEDULES)}")
+            print(f"no {who} checkpoint yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
+            schedule = smoke(SCHEDULES[args.size][who]) if args.smoke else SCHEDULES[args.size][who]
+            model = GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who)).to(device)
+            for stage in (pretrain, cold_start_sft, overall_sft):
+                stage(model, tokenizer, schedule, seed=args.seed, device=device)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(path, model, tokenizer, "overall_sft")
+    print(f"{who}: {path}")
+    return load_checkpoint(path, tokenizer, device)[0]
+
 
 def show_mask(tokenizer, record: dict) -> None:
     """The dialogue with every supervised token between brackets."""
