@@ -1,0 +1,363 @@
+"""Dual-level preference distillation (DPD): a large teacher corrects a small student, by responses and by single tokens.
+
+    query -> sample_positive (the teacher) and sample_negative (the frozen SFT student)
+          -> preference_filter: "ensure positive >> negative" -> training data
+          -> student logits and teacher logits on both responses -> joint_loss -> update of the student
+
+    L_DPO = -log sigmoid(positive score - negative score),  score(y) = beta [log pi_S(y|x) - log pi_ref(y|x)]
+    L_pos = mean_t KL(pi_T || pi_S) over the tokens of the positive
+    L_neg = mean_t KL(pi_T || pi_S) over the tokens of the negative
+    L     = L_DPO + a_pos L_pos + a_neg L_neg
+
+The figure and the three terms are those of the Nanbeige4-3B report (2512.06266, section 3.3). It publishes no equation, so
+these are OUR reconstruction: the KL's direction (forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of
+and raises what it under-rates, which is what the text describes), its mean over tokens, the weights 1, beta 0.1, the frozen
+SFT student as reference, the temperatures, the filter's rules, and rehearsal: unfiltered teacher samples in every
+batch. The filter keeps only what the student gets wrong, and a student that sees nothing else forgets what it could do.
+
+Left out: teachers with another vocabulary (refused), logits kept on disk (they are computed a micro-batch at a time).
+
+    python distill.py                 distils the tiny teacher into the tiny student, evaluated before and after
+
+Watch: `kl_positive` and `kl_negative` fall; `positive_logprob` and `negative_logprob` are logged apart, because the margin
+also grows when both fall; `dpo` starts at ln 2 = 0.693. The counts say how many queries the filter dropped, and why.
+"""
+
+import copy
+import random
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from data import formats, world, world_chat, world_judge
+from data import tokenizer as tokenizers
+from dpo import Pair, dpo_loss, reference_logprobs
+from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start)
+from sft import Row, evaluate, sampled_rows, starting_model, supervised_positions, table_head, table_line, write_csv
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 200
+    rows: int = 8  # pairs a batch
+    rehearsal_rows: int = 8  # unfiltered teacher samples a batch, on which L_pos is computed too
+    muon_lr: float | None = 0.005  # block matrices
+    adam_lr: float = 0.0025  # the rest
+    beta: float = 0.1
+    dpo_coef: float = 1.0  # L_DPO
+    pos_coef: float = 1.0  # a_pos
+    neg_coef: float = 1.0  # a_neg
+    direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
+    temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
+    queries: int = 1600
+    teacher_temperature: float = 0.7  # a positive should be what the teacher means, not a slip
+    student_temperature: float = 1.0  # a negative should be what the student really does
+    negatives: int = 3  # student samples a query, of which the likeliest wrong one is taken: a near miss, not a hopeless one
+    margin: float = 1.0  # points of the annotator's liking (0 to 5) between positive and negative, where no verifier decides
+    warmup: int = 10
+    micro_pairs: int = 64
+
+
+# ---- the losses ----
+
+def token_divergence(student_logits: Tensor, teacher_logits: Tensor, direction: str = "forward", temperature: float = 1.0, jsd_beta: float = 0.5) -> Tensor:
+    """Divergence of the student from the teacher over the full vocabulary, in nats, (M,) for logits (M, V).
+
+    "forward" KL(T||S), "reverse" KL(S||T), "jsd" b KL(T||M) + (1-b) KL(S||M) with M = bT + (1-b)S (GKD, 2306.13649, eq. 1),
+    times temperature^2, which keeps the gradient's size (Hinton et al., 1503.02531). Raises ValueError for another direction.
+    """
+    student, teacher = (F.log_softmax(logits.float() / temperature, dim=-1) for logits in (student_logits, teacher_logits))
+
+    def kl(p: Tensor, q: Tensor) -> Tensor:
+        return (p.exp() * (p - q)).sum(-1)
+
+    if direction == "forward":
+        divergence = kl(teacher, student)
+    elif direction == "reverse":
+        divergence = kl(student, teacher)
+    elif direction == "jsd":
+        # log M from the two logs, so that a probability of 0 stays finite
+        b = torch.tensor(jsd_beta, dtype=student.dtype, device=student.device)
+        mixture = torch.logaddexp(teacher + b.log(), student + (1 - b).log())
+        divergence = b * kl(teacher, mixture) + (1 - b) * kl(student, mixture)
+    else:
+        raise ValueError(f"direction is {direction!r}; there is forward, reverse and jsd")
+    return divergence * temperature ** 2
+
+
+class Side(NamedTuple):
+    """One side of a batch of P pairs: the M response tokens of all its rows, laid end to end.
+
+    student_logits, teacher_logits (M, V); tokens (M,); pair (M,), the pair that each token belongs to; reference_logps (P,).
+    """
+
+    student_logits: Tensor
+    teacher_logits: Tensor
+    tokens: Tensor
+    pair: Tensor
+    reference_logps: Tensor
+
+    def student_logps(self) -> Tensor:
+        """log pi_S(y|x), (P,): sums over the response's tokens."""
+        picked = self.student_logits.float().log_softmax(-1).gather(1, self.tokens[:, None])[:, 0]
+        return torch.zeros_like(self.reference_logps, dtype=picked.dtype).index_add(0, self.pair, picked)
+
+
+class Joint(NamedTuple):
+    """Scalars `loss`, `dpo`, `positive_kl`, `negative_kl`, and by pair (P,) the two scores beta [log pi_S - log pi_ref]."""
+
+    loss: Tensor
+    dpo: Tensor
+    positive_kl: Tensor
+    negative_kl: Tensor
+    positive_score: Tensor
+    negative_score: Tensor
+
+
+def joint_loss(positive: Side, negative: Side, *, beta: float = 0.1, dpo_coef: float = 1.0, pos_coef: float = 1.0, neg_coef: float = 1.0,
+               direction: str = "forward", temperature: float = 1.0, pairs: int | None = None, positive_tokens: int | None = None,
+               negative_tokens: int | None = None) -> Joint:
+    """L_DPO + L_pos + L_neg of a batch of pairs (our reconstruction of 2512.06266, section 3.3).
+
+    `pairs`, `positive_tokens` and `negative_tokens` are the counts of the whole optimizer batch when this is only a part of
+    it: the parts' losses then add up to the batch's.
+    """
+    losses, positive_score, negative_score = dpo_loss(positive.student_logps(), negative.student_logps(), positive.reference_logps,
+                                                      negative.reference_logps, beta=beta)
+    dpo = losses.sum() / (pairs or len(losses))
+    positive_kl, negative_kl = (
+        token_divergence(side.student_logits, side.teacher_logits, direction, temperature).sum() / (count or len(side.tokens))
+        for side, count in ((positive, positive_tokens), (negative, negative_tokens)))
+    loss = dpo_coef * dpo + pos_coef * positive_kl + neg_coef * negative_kl
+    return Joint(loss, dpo.detach(), positive_kl.detach(), negative_kl.detach(), positive_score, negative_score)
+
+
+# ---- the training data ----
+
+def queries(seed: int, count: int) -> list[world.Task]:
+    """Prompts without demonstrations, every domain that can be checked in equal parts."""
+    return world.draw_tasks(world.generator(seed, "distill"), ("math", "code", "stem", "agent", "chat"), count)
+
+
+def sample_positive(teacher: GPT, tokenizer, tasks: list, temperature: float, seed: int) -> tuple[list[Row], list[float | None]]:
+    """One response of the teacher to each task, and its score: 1 or 0 by the verifier, the truth divided by 5 for chat."""
+    return sample(teacher, tokenizer, tasks, 1, temperature, seed_of(seed, "positive"))
+
+
+def sample_negative(student: GPT, tokenizer, tasks: list, temperature: float, n: int, seed: int) -> tuple[list[Row], list[float | None]]:
+    """n responses of the frozen SFT student to each task, prompt-major, and their scores."""
+    return sample(student, tokenizer, tasks, n, temperature, seed_of(seed, "negative"))
+
+
+def sample(model, tokenizer, tasks, n, temperature, seed) -> tuple[list[Row], list[float | None]]:
+    prompts = [tokenizer.prompt(task.messages) for task in tasks]
+    samples = generate(model, tokenizer, prompts, n=n, temperature=temperature, seed=seed, run_tool=world.run_tool)
+    replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
+    return sampled_rows(prompts, samples), world.score_replies([task for task in tasks for _ in range(n)], replies)
+
+
+def preference_filter(domain: str, positive_score: float | None, negative_scores: list[float | None], margin: float) -> list[int] | str:
+    """Ensure positive >> negative: the negatives that may stand against the positive, or the reason why there is none.
+
+    With a verifier (all domains but chat) the positive must be right and a negative wrong. Chat scores are likings from 0 to
+    5 and must lie `margin` or more apart. None is a score that could not be found (code execution is off).
+    """
+    if positive_score is None or None in negative_scores:
+        return "not checked"
+    if domain == "chat":
+        return [k for k, score in enumerate(negative_scores) if positive_score - score >= margin] or "margin too small"
+    if positive_score != 1:
+        return "positive wrong"
+    return [k for k, score in enumerate(negative_scores) if score == 0] or "negative right"
+
+
+def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device) -> tuple[list[Pair], list[Row], list[dict], Counter]:
+    """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason)."""
+    tasks = queries(seed, settings.queries)
+    positives, right = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
+    n = settings.negatives
+    negatives, wrong = sample_negative(student, tokenizer, tasks, settings.student_temperature, n, seed)
+    rng = world.generator(seed, "distill annotator")
+    chat = [task.domain == "chat" for task in tasks]
+    right = [world_chat.annotate(5 * score, rng) if is_chat else score for score, is_chat in zip(right, chat)]
+    wrong = [world_chat.annotate(5 * score, rng) if chat[k // n] else score for k, score in enumerate(wrong)]
+    likelihood = [float(value) for value in row_means(student, tokenizer, negatives, device)]
+    pairs, records, counts = [], [], Counter()
+    for i, task in enumerate(tasks):
+        allowed = preference_filter(task.domain, right[i], wrong[i * n:(i + 1) * n], settings.margin)
+        allowed = allowed if isinstance(allowed, str) else [i * n + k for k in allowed if negatives[i * n + k] != positives[i]] or "identical"
+        counts[f"{task.domain}: {allowed if isinstance(allowed, str) else 'kept'}"] += 1
+        if isinstance(allowed, str):
+            continue
+        near = max(allowed, key=lambda k: likelihood[k])  # the mistake that the student is most sure of
+        pairs.append((positives[i], negatives[near]))
+        texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
+        records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
+                        "positive_score": right[i], "negative_score": wrong[near]})
+    complete = [row for row in positives if row[0][-1] == tokenizer.end_id]
+    return pairs, complete + other_skills(teacher, tokenizer, settings, seed), records, counts
+
+
+def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
+    """Mean log-probability of a response token, (N,)."""
+    sums = torch.cat(reference_logprobs(model, tokenizer, [(row, row) for row in rows], device)[:1])
+    return sums / torch.tensor([max(1, sum(mask)) for _, mask in rows], device=sums.device)
+
+
+def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]:
+    """Teacher samples of judging and asking, for rehearsal alone: no verifier says which of them are good."""
+    rng = world.generator(seed, "distill other skills")
+    messages = [world_judge.judge_demonstration(rng)["messages"][:1] for _ in range(settings.queries // 5)]
+    messages += [world_judge.new_prompt_demonstration(rng)["messages"][:1] for _ in range(settings.queries // 20)]
+    prompts = [tokenizer.prompt(turns) for turns in messages]
+    samples = generate(teacher, tokenizer, prompts, seed=seed_of(seed, "other skills"), temperature=settings.teacher_temperature)
+    return [row for row in sampled_rows(prompts, samples) if row[0][-1] == tokenizer.end_id]
+
+
+# ---- the loop ----
+
+def side_of(student: GPT, teacher: GPT, tokenizer, rows: list[Row], reference_logps: Tensor, device) -> Side:
+    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (P, S)
+    mask = pad_rows([row[1] for row in rows], False, device=device)  # (P, S)
+    select, tokens = supervised_positions(ids, mask)
+    with autocast(device):
+        student_logits = student(ids, select=select)  # (M, V)
+        with torch.no_grad():
+            teacher_logits = teacher(ids, select=select)  # (M, V)
+    return Side(student_logits, teacher_logits, tokens, select.nonzero()[:, 0], reference_logps)
+
+
+def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: list[Row], settings: Settings, *, seed: int,
+          stage: str = "distill", device=torch.device("cpu"), log: Path | None = None) -> dict:
+    """`settings.steps` updates of the student; as it enters it is the reference, frozen like the teacher.
+
+    Returns the means of the last 20 log lines, and {"tokens", "seconds"}. Raises ValueError for a teacher with another
+    vocabulary or without pairs, and FloatingPointError when the loss is not finite.
+    """
+    if student.config.vocab_size != teacher.config.vocab_size:
+        raise ValueError(f"{stage}: the teacher has a vocabulary of {teacher.config.vocab_size} tokens and the student of "
+                         f"{student.config.vocab_size}; token-level distillation needs the same tokenizer")
+    if not pairs:
+        raise ValueError(f"{stage}: the preference filter left no pair; give more queries, or a teacher that is better than the student")
+    rng = random.Random(seed_of(seed, stage, "batches"))
+    teacher.eval().requires_grad_(False)
+    reference = copy.deepcopy(student).eval().requires_grad_(False)
+    reference_positive, reference_negative = reference_logprobs(reference, tokenizer, pairs, device)
+    optimizers = Optimizers(student, settings.adam_lr, settings.muon_lr)
+    order, spare, lines, tokens, began = [], [], [], 0, time.perf_counter()
+    student.train()
+    bar = tqdm(range(settings.steps), desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    for step in bar:
+        while len(order) < settings.rows:
+            order += rng.sample(range(len(pairs)), len(pairs))
+        batch, order = order[:settings.rows], order[settings.rows:]
+        positive_count, negative_count = (sum(sum(pairs[k][side][1]) for k in batch) for side in (0, 1))
+        sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
+        for i in range(0, len(batch), settings.micro_pairs):
+            part = batch[i:i + settings.micro_pairs]
+            positive = side_of(student, teacher, tokenizer, [pairs[k][0] for k in part], reference_positive[part], device)
+            negative = side_of(student, teacher, tokenizer, [pairs[k][1] for k in part], reference_negative[part], device)
+            joint = joint_loss(positive, negative, beta=settings.beta, dpo_coef=settings.dpo_coef, pos_coef=settings.pos_coef,
+                               neg_coef=settings.neg_coef, direction=settings.direction, temperature=settings.temperature,
+                               pairs=len(batch), positive_tokens=positive_count, negative_tokens=negative_count)
+            joint.loss.backward()
+            margins = joint.positive_score - joint.negative_score
+            for name, value in (("loss", joint.loss.detach()), ("dpo", joint.dpo), ("kl_positive", joint.positive_kl), ("kl_negative", joint.negative_kl),
+                                ("margin", margins.sum() / len(batch)), ("accuracy", (margins > 0).sum() / len(batch)),
+                                ("positive_logprob", (joint.positive_score / settings.beta + reference_positive[part]).sum() / len(batch)),
+                                ("negative_logprob", (joint.negative_score / settings.beta + reference_negative[part]).sum() / len(batch))):
+                sums[name] += float(value)
+            tokens += sum(len(row[0]) for k in part for row in pairs[k])
+        if settings.rehearsal_rows and rehearsal:
+            while len(spare) < settings.rehearsal_rows:
+                spare += rng.sample(rehearsal, len(rehearsal))
+            rows, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
+            side = side_of(student, teacher, tokenizer, rows, torch.zeros(len(rows), device=device), device)
+            divergence = token_divergence(side.student_logits, side.teacher_logits, settings.direction, settings.temperature).mean()
+            divergence.backward()
+            sums["kl_rehearsal"] = float(divergence.detach())
+            tokens += sum(len(row[0]) for row in rows)
+        if not torch.isfinite(torch.tensor(sums["loss"])):
+            raise FloatingPointError(f"{stage}: the loss is {sums['loss']} at step {step}")
+        scale = learning_rate_scale(step, settings.steps, settings.warmup, 0.4)
+        norm = optimizers.step(scale)
+        lines.append({"step": step, "grad_norm": norm, "lr_scale": scale, "tokens": tokens, **sums})
+        if step % 10 == 0:
+            bar.set_postfix_str(f"loss {sums['loss']:.3f}, dpo {sums['dpo']:.3f}, kl {sums['kl_positive']:.3f} {sums['kl_negative']:.3f}")
+    student.eval()
+    if log is not None:
+        write_csv(log, lines)
+    recent = lines[-20:]
+    return {name: sum(line[name] for line in recent) / len(recent) for name in lines[-1] if name not in ("step", "tokens", "lr_scale")} | {
+        "tokens": tokens, "seconds": time.perf_counter() - began}
+
+
+def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: int, device=torch.device("cpu"), data: Path | None = None,
+            log: Path | None = None) -> dict:
+    """Stage 3: samples, filter, update. The pairs are kept in the JSONL `data`; returns what `train` does and the counts."""
+    began = time.perf_counter()
+    if student.config.vocab_size != teacher.config.vocab_size:  # said before anything is sampled
+        train(student, teacher, tokenizer, [], [], settings, seed=seed)
+    pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device)
+    if data is not None:
+        formats.write_jsonl(data, records)
+    own = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
+    return own | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal), "sampling_seconds": time.perf_counter() - began - own["seconds"],
+                  "filter": dict(sorted(counts.items()))}
+
+
+# ---- alone ----
+
+def main() -> None:
+    parser = common_flags(__doc__)
+    parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
+    parser.add_argument("--teacher", default=None, help="the teacher's checkpoint; default likewise")
+    parser.add_argument("--steps", type=int, default=Settings.steps, help="updates")
+    parser.add_argument("--direction", choices=("forward", "reverse", "jsd"), default=Settings.direction, help="of the token-level KL")
+    parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
+    parser.add_argument("--pos-coef", type=float, default=Settings.pos_coef, help="weight of L_pos")
+    parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
+    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="unfiltered teacher samples a batch; 0 shows the forgetting")
+    parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; nothing was saved")
+
+
+def run(args) -> None:
+    device = start(args)
+    if args.data:
+        raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
+    tokenizer = tokenizers.tiny()
+    student = starting_model(args, "student", tokenizer, device)
+    teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
+    settings = Settings(steps=args.steps, direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef,
+                        rehearsal_rows=args.rehearsal_rows)
+    settings = replace(settings, steps=2, queries=60) if args.smoke else settings
+    eval_n = 4 if args.smoke else args.eval_n
+    out = Path(args.out or "runs/distill")
+    out.mkdir(parents=True, exist_ok=True)
+    print(table_head())
+    print(table_line("teacher", evaluate(teacher, tokenizer, eval_n, seed=args.seed)), flush=True)
+    print(table_line("student before", evaluate(student, tokenizer, eval_n, seed=args.seed)), flush=True)
+    own = distill(student, teacher, tokenizer, settings, seed=args.seed, device=device, data=out / "distill_pairs.jsonl", log=out / "distill.csv")
+    print(table_line("student after", evaluate(student, tokenizer, eval_n, seed=args.seed)))
+    print(f"{own['pairs']} pairs of {own['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in own["filter"].items()))
+    save_checkpoint(out / "distill.pt", student, tokenizer, "distill", settings=asdict(settings))
+    print(f"{own['sampling_seconds']:.0f} s of sampling, {own['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
+          f"pairs {out / 'distill_pairs.jsonl'}, log {out / 'distill.csv'}")
+
+
+if __name__ == "__main__":
+    main()
