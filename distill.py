@@ -57,7 +57,7 @@ class Settings:
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
     temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
     queries: int = 1600
-    teacher_temperature: float = 0.7  # a positive should be what the teacher means, not a slip
+    teacher_temperature: float = 0.5  # of its samples and of the distribution that is distilled: what it means, not its slips
     student_temperature: float = 1.0  # a negative should be what the student really does
     negatives: int = 3  # student samples a query, of which the likeliest wrong one is taken: a near miss, not a hopeless one
     margin: float = 1.0  # points of the annotator's liking (0 to 5) between positive and negative, where no verifier decides
@@ -181,28 +181,33 @@ def preference_filter(domain: str, positive_score: float | None, negative_scores
 def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device) -> tuple[list[Pair], list[Row], list[dict], Counter]:
     """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason)."""
     tasks = queries(seed, settings.queries)
-    positives, right = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
-    n = settings.negatives
-    negatives, wrong = sample_negative(student, tokenizer, tasks, settings.student_temperature, n, seed)
     rng = world.generator(seed, "distill annotator")
-    chat = [task.domain == "chat" for task in tasks]
-    right = [world_chat.annotate(5 * score, rng) if is_chat else score for score, is_chat in zip(right, chat)]
-    wrong = [world_chat.annotate(5 * score, rng) if chat[k // n] else score for k, score in enumerate(wrong)]
-    likelihood = [float(value) for value in row_means(student, tokenizer, negatives, device)]
-    pairs, records, counts = [], [], Counter()
+    positives, right = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
+    # nothing can stand against a wrong positive, so the student is not asked there
+    asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or right[i] == 1]
+    negatives, wrong = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed)
+    likelihood = row_means(student, tokenizer, negatives, device).tolist()
+    first = {i: k * settings.negatives for k, i in enumerate(asked)}
+    pairs, records, rehearsal, counts = [], [], [], Counter()
     for i, task in enumerate(tasks):
-        allowed = preference_filter(task.domain, right[i], wrong[i * n:(i + 1) * n], settings.margin)
-        allowed = allowed if isinstance(allowed, str) else [i * n + k for k in allowed if negatives[i * n + k] != positives[i]] or "identical"
+        positive_score, group = right[i], list(range(first.get(i, 0), first.get(i, 0) + settings.negatives)) if i in first else []
+        scores = [wrong[k] for k in group]
+        if task.domain == "chat":
+            positive_score, *scores = (world_chat.annotate(5 * score, rng) for score in (positive_score, *scores))
+        allowed = preference_filter(task.domain, positive_score, scores, settings.margin)
+        if not isinstance(allowed, str):
+            allowed = [k for k in allowed if negatives[group[k]] != positives[i]] or "identical"
         counts[f"{task.domain}: {allowed if isinstance(allowed, str) else 'kept'}"] += 1
+        if i in first and positives[i][0][-1] == tokenizer.end_id:
+            rehearsal.append(positives[i])
         if isinstance(allowed, str):
             continue
-        near = max(allowed, key=lambda k: likelihood[k])  # the mistake that the student is most sure of
-        pairs.append((positives[i], negatives[near]))
+        near = max(allowed, key=lambda k: likelihood[group[k]])  # the mistake that the student is most sure of
+        pairs.append((positives[i], negatives[group[near]]))
         texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
-                        "positive_score": right[i], "negative_score": wrong[near]})
-    complete = [row for row in positives if row[0][-1] == tokenizer.end_id]
-    return pairs, complete + other_skills(teacher, tokenizer, settings, seed), records, counts
+                        "positive_score": positive_score, "negative_score": scores[near]})
+    return pairs, rehearsal + other_skills(teacher, tokenizer, settings, seed), records, counts
 
 
 def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
@@ -223,14 +228,14 @@ def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]
 
 # ---- the loop ----
 
-def side_of(student: GPT, teacher: GPT, tokenizer, rows: list[Row], reference_logps: Tensor, device) -> Side:
+def side_of(student: GPT, teacher: GPT, tokenizer, rows: list[Row], reference_logps: Tensor, teacher_temperature: float, device) -> Side:
     ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (P, S)
     mask = pad_rows([row[1] for row in rows], False, device=device)  # (P, S)
     select, tokens = supervised_positions(ids, mask)
     with autocast(device):
         student_logits = student(ids, select=select)  # (M, V)
         with torch.no_grad():
-            teacher_logits = teacher(ids, select=select)  # (M, V)
+            teacher_logits = teacher(ids, select=select).float() / teacher_temperature  # (M, V)
     return Side(student_logits, teacher_logits, tokens, select.nonzero()[:, 0], reference_logps)
 
 
@@ -262,8 +267,8 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
         sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
         for i in range(0, len(batch), settings.micro_pairs):
             part = batch[i:i + settings.micro_pairs]
-            positive = side_of(student, teacher, tokenizer, [pairs[k][0] for k in part], reference_positive[part], device)
-            negative = side_of(student, teacher, tokenizer, [pairs[k][1] for k in part], reference_negative[part], device)
+            positive = side_of(student, teacher, tokenizer, [pairs[k][0] for k in part], reference_positive[part], settings.teacher_temperature, device)
+            negative = side_of(student, teacher, tokenizer, [pairs[k][1] for k in part], reference_negative[part], settings.teacher_temperature, device)
             joint = joint_loss(positive, negative, beta=settings.beta, dpo_coef=settings.dpo_coef, pos_coef=settings.pos_coef,
                                neg_coef=settings.neg_coef, direction=settings.direction, temperature=settings.temperature,
                                pairs=len(batch), positive_tokens=positive_count, negative_tokens=negative_count)
@@ -279,7 +284,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
             while len(spare) < settings.rehearsal_rows:
                 spare += rng.sample(rehearsal, len(rehearsal))
             rows, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
-            side = side_of(student, teacher, tokenizer, rows, torch.zeros(len(rows), device=device), device)
+            side = side_of(student, teacher, tokenizer, rows, torch.zeros(len(rows), device=device), settings.teacher_temperature, device)
             divergence = token_divergence(side.student_logits, side.teacher_logits, settings.direction, settings.temperature).mean()
             divergence.backward()
             sums["kl_rehearsal"] = float(divergence.detach())
