@@ -1,0 +1,434 @@
+"""The reward model, learned from rankings with ties, and the robust reward system that multi-stage RL is trained on.
+
+Step 2 of RLHF: the SFT LLM is sampled (`sample_outputs`, K outputs a prompt), the outputs are ranked (`rank_outputs`,
+D > C > A = B), and the reward model, the SFT LLM's trunk with a scalar head read at the end mark, learns the rankings:
+
+    L = - mean over the strict pairs (w, l) of one prompt of log sigmoid(r_w - r_l)     (InstructGPT, 2203.02155, eq. 1)
+
+All pairs of a prompt are one batch element: K forwards give K (K-1) / 2 pairs, and no output is seen more often than
+another. What a tie is worth is a choice: `drop` (InstructGPT), `half` (half a win each), `rao_kupper` and `davidson` (models in
+which a tie has a probability of its own, with a learned width). The ranker here is a SIMULATED annotator, the tiny world's
+rubric plus noise; `--rank CHECKPOINT` puts a person in its place.
+
+Left out: Plackett-Luce (needs a full order), ensembles, margins, a process reward for single steps.
+
+    python reward_model.py                        trains on the tiny SFT model's outputs and reports on held-out rankings
+    python reward_model.py --ties davidson        with another tie rule
+    python reward_model.py --rank CHECKPOINT      you are the annotator: outputs in the terminal, one line typed each
+    python reward_model.py --data FILE            on your rankings, or on chosen/rejected pairs (formats: data/formats.py)
+
+Watch: `accuracy` on held-out rankings against the annotator's agreement with itself, which is the ceiling; the calibration
+(a predicted win rate of 0.8 should win 80%); the accuracy where the longer output lost, which a length lover fails.
+"""
+
+import copy
+import math
+import os
+import random
+import string
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data import formats, world, world_chat
+from data import tokenizer as tokenizers
+from data.formats import parse_ranking
+from model import (GPT, Config, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows,
+                   save_checkpoint, seed_of, start)
+from sft import Row, sampled_rows, starting_model, write_csv
+
+TIES = ("drop", "half", "rao_kupper", "davidson")
+
+
+@dataclass(frozen=True)
+class Settings:
+    prompts: int = 500
+    outputs: int = 4  # K a prompt
+    epochs: int = 2  # each output is seen twice; more is learned by heart
+    rows: int = 16  # prompts a batch
+    lr: float = 1e-3  # AdamW on trunk and head
+    ties: str = "drop"  # measured beside the others in tests/experiments/ties.py
+    warmup: int = 5
+    held_out: int = 200  # prompts
+
+
+# ---- the loss ----
+
+def ranking_loss(scores: Tensor, levels: Tensor, ties: str = "drop", width: Tensor | None = None) -> Tensor:
+    """Mean over the prompts of the mean over a prompt's valid pairs; scores and levels (B, K), level 0 is the best.
+
+    Equal levels are a tie; a level below 0 marks an output that is not there. With d = r_i - r_j and width w > 0:
+    "drop" ties count nothing; "half" -log sigmoid(d)/2 - log sigmoid(-d)/2 (Christiano et al., 1706.03741);
+    "rao_kupper" P(i>j) = sigmoid(d - w), P(tie) = (e^2w - 1) sigmoid(d - w) sigmoid(-d - w), w = log theta;
+    "davidson" P(i>j) = e^(d/2) / Z, P(tie) = 2w / Z, Z = e^(d/2) + e^(-d/2) + 2w.
+    A prompt without a valid pair counts nothing (ours: InstructGPT does not print its denominator under ties).
+    Raises ValueError for an unknown rule, or a missing width.
+    """
+    if ties not in TIES:
+        raise ValueError(f"ties is {ties!r}; there is {', '.join(TIES)}")
+    if ties in ("rao_kupper", "davidson") and width is None:
+        raise ValueError(f"{ties} needs a tie width")
+    i, j = torch.triu_indices(scores.shape[1], scores.shape[1], 1, device=scores.device)
+    there = (levels[:, i] >= 0) & (levels[:, j] >= 0)  # (B, pairs)
+    tie = there & (levels[:, i] == levels[:, j])
+    sign = torch.where(levels[:, i] < levels[:, j], 1.0, -1.0)
+    gap = (scores[:, i] - scores[:, j]) * sign  # winner minus loser
+    if ties == "rao_kupper":
+        win = -F.logsigmoid(gap - width)
+        even = -torch.log(torch.expm1(2 * width)) - F.logsigmoid(gap - width) - F.logsigmoid(-gap - width)
+    elif ties == "davidson":
+        log_z = torch.logsumexp(torch.stack([gap / 2, -gap / 2, torch.log(2 * width).expand_as(gap)]), 0)
+        win, even = log_z - gap / 2, log_z - torch.log(2 * width)
+    else:
+        win, even = -F.logsigmoid(gap), -(F.logsigmoid(gap) + F.logsigmoid(-gap)) / 2
+    valid = there & ~tie if ties == "drop" else there
+    losses = torch.where(valid, torch.where(tie, even, win), 0.0)
+    some = valid.any(1)
+    return (losses.sum(1) / valid.sum(1).clamp(min=1)).sum() / some.sum().clamp(min=1)
+
+
+# ---- the model ----
+
+class RewardModel(nn.Module):
+    """A trunk with one number per position. As reward model it is read at the response's last token, as critic everywhere."""
+
+    def __init__(self, trunk: GPT, seed: int = 0):
+        super().__init__()
+        self.config = trunk.config
+        self.trunk = copy.deepcopy(trunk).requires_grad_(True)
+        self.score = nn.Linear(trunk.config.width, 1)
+        with torch.no_grad():  # N(0, 1/sqrt(d+1)), bias 0 (Stiennon et al., 2009.01325)
+            generator = torch.Generator().manual_seed(seed)
+            self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) / math.sqrt(trunk.config.width + 1))
+            self.score.bias.zero_()
+        self.tie_raw = nn.Parameter(torch.tensor(0.0))
+        self.to(next(trunk.parameters()).device)
+        for parameter in self.trunk.head.parameters():  # the language head is not used here
+            parameter.requires_grad_(self.config.tied)
+
+    @property
+    def tie_width(self) -> Tensor:
+        return F.softplus(self.tie_raw)
+
+    def values(self, ids: Tensor) -> Tensor:
+        """One number a position, (N, S): what the head reads from the hidden state there."""
+        with autocast(ids.device):
+            return self.score(self.trunk.hidden(ids))[..., 0].float()
+
+    def forward(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Scores (N,) of ids (N, S), each read at its position last (N,): the end mark. What stands after it changes nothing."""
+        with autocast(ids.device):
+            hidden = self.trunk.hidden(ids)[torch.arange(len(ids), device=ids.device), last]
+            return self.score(hidden)[:, 0].float()
+
+    def score_rows(self, tokenizer, rows: list[Row], size: int = 256) -> Tensor:
+        """Predicted rewards (N,) of rows; a row without a response token raises ValueError."""
+        if not all(any(mask) for _, mask in rows):
+            raise ValueError("a row without a response cannot be scored")
+        device, parts = self.score.weight.device, []
+        for i in range(0, len(rows), size):
+            part = rows[i:i + size]
+            last = torch.tensor([len(mask) - 1 - mask[::-1].index(True) for _, mask in part], device=device)
+            parts.append(self(pad_rows([row[0] for row in part], tokenizer.pad_id, device=device), last))
+        return torch.cat(parts)
+
+
+def predicted_reward(reward_model: RewardModel, tokenizer, rows: list[Row]) -> Tensor:
+    """The reward model's scores (N,) without gradient."""
+    with torch.no_grad():
+        return reward_model.eval().score_rows(tokenizer, rows)
+
+
+def load_reward_model(path, tokenizer, device="cpu") -> RewardModel:
+    """Raises ValueError in one line for a file that is no reward model of this project."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        model = RewardModel(GPT(Config(**saved["config"]))).to(device)
+        model.load_state_dict(saved["model"])
+    except Exception as error:
+        raise ValueError(f"{path}: not a reward model of this project ({type(error).__name__})") from None
+    if saved["tokenizer"] != tokenizer.fingerprint:
+        raise ValueError(f"{path}: was trained with another tokenizer")
+    return model.eval()
+
+
+# ---- rankings ----
+
+def sample_outputs(model: GPT, tokenizer, prompts: list[list[int]], outputs: int, seed: int) -> list[list[Row]]:
+    """K responses of the SFT LLM to each prompt."""
+    if outputs < 2:
+        raise ValueError(f"{outputs} outputs a prompt cannot be ranked; at least 2 are needed")
+    rows = sampled_rows(prompts, generate(model, tokenizer, prompts, n=outputs, seed=seed))
+    return [rows[i:i + outputs] for i in range(0, len(rows), outputs)]
+
+
+def rank_outputs(likings: list[float], threshold: float = world_chat.TIE_THRESHOLD) -> str:
+    """The ranking of outputs A, B, C, ... by how much they are liked: `D > C > A = B`.
+
+    Neighbours that lie less than `threshold` apart are written `=`.
+    """
+    order = sorted(range(len(likings)), key=lambda k: -likings[k])
+    text = string.ascii_uppercase[order[0]]
+    for before, k in zip(order, order[1:]):
+        text += (" = " if likings[before] - likings[k] < threshold else " > ") + string.ascii_uppercase[k]
+    return text
+
+
+def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, seed: int, part: str = "train") -> list[dict]:
+    """Chat prompts with K outputs of the model, ranked by the simulated annotator: {"rows", "ranking", "again", "true", ...}.
+
+    "again" is the same annotator's ranking on another day, for its agreement with itself; "true" the rubric's scores.
+    """
+    rng = world.generator(seed, "reward_model", part)
+    tasks = world.draw_tasks(rng, ("chat",), prompts, part)
+    groups = sample_outputs(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], outputs, seed_of(seed, "sample_outputs", part))
+    rankings = []
+    for task, rows in zip(tasks, groups):
+        replies = [tokenizer.read_reply([token for token, on in zip(*row) if on]) for row in rows]
+        true = [5 * score for score in world.score_replies([task] * outputs, replies)]
+        first, again = (rank_outputs([world_chat.annotate(score, rng) for score in true]) for _ in range(2))
+        rankings.append({"prompt": task.prompt, "responses": [reply.content for reply in replies], "ranking": first, "again": again,
+                         "true": true, "rows": rows})
+    return rankings
+
+
+def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
+    """A file of rankings, or of chosen/rejected pairs, as rankings with rows; and how many were dropped for which reason."""
+    try:
+        records, dropped = formats.read_records(path, "ranking")
+    except formats.DataError as error:
+        if "chosen" not in Path(path).read_text(encoding="utf-8", errors="ignore")[:100000]:
+            raise error
+        pairs, dropped = formats.read_records(path, "preference")
+        records = [{"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"} for pair in pairs]
+    rankings = []
+    for record in records:
+        start_at = len(tokenizer.prompt(record["prompt"]))
+        rows = [tokenizer.render([*record["prompt"], {"role": "assistant", "content": text}]) for text in record["responses"]]
+        rows = [(ids, [k >= start_at and on for k, on in enumerate(mask)]) for ids, mask in rows]
+        if max(len(ids) for ids, _ in rows) > context:
+            dropped[f"longer than the context of {context} tokens"] = dropped.get(f"longer than the context of {context} tokens", 0) + 1
+        else:
+            rankings.append({"ranking": record["ranking"], "rows": rows})
+    return rankings, dropped
+
+
+# ---- the loop ----
+
+def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Settings, *, seed: int, stage: str = "reward_model",
+          log: Path | None = None) -> dict:
+    """`settings.epochs` passes over the rankings; returns {"loss", "accuracy", "tokens", "seconds"} (the last 10 steps' means).
+
+    Raises ValueError without a ranking, and FloatingPointError when the loss is not finite.
+    """
+    if not rankings:
+        raise ValueError(f"{stage}: there is no ranking to train on")
+    rng, device = random.Random(seed_of(seed, stage, "batches")), model.score.weight.device
+    size = min(settings.rows, len(rankings))
+    steps = settings.epochs * (len(rankings) // size)
+    optimizers, order, lines, tokens, began = Optimizers(model, settings.lr), [], [], 0, time.perf_counter()
+    model.train()
+    bar = tqdm(range(steps), desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    for step in bar:
+        if len(order) < size:
+            order += rng.sample(range(len(rankings)), len(rankings))
+        batch, order = [rankings[k] for k in order[:size]], order[size:]
+        most = max(len(ranking["rows"]) for ranking in batch)
+        levels = torch.tensor([(parse_ranking(ranking["ranking"], len(ranking["rows"])) + [-1] * most)[:most] for ranking in batch], device=device)
+        flat = model.score_rows(tokenizer, [row for ranking in batch for row in ranking["rows"]], size=1 << 30)
+        scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)
+        loss = ranking_loss(scores, levels, settings.ties, model.tie_width)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{stage}: the loss is {float(loss.detach())} at step {step}")
+        loss.backward()
+        scale = learning_rate_scale(step, steps, settings.warmup)
+        norm = optimizers.step(scale)
+        tokens += sum(len(row[0]) for ranking in batch for row in ranking["rows"])
+        right = pair_accuracy(scores.detach().tolist(), levels.tolist())
+        lines.append({"step": step, "loss": float(loss.detach()), "grad_norm": norm, "lr_scale": scale, "tokens": tokens, "accuracy": right})
+        bar.set_postfix_str(f"loss {lines[-1]['loss']:.3f}, accuracy {right:.2f}")
+    model.eval()
+    if log is not None:
+        write_csv(log, lines)
+    recent = lines[-10:]
+    return {name: sum(line[name] for line in recent) / len(recent) for name in ("loss", "accuracy")} | {
+        "tokens": tokens, "seconds": time.perf_counter() - began}
+
+
+@torch.no_grad()
+def centre(model: RewardModel, tokenizer, rows: list[Row]) -> None:
+    """Shift the rewards so that these demonstrations average 0 (InstructGPT, App. C; a constant changes no ranking)."""
+    model.score.bias -= predicted_reward(model, tokenizer, rows).mean()
+
+
+def demonstration_rows(tokenizer, seed: int, count: int = 200) -> list[Row]:
+    rng = world.generator(seed, "reward_model", "demonstrations")
+    return [tokenizer.render(world.demonstration(task, rng)["messages"]) for task in world.draw_tasks(rng, ("chat",), count)]
+
+
+# ---- how good it is ----
+
+def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
+    """(score of the winner minus score of the loser, winner, loser) for every strict pair of one prompt."""
+    present = [k for k in range(len(levels)) if levels[k] >= 0]
+    return [(scores[i] - scores[j], i, j) for i in present for j in present if levels[i] < levels[j]]
+
+
+def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
+    """Share of the strict pairs that the scores order as the levels do; equal scores count half."""
+    gaps = [gap for group, ranks in zip(scores, levels) for gap, _, _ in pairs_of(group, ranks)]
+    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps) / len(gaps) if gaps else float("nan")
+
+
+def report(model: RewardModel, tokenizer, rankings: list[dict]) -> dict:
+    """Held-out accuracy by the annotator and by the true rubric, the ceiling, calibration, and accuracy by length."""
+    scores = [predicted_reward(model, tokenizer, ranking["rows"]).tolist() for ranking in rankings]
+    levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in rankings]
+    result = {"accuracy": pair_accuracy(scores, levels), "tie_width": float(model.tie_width.detach())}
+    if "again" in rankings[0]:
+        again = [[-float(level) for level in parse_ranking(ranking["again"], len(levels[0]))] for ranking in rankings]
+        result["annotator_agreement"] = pair_accuracy(again, levels)
+        result["true_accuracy"] = pair_accuracy(scores, [[round(-score) + 5 for score in ranking["true"]] for ranking in rankings])
+    lengths = [[sum(mask) for _, mask in ranking["rows"]] for ranking in rankings]
+    pairs = [(gap, lengths[n][i] - lengths[n][j]) for n in range(len(rankings)) for gap, i, j in pairs_of(scores[n], levels[n])]
+    for name, chosen in (("longer_won", [gap for gap, more in pairs if more > 2]), ("same_length", [gap for gap, more in pairs if abs(more) <= 2]),
+                         ("shorter_won", [gap for gap, more in pairs if more < -2])):
+        result[f"accuracy_{name}"] = sum(gap > 0 for gap in chosen) / len(chosen) if chosen else None
+    return result | {"calibration": calibration([gap for gap, _ in pairs])}
+
+
+def calibration(gaps: list[float], bins: int = 5) -> list[dict]:
+    """Predicted against observed win rate. Each pair is seen from its favourite's side, so predictions lie in 0.5 to 1."""
+    table = []
+    for b in range(bins):
+        low, high = 0.5 + b / (2 * bins), 0.5 + (b + 1) / (2 * bins)
+        rows = [(1 / (1 + math.exp(-min(abs(gap), 50.0))), gap > 0) for gap in gaps]
+        rows = [row for row in rows if low <= row[0] < high or b == bins - 1 and row[0] >= high]
+        if rows:
+            table.append({"predicted": sum(p for p, _ in rows) / len(rows), "observed": sum(won for _, won in rows) / len(rows), "pairs": len(rows)})
+    return table
+
+
+# ---- the robust reward system ----
+
+SHAPING = 0.2  # lambda: below 1/2, so that the best wrong answer (0.2) never beats the worst right one (0.8)
+MISSING_END = -1.0  # "replace": a reply that breaks off or is malformed gets this and nothing else (N+, 2403.17031)
+
+
+def repetition_penalty(tokens: list[int], n: int = 3) -> float:
+    """-(1 - distinct n-grams / n-grams), from -1 to 0; 0 for a text that has fewer than n tokens."""
+    grams = [tuple(tokens[i:i + n]) for i in range(len(tokens) - n + 1)]
+    return -(1 - len(set(grams)) / len(grams)) if grams else 0.0
+
+
+def overlong_penalty(length: int, longest: int, margin: int) -> float:
+    """0 up to longest - margin tokens, then linearly to -1 at longest, and -1 beyond (DAPO, 2503.14476, eq. 13)."""
+    return min(0.0, max(-1.0, (longest - margin - length) / margin))
+
+
+def robust_reward(domain: str, *, verified: float | None, learned: float | None, complete: bool, truncated: bool, tokens: list[int],
+                  longest: int) -> float | None:
+    """The reward of one response; None masks it out of the loss.
+
+    1. cut off by the length limit: masked, since nothing was finished that could be judged
+    2. no end mark, or marks out of order: MISSING_END, whatever it says
+    3. math, STEM, code, agent: the verifier's 0 or 1 gates; not checked (None): masked, not punished
+    4. chat: the reward model's score, squashed to (-1, 1), so that no single output dominates a batch
+    5. shaping in [-1, 1], times SHAPING: repetition and length for every domain, the learned score where there is one
+    """
+    if truncated:
+        return None
+    if not complete:
+        return MISSING_END
+    tidy = max(-1.0, repetition_penalty(tokens) + overlong_penalty(len(tokens), longest, longest // 4))
+    if domain == "chat":
+        return None if learned is None else math.tanh(learned / 2) + SHAPING * tidy
+    if verified is None:
+        return None
+    liked = 0.0 if learned is None else math.tanh(learned / 2)
+    return verified + SHAPING * max(-1.0, min(1.0, tidy + liked))
+
+
+# ---- alone ----
+
+def rank_by_hand(args, tokenizer, device) -> None:
+    """A person ranks K outputs a prompt; every line typed is appended to the JSONL at once."""
+    model, _ = load_checkpoint(args.rank, tokenizer, device)
+    path = Path(args.out or "runs/reward_model") / "rankings.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = world.generator(args.seed, "rank by hand", path.stat().st_size if path.exists() else 0)
+    print(f"Type a ranking such as `D > C > A = B`, best first; an empty line skips, Ctrl-D ends. Kept in {path}.")
+    for task in world.draw_tasks(rng, ("chat",), 1000):
+        prompt = tokenizer.prompt(task.messages)
+        rows = sample_outputs(model, tokenizer, [prompt], Settings.outputs, seed_of(args.seed, task.prompt))[0]
+        texts = [tokenizer.read_reply(row[0][len(prompt):]).content for row in rows]
+        print(f"\n{task.prompt}")
+        for label, text in zip(string.ascii_uppercase, texts):
+            print(f"  {label}: {text}")
+        while True:
+            try:
+                line = input("ranking> ").strip()
+                if line:
+                    parse_ranking(line, len(texts))
+                    with open(path, "a", encoding="utf-8") as file:
+                        file.write(formats.json.dumps({"prompt": task.messages, "responses": texts, "ranking": line}, ensure_ascii=False) + os.linesep)
+                break
+            except formats.DataError as error:
+                print(f"  {error}")
+            except (EOFError, KeyboardInterrupt):
+                print()
+                return
+
+
+def main() -> None:
+    parser = common_flags(__doc__)
+    parser.add_argument("--init", default=None, help="checkpoint of the SFT model; default: a run's overall_sft, or SFT is done first")
+    parser.add_argument("--ties", choices=TIES, default=Settings.ties, help="what a tie is worth")
+    parser.add_argument("--outputs", type=int, default=Settings.outputs, help="outputs a prompt (K)")
+    parser.add_argument("--rank", default=None, metavar="CHECKPOINT", help="be the annotator of this model's outputs")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; nothing was saved")
+
+
+def run(args) -> None:
+    device = start(args)
+    tokenizer = tokenizers.tiny()
+    if args.rank:
+        return rank_by_hand(args, tokenizer, device)
+    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **({"prompts": 24, "held_out": 12} if args.smoke else {}))
+    trunk = starting_model(args, "student", tokenizer, device)
+    out = Path(args.out or "runs/reward_model")
+    out.mkdir(parents=True, exist_ok=True)
+    if args.data:
+        rankings, dropped = from_file(args.data, tokenizer, trunk.config.context)
+        if dropped:
+            print(formats.dropped_line(dropped))
+        random.Random(seed_of(args.seed, "split")).shuffle(rankings)
+        cut = max(1, len(rankings) // 10)
+        held_out, rankings = rankings[:cut], rankings[cut:]
+    else:
+        rankings = annotated_rankings(trunk, tokenizer, prompts=settings.prompts, outputs=settings.outputs, seed=args.seed)
+        held_out = annotated_rankings(trunk, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=args.seed, part="test")
+        formats.write_jsonl(out / "rankings.jsonl", [{k: v for k, v in ranking.items() if k != "rows"} for ranking in rankings])
+    model = RewardModel(trunk, seed_of(args.seed, "reward_model"))
+    own = train(model, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
+    if not args.data:
+        centre(model, tokenizer, demonstration_rows(tokenizer, args.seed))
+    for name, value in report(model, tokenizer, held_out).items():
+        print(f"{name:22}" + (f"{value:.3f}" if isinstance(value, float) else str(value)))
+    save_checkpoint(out / "reward_model.pt", model, tokenizer, "reward_model", settings=asdict(settings))
+    print(f"{len(rankings)} rankings, loss {own['loss']:.3f}, {own['seconds']:.0f} s; checkpoint {out / 'reward_model.pt'}, log {out / 'reward_model.csv'}")
+
+
+if __name__ == "__main__":
+    main()
