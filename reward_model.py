@@ -271,6 +271,20 @@ def demonstration_rows(tokenizer, seed: int, count: int = 200) -> list[Row]:
     return [tokenizer.render(world.demonstration(task, rng)["messages"]) for task in world.draw_tasks(rng, ("chat",), count)]
 
 
+def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data: Path | None = None, log: Path | None = None) -> tuple[RewardModel, dict]:
+    """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured on held-out rankings)."""
+    began = time.perf_counter()
+    rankings = annotated_rankings(policy, tokenizer, prompts=settings.prompts, outputs=settings.outputs, seed=seed)
+    if data is not None:
+        formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
+    model = RewardModel(policy, seed_of(seed, "reward_model"))
+    own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
+    centre(model, tokenizer, demonstration_rows(tokenizer, seed))
+    held_out = annotated_rankings(policy, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=seed, part="test")
+    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out),
+                   "seconds": time.perf_counter() - began}
+
+
 # ---- how good it is ----
 
 def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
@@ -406,6 +420,8 @@ def run(args) -> None:
     if args.rank:
         return rank_by_hand(args, tokenizer, device)
     settings = replace(Settings(ties=args.ties, outputs=args.outputs), **({"prompts": 24, "held_out": 12} if args.smoke else {}))
+    if settings.outputs < 2:
+        raise ValueError(f"--outputs {settings.outputs}: one output cannot be ranked; at least 2 are needed")
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or "runs/reward_model")
     out.mkdir(parents=True, exist_ok=True)
@@ -416,18 +432,18 @@ def run(args) -> None:
         random.Random(seed_of(args.seed, "split")).shuffle(rankings)
         cut = max(1, len(rankings) // 10)
         held_out, rankings = rankings[:cut], rankings[cut:]
+        model = RewardModel(trunk, seed_of(args.seed, "reward_model"))
+        own = train(model, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
+        own |= report(model, tokenizer, held_out) | {"rankings": len(rankings)}
     else:
-        rankings = annotated_rankings(trunk, tokenizer, prompts=settings.prompts, outputs=settings.outputs, seed=args.seed)
-        held_out = annotated_rankings(trunk, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=args.seed, part="test")
-        formats.write_jsonl(out / "rankings.jsonl", [{k: v for k, v in ranking.items() if k != "rows"} for ranking in rankings])
-    model = RewardModel(trunk, seed_of(args.seed, "reward_model"))
-    own = train(model, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
-    if not args.data:
-        centre(model, tokenizer, demonstration_rows(tokenizer, args.seed))
-    for name, value in report(model, tokenizer, held_out).items():
-        print(f"{name:22}" + (f"{value:.3f}" if isinstance(value, float) else str(value)))
+        model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
+    for name, value in own.items():
+        if name == "calibration":
+            print("calibration           " + ", ".join(f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value))
+        else:
+            print(f"{name:22}" + (f"{value:.3f}" if isinstance(value, float) else str(value)))
     save_checkpoint(out / "reward_model.pt", model, tokenizer, "reward_model", settings=asdict(settings))
-    print(f"{len(rankings)} rankings, loss {own['loss']:.3f}, {own['seconds']:.0f} s; checkpoint {out / 'reward_model.pt'}, log {out / 'reward_model.csv'}")
+    print(f"checkpoint {out / 'reward_model.pt'}, log {out / 'reward_model.csv'}")
 
 
 if __name__ == "__main__":

@@ -279,6 +279,18 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
     return rows
 
 
+def rehearsal_rows(tokenizer, size: str, seed: int, context: int, kinds=("cold_start", "reasoning", "agent", "judge", "new_prompt")) -> list[Row]:
+    """The student's own demonstrations again, for later stages that would forget what they do not train.
+
+    Chat is left out by default: its demonstrations are of mixed quality, and preference learning is to leave them behind.
+    """
+    schedule = SCHEDULES[size]["student"]
+    records = world.overall_demonstrations(seed, schedule.shares)
+    records["reasoning"] = sum(records["reasoning"], [])
+    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations)
+    return [row for kind in kinds for row in dialogue_rows(tokenizer, records[kind], context)]
+
+
 def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, **how) -> dict:
     """General conversation, agent, judging, asking, and the reasoning curriculum."""
     rows = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)

@@ -1,0 +1,454 @@
+"""Reinforcement learning: a complete PPO, the group baseline beside it, and multi-stage RL with a robust reward.
+
+Step 3 of RLHF: the policy writes responses, the reward model gives each its `predicted_reward`, which updates the policy.
+
+    r_t   = -kl_coef (log pi_old - log pi_ref)_t + [t last] score                  reward of one token
+    A_t   = delta_t + gamma lambda A_{t+1},  delta_t = r_t + gamma V_{t+1} - V_t   (GAE, 1506.02438, eq. 16)
+    L_pi  = mean max(-A rho, -A clip(rho, 1 - e_low, 1 + e_high)),  rho = pi / pi_old   (PPO, 1707.06347, eq. 7)
+    L_v   = mean max((V - R)^2, (clip(V, V_old - e, V_old + e) - R)^2) / 2,  R = A + V_old
+
+With a group of samples a prompt the critic can be left out: A is then the score minus the group's mean, the same for every
+token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under the same clipped loss. Multi-stage RL is the
+schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox), `rl_preference` (reward model).
+
+Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
+
+    python ppo.py                       rl_stem on the tiny SFT model, evaluated before and after
+    python ppo.py --stage rl_preference --estimator gae --kl-coef 0     over-optimise the reward model on purpose
+    python ppo.py --show                one rollout as a table: token, log-probability, reference, KL, value, reward, advantage
+
+Watch: `reward` rises; `true_reward` rises with it or the reward is being gamed; `kl` grows slowly; `clip_fraction` stays below
+0.2; `entropy` falls, but not to 0; `dead_groups` (all samples alike: no advantage) grows as prompts are mastered.
+`loss` itself says nothing: on the first pass it is 0 while its gradient is not.
+"""
+
+import copy
+import math
+import random
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+import reward_model as rewards
+from data import world
+from data import tokenizer as tokenizers
+from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start,
+                   token_logprobs)
+from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
+from sft import Row, batch_loss, evaluate, pass_rates, rehearsal_rows, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
+
+
+@dataclass(frozen=True)
+class Settings:
+    iterations: int = 8
+    prompts: int = 32  # prompts an iteration
+    samples: int = 8  # responses a prompt
+    epochs: int = 2  # passes over the responses of an iteration
+    minibatches: int = 4  # updates a pass
+    lr: float = 3e-4  # AdamW; 1e-3 destroys a tiny model
+    critic_lr: float = 1e-3
+    temperature: float = 1.0  # of sampling, and so of old, new and reference log-probabilities
+    max_new: int = 64
+    estimator: str = "group"  # or "gae", with a critic
+    baseline: str = "centre"  # group: "zscore" (GRPO), "centre" (Dr. GRPO), "leave_one_out"
+    clip_low: float = 0.2
+    clip_high: float = 0.28  # DAPO: room for rare tokens to grow
+    value_clip: float = 0.2
+    value_coef: float = 0.1
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; then no reference model is kept
+    kl_target: float | None = None  # nats a response: adapts kl_coef (Ziegler et al., 1909.08593)
+    kl_horizon: int = 10000  # episodes
+    rehearsal_rows: int = 16  # overall-SFT rows in every update: ptx for InstructGPT, here what keeps the other skills
+    rehearsal_coef: float = 0.5
+    candidates: int = 128  # prompts that the pass-rate filter looks at
+    warmup: int = 2
+
+
+# ---- rewards and advantages: tensors (N, S), one number a token, at the token's own position ----
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over mask; where() and not a product, because nan * 0 is nan."""
+    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def kl_estimates(logprobs: Tensor, reference_logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(k1, k2, k3) of KL(pi||ref) a token, for tokens drawn from pi: k1 = log pi - log ref, k2 = k1^2 / 2, k3 = e^-k1 - 1 + k1.
+
+    k1 and k3 are unbiased. k1 belongs into the reward; as a loss its expected gradient is 0 (Schulman 2020; ALGORITHMS of
+    every RLHF library disagree on where to put which).
+    """
+    k1 = logprobs - reference_logprobs
+    return k1, k1 ** 2 / 2, torch.expm1(-k1) + k1
+
+
+def token_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
+    """-kl_coef k1 at every own token, plus the response's score (N,) at the last one; (N, S)."""
+    reward = torch.where(mask, -kl_coef * (logprobs - reference_logprobs), 0.0)
+    last = mask.shape[1] - 1 - mask.flip(1).float().argmax(1)  # (N,)
+    return reward.scatter_add(1, last[:, None], torch.where(mask.any(1), scores, 0.0)[:, None])
+
+
+def gae(reward: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
+    """(advantages, returns), (N, S). values[:, t] is V before token t is chosen; tokens outside the mask are stepped over,
+    so what a tool inserted takes no part. After the last token V is 0. Returns are of the advantages before whitening."""
+    advantages, following, ahead = torch.zeros_like(reward), torch.zeros_like(reward[:, 0]), torch.zeros_like(reward[:, 0])
+    for t in reversed(range(reward.shape[1])):
+        delta = reward[:, t] + gamma * following - values[:, t]
+        ahead = torch.where(mask[:, t], delta + gamma * gae_lambda * ahead, ahead)
+        advantages[:, t] = torch.where(mask[:, t], ahead, 0.0)
+        following = torch.where(mask[:, t], values[:, t], following)
+    return advantages, torch.where(mask, advantages + values, 0.0)
+
+
+def whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
+    """(x - mean) / sqrt(var + 1e-8) over the mask, biased variance; 0 elsewhere."""
+    mean = masked_mean(x, mask)
+    white = (x - mean) * torch.rsqrt(masked_mean((x - mean) ** 2, mask) + 1e-8)
+    return torch.where(mask, white + mean if keep_mean else white, 0.0)
+
+
+def group_advantages(scores: Tensor, kept: Tensor, baseline: str = "centre") -> Tensor:
+    """Advantages (B, G) of scores (B, G), prompt-major. kept (B, G) False masks a sample out: it gets 0 and is no part of its
+    group's mean (ours: DAPO does not say); a group with fewer than two samples left gets 0.
+
+    "zscore" (r - mean) / std with the population's std (GRPO), "centre" r - mean (Dr. GRPO), "leave_one_out" r_i - mean of the
+    others (RLOO). Raises ValueError for another name.
+    """
+    count = kept.sum(1, keepdim=True)
+    centred = torch.where(kept, scores - torch.where(kept, scores, 0.0).sum(1, keepdim=True) / count.clamp(min=1), 0.0)
+    if baseline == "zscore":
+        std = (centred ** 2).sum(1, keepdim=True).div(count.clamp(min=1)).sqrt()
+        centred = torch.where(std > 1e-6, centred / std.clamp(min=1e-6), 0.0)
+    elif baseline == "leave_one_out":
+        centred = centred * count / (count - 1).clamp(min=1)
+    elif baseline != "centre":
+        raise ValueError(f"baseline is {baseline!r}; there is zscore, centre and leave_one_out")
+    return torch.where(count >= 2, centred, 0.0)
+
+
+def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizon: int) -> float:
+    """Proportional controller (1909.08593, section 2.2); kl is the mean over responses of the SUM over their tokens."""
+    return kl_coef * (1 + max(-0.2, min(0.2, kl / target - 1)) * episodes / horizon)
+
+
+# ---- the losses ----
+
+def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_low: float = 0.2, clip_high: float = 0.2,
+                normalise: str = "token", longest: int | None = None, ratio: str = "token") -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, clip fraction, approx_kl) of (N, S) tensors: the clipped surrogate (1707.06347, eq. 7).
+
+    normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first (GRPO), "constant" divides
+    by N * longest (Dr. GRPO). ratio "sequence" uses the geometric mean of a response's ratios (GSPO, 2507.18071).
+    approx_kl is masked_mean((log rho)^2) / 2.
+    """
+    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
+    lengths = mask.sum(1, keepdim=True).clamp(min=1)
+    approx_kl = masked_mean(log_ratio.detach() ** 2, mask) / 2
+    rho = (log_ratio.sum(1, keepdim=True) / lengths).expand_as(log_ratio).exp() if ratio == "sequence" else log_ratio.exp()
+    losses = torch.maximum(-advantages * rho, -advantages * rho.clamp(1 - clip_low, 1 + clip_high))
+    clipped = masked_mean(((rho < 1 - clip_low) & (advantages < 0) | (rho > 1 + clip_high) & (advantages > 0)).float(), mask)
+    losses = torch.where(mask, losses, 0.0)
+    if normalise == "sequence":
+        loss = (losses.sum(1, keepdim=True) / lengths).mean()
+    elif normalise == "constant":
+        loss = losses.sum() / (len(losses) * longest)
+    else:
+        loss = losses.sum() / mask.sum().clamp(min=1)
+    return loss, clipped, approx_kl
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
+    """Half the mean of the worse of the squared errors of V and of V clipped around its old value (ppo2 of OpenAI baselines)."""
+    near = torch.maximum(torch.minimum(values, old_values + clip), old_values - clip)
+    return masked_mean(torch.maximum((values - returns) ** 2, (near - returns) ** 2), mask) / 2
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - var(R - V) / var(R) over the mask; 0 is a critic that knows only the mean."""
+    v, r = values[mask], returns[mask]
+    variance = r.var(unbiased=False)
+    return float(1 - (r - v).var(unbiased=False) / variance) if len(r) and variance > 0 else float("nan")
+
+
+# ---- rollouts ----
+
+@dataclass
+class Rollouts:
+    """N = prompts * samples responses, prompt-major; (N, S) tensors hold one number a token at the token's own position."""
+
+    rows: list[Row]
+    ids: Tensor  # (N, S), padded on the right
+    mask: Tensor  # (N, S) True for the model's own tokens, False for those of a response that is masked out
+    old_logprobs: Tensor
+    reference_logprobs: Tensor
+    old_values: Tensor
+    scores: Tensor  # (N,) robust reward; 0 where masked out
+    kept: Tensor  # (N,) False where the response is masked out
+    advantages: Tensor
+    returns: Tensor
+    log: dict
+
+
+def critic_values(critic: RewardModel, ids: Tensor) -> Tensor:
+    """V before each token is chosen, (N, S): what the head reads at the position in front of it."""
+    return F.pad(critic.values(ids)[:, :-1], (1, 0))
+
+
+@torch.no_grad()
+def in_parts(function, *tensors: Tensor, size: int = 128) -> Tensor:
+    return torch.cat([function(*(tensor[i:i + size] for tensor in tensors)) for i in range(0, len(tensors[0]), size)])
+
+
+def entropy_of(model: GPT, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """Entropy of the distribution of each masked token, in nats, (N, S)."""
+    logprobs = (model(ids, select=F.pad(mask[:, 1:], (0, 1))).float() / temperature).log_softmax(-1)
+    return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, -(logprobs.exp() * logprobs).sum(-1))
+
+
+def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, reward_model: RewardModel | None, tokenizer, tasks: list,
+            settings: Settings, kl_coef: float, seed: int) -> Rollouts:
+    """Sample, score, and compute everything that the update needs, in no-grad forwards of the kind that the update does."""
+    device, prompts = next(policy.parameters()).device, [tokenizer.prompt(task.messages) for task in tasks]
+    samples = generate(policy, tokenizer, prompts, n=settings.samples, max_new=settings.max_new, temperature=settings.temperature, seed=seed,
+                       run_tool=world.run_tool)
+    rows, replies = sampled_rows(prompts, samples), [tokenizer.read_reply(ids) for ids in samples.lists()]
+    repeated = [task for task in tasks for _ in range(settings.samples)]
+    truth, truncated = world.score_replies(repeated, replies), samples.truncated.tolist()
+    learned = predicted_reward(reward_model, tokenizer, rows).tolist() if reward_model is not None else [None] * len(rows)
+    scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new,
+                            tokens=[token for token, on in zip(*row) if on])
+              for task, true, score, reply, cut, row in zip(repeated, truth, learned, replies, truncated, rows)]
+    if any(score is not None and not math.isfinite(score) for score in scores):
+        raise FloatingPointError("a reward is not finite")
+    kept = torch.tensor([score is not None for score in scores], device=device)
+    score = torch.tensor([0.0 if score is None else score for score in scores], device=device)
+    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)
+    own = pad_rows([row[1] for row in rows], False, device=device)
+    mask = own & kept[:, None]
+    with autocast(device):
+        old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own)
+        ref = old if reference is None else in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own)
+        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[:64], own[:64])
+        values = in_parts(lambda i: critic_values(critic, i), ids) if critic is not None else torch.zeros_like(old)
+    groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
+    if settings.estimator == "gae":
+        advantages, returns = gae(token_rewards(score, old, ref, mask, kl_coef), values, mask, settings.gamma, settings.gae_lambda)
+        advantages = whiten(advantages, mask)
+    else:
+        k1 = torch.where(mask, old - ref, 0.0).sum(1).view_as(groups)
+        advantages = group_advantages(groups - kl_coef * k1, group_kept, settings.baseline).reshape(-1, 1) * mask  # (N, S)
+        returns = torch.zeros_like(advantages)
+    sampled = torch.zeros_like(old).masked_scatter(own, samples.logprobs.to(device)[samples.own.to(device)])
+    spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
+    known = [value for value in truth if value is not None]
+    log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / max(1, len(known)),
+           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()),
+           "entropy": float(entropy[own[:64]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
+           "dead_groups": float((spread.abs() < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
+    return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, log)
+
+
+# ---- the loop ----
+
+def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int, stage: str, reward_model: RewardModel | None = None,
+          rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
+    """`settings.iterations` rounds of rollouts and updates on `tasks`; the policy as it enters is the reference.
+
+    Returns the last iteration's log line and {"tokens", "seconds", "first_reward"}. Raises FloatingPointError with the iteration
+    when a reward or a loss is not finite; the weights are then those of the last good iteration.
+    """
+    rng = random.Random(seed_of(seed, stage, "prompts"))
+    reference = copy.deepcopy(policy).eval().requires_grad_(False) if settings.kl_coef or settings.kl_target else None
+    critic = RewardModel(policy, seed_of(seed, stage, "critic")) if settings.estimator == "gae" else None
+    if critic is not None and reward_model is not None:
+        critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
+    optimizers = Optimizers(policy, settings.lr)
+    critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
+    kl_coef, order, lines, tokens, began = settings.kl_coef, [], [], 0, time.perf_counter()
+    bar = tqdm(range(settings.iterations), desc=stage, unit="iteration", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    for iteration in bar:
+        count = min(settings.prompts, len(tasks))
+        while len(order) < count:
+            order += rng.sample(range(len(tasks)), len(tasks))
+        batch, order = [tasks[k] for k in order[:count]], order[count:]
+        good = copy.deepcopy(policy.state_dict())
+        try:
+            data = rollout(policy, reference, critic, reward_model, tokenizer, batch, settings, kl_coef, seed_of(seed, stage, iteration))
+            update = learn(policy, critic, optimizers, critic_optimizers, data, settings, tokenizer, rehearsal, rng,
+                           learning_rate_scale(iteration, settings.iterations, settings.warmup, 0.7), device)
+        except FloatingPointError as error:
+            policy.load_state_dict(good)
+            raise FloatingPointError(f"{stage}: {error} at iteration {iteration}") from None
+        tokens += sum(len(row[0]) for row in data.rows)
+        lines.append({"iteration": iteration, "kl_coef": kl_coef, "tokens": tokens, **data.log, **update})
+        if settings.kl_target:
+            kl_coef = next_kl_coef(kl_coef, data.log["kl"], settings.kl_target, len(data.rows), settings.kl_horizon)
+        bar.set_postfix_str(f"reward {data.log['reward']:.3f}, true {data.log['true_reward']:.3f}, kl {data.log['kl']:.2f}")
+        if log is not None:
+            write_csv(log, lines)
+    policy.eval()
+    return lines[-1] | {"tokens": tokens, "seconds": time.perf_counter() - began, "first_reward": lines[0]["reward"]}
+
+
+def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, settings: Settings, tokenizer, rehearsal, rng, scale: float, device) -> dict:
+    """Several passes of minibatches over one iteration's rollouts; means of what they measured."""
+    sums, updates, first_ratio = {}, 0, None
+    live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
+    policy.train()
+    for _ in range(settings.epochs):
+        rng.shuffle(live)
+        size = max(1, math.ceil(len(live) / settings.minibatches))
+        for i in range(0, len(live), size):
+            part = torch.tensor(live[i:i + size], device=device)
+            width = max(len(data.rows[k][0]) for k in live[i:i + size])
+            ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
+            with autocast(device):
+                logprobs = token_logprobs(policy, ids, mask, settings.temperature)
+            loss, clipped, approx_kl = policy_loss(logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high)
+            if first_ratio is None:  # before any update: what must be 0 if old and new are computed alike
+                first_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
+            measured = {"loss": loss, "clip_fraction": clipped, "approx_kl": approx_kl}
+            if critic is not None:
+                values, old_values, returns = critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width]
+                measured["value_loss"] = value_loss(values, old_values, returns, mask, settings.value_clip)
+                (settings.value_coef * measured["value_loss"]).backward()
+                critic_optimizers.step(scale)
+            if not torch.isfinite(loss):
+                raise FloatingPointError("the loss is not finite")
+            loss.backward()
+            if rehearsal and settings.rehearsal_rows:
+                rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
+                (settings.rehearsal_coef * batch_loss(policy, tokenizer, rows, supervised_count(rows), device)).backward()
+            measured["grad_norm"] = torch.tensor(optimizers.step(scale))
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            updates += 1
+    policy.eval()
+    result = {name: sums.get(name, float("nan")) / max(1, updates) for name in ("loss", "clip_fraction", "approx_kl", "value_loss", "grad_norm")}
+    result["explained_variance"] = explained_variance(data.old_values, data.returns, data.mask) if critic is not None else float("nan")
+    return result | {"first_ratio": first_ratio if first_ratio is not None else 0.0, "updates": updates}
+
+
+# ---- multi-stage RL ----
+
+DOMAINS = {"rl_stem": ("math", "stem"), "rl_code": ("code",), "rl_preference": ("chat",)}
+STAGES = {"rl_stem": Settings(), "rl_code": Settings(iterations=6),
+          # the learned reward can be gamed, so the policy is tied to where it started
+          "rl_preference": Settings(kl_coef=0.03, candidates=256)}
+
+
+def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int) -> tuple[list, dict]:
+    """The prompts that the entering checkpoint gets right strictly between 10% and 90% of 16 times, and the counts.
+
+    Responses to chat have no right and wrong, so nothing is filtered there.
+    """
+    tasks = world.draw_tasks(world.generator(seed, stage), DOMAINS[stage], settings.candidates)
+    if stage == "rl_preference":
+        return tasks, {"prompts": len(tasks), "kept": len(tasks)}
+    rates = pass_rates(policy, tokenizer, tasks, seed=seed_of(seed, stage, "filter"), max_new=settings.max_new)
+    kept = [task for task, rate in zip(tasks, rates) if rate is not None and 0.1 < rate < 0.9]
+    return kept, {"prompts": len(tasks), "kept": len(kept), "too_hard": sum(rate is not None and rate <= 0.1 for rate in rates),
+                  "too_easy": sum(rate is not None and rate >= 0.9 for rate in rates), "not_checked": sum(rate is None for rate in rates)}
+
+
+def rl_stage(stage: str, policy: GPT, tokenizer, settings: Settings, *, seed: int, reward_model: RewardModel | None = None,
+             rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
+    """One stage of multi-stage RL; a stage whose filter leaves no prompt says so and changes nothing."""
+    began = time.perf_counter()
+    tasks, counts = ready_tasks(policy, tokenizer, stage, settings, seed)
+    if not tasks:
+        print(f"{stage}: skipped, because none of {counts['prompts']} prompts has a pass rate between 10% and 90%")
+        return {"tokens": 0, "seconds": 0.0, "filter": counts, "skipped": True}
+    filtered = time.perf_counter() - began
+    own = train(policy, tokenizer, tasks, settings, seed=seed, stage=stage, reward_model=reward_model, rehearsal=rehearsal, log=log, device=device)
+    return own | {"filter": counts, "filter_seconds": filtered}
+
+
+def rl_stem(policy: GPT, tokenizer, settings: Settings = STAGES["rl_stem"], **how) -> dict:
+    """Math and STEM: the reward is exact arithmetic."""
+    return rl_stage("rl_stem", policy, tokenizer, settings, **how)
+
+
+def rl_code(policy: GPT, tokenizer, settings: Settings = STAGES["rl_code"], **how) -> dict:
+    """Code: the reward is hidden tests in the sandbox."""
+    return rl_stage("rl_code", policy, tokenizer, settings, **how)
+
+
+def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: Settings = STAGES["rl_preference"], **how) -> dict:
+    """Human preference: the reward is the reward model's score, with a KL penalty to the policy that entered."""
+    return rl_stage("rl_preference", policy, tokenizer, settings, reward_model=reward_model, **how)
+
+
+# ---- alone ----
+
+def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) -> None:
+    """One rollout as a table."""
+    data = rollout(policy, reference, critic, reward_model, tokenizer, tasks[:1], settings, settings.kl_coef, 0)
+    reward = token_rewards(data.scores, data.old_logprobs, data.reference_logprobs, data.mask, settings.kl_coef)
+    print(f"{tasks[0].prompt}\n{'token':>14} {'logprob':>8} {'ref':>8} {'kl':>8} {'value':>8} {'reward':>8} {'advantage':>9}")
+    for t in range(data.ids.shape[1]):
+        if data.mask[0, t]:
+            numbers = [x[0, t] for x in (data.old_logprobs, data.reference_logprobs, data.old_logprobs - data.reference_logprobs, data.old_values, reward)]
+            print(f"{tokenizer.encoding.decode([int(data.ids[0, t])])!r:>14} " + " ".join(f"{float(x):8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
+
+
+def main() -> None:
+    parser = common_flags(__doc__)
+    parser.add_argument("--init", default=None, help="the policy's checkpoint; default: a run's overall_sft, or SFT is done first")
+    parser.add_argument("--stage", choices=list(STAGES), default="rl_stem", help="which reward")
+    parser.add_argument("--reward-model", default=None, help="checkpoint of python reward_model.py, for rl_preference; default: one is trained first")
+    parser.add_argument("--estimator", choices=("group", "gae"), default=None, help="advantages; default: the stage's")
+    parser.add_argument("--kl-coef", type=float, default=None, help="KL penalty; default: the stage's")
+    parser.add_argument("--iterations", type=int, default=None, help="rounds of rollouts; default: the stage's")
+    parser.add_argument("--lr", type=float, default=None, help="AdamW's learning rate; default: the stage's")
+    parser.add_argument("--show", action="store_true", help="print one rollout as a table, and stop")
+    parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; the log of the finished iterations is kept, no checkpoint was written")
+
+
+def run(args) -> None:
+    device = start(args)
+    if args.data:
+        raise ValueError("--data: RL needs a verifier or a reward model for its prompts, so it runs on the tiny world's")
+    tokenizer = tokenizers.tiny()
+    policy = starting_model(args, "student", tokenizer, device)
+    given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
+    settings = replace(STAGES[args.stage], **given)
+    settings = replace(settings, iterations=2, prompts=4, samples=4, candidates=24) if args.smoke else settings
+    out = Path(args.out or f"runs/{args.stage}")
+    out.mkdir(parents=True, exist_ok=True)
+    reward_model = None
+    if args.stage == "rl_preference":
+        reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else rewards.reward_model(
+            policy, tokenizer, replace(rewards.Settings(), **({"prompts": 24, "held_out": 12} if args.smoke else {})), seed=args.seed)[0]
+    if args.show:
+        critic = RewardModel(policy) if reward_model is None else reward_model
+        tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)
+        return show(policy, copy.deepcopy(policy), critic, reward_model, tokenizer, tasks, replace(settings, estimator="gae", samples=2))
+    eval_n = 4 if args.smoke else args.eval_n
+    rehearsal = rehearsal_rows(tokenizer, args.size, args.seed, policy.config.context)
+    print(table_head())
+    print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
+    own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)
+    print(table_line("after", evaluate(policy, tokenizer, eval_n, seed=args.seed)))
+    print("prompts: " + ", ".join(f"{name} {count}" for name, count in own["filter"].items()))
+    save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
+    print(f"reward {own.get('first_reward', 0):.3f} -> {own.get('reward', 0):.3f}, {own['seconds']:.0f} s; checkpoint {out / (args.stage + '.pt')}, "
+          f"log {out / (args.stage + '.csv')}")
+
+
+if __name__ == "__main__":
+    main()
