@@ -4,7 +4,7 @@
 
 The schedule is the list STAGES below; a stage is a function that trains one model and returns what it alone measured.
 
-    python pipeline.py --size tiny            about two minutes for the stages that stand; the table grows as it goes
+    python pipeline.py --size tiny            five to six minutes on two cores; the table grows as it goes
     python pipeline.py --size tiny --smoke    every stage in a few steps
     python -m model runs/tiny/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
@@ -12,6 +12,7 @@ A run that was stopped goes on at the first unfinished stage when the same comma
 weights. Changed settings for a finished stage are refused; --force redoes everything from there.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -19,7 +20,7 @@ import os
 import platform
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +30,10 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
 
+import distill as distillation  # noqa: E402
+import ppo  # noqa: E402
+import reward_model as rewards  # noqa: E402
+import self_reward  # noqa: E402
 import sft  # noqa: E402
 from data import formats, world  # noqa: E402
 from data import tokenizer as tokenizers  # noqa: E402
@@ -49,7 +54,9 @@ class Run:
     tokenizer: object
     schedules: dict
     eval_n: int
-    models: dict = field(default_factory=dict)  # "student" and "teacher", in place
+    smoke: bool
+    stages: dict  # the settings of each stage after SFT
+    models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
 def pretrain(run: Run, who: str) -> dict:
@@ -64,12 +71,79 @@ def overall_sft(run: Run, who: str) -> dict:
     return sft.overall_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "overall_sft", who))
 
 
+def distill(run: Run, who: str) -> dict:
+    return distillation.distill(run.models[who], run.models["teacher"], run.tokenizer, run.stages["distill"], data=run.out / "distill_pairs.jsonl",
+                                **how(run, "distill", who))
+
+
+def reward_model(run: Run, who: str) -> dict:
+    run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, run.stages["reward_model"], seed=run.seed,
+                                                           data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
+    return own
+
+
+def rl_stem(run: Run, who: str) -> dict:
+    return ppo.rl_stem(run.models[who], run.tokenizer, run.stages["rl_stem"], rehearsal=rehearsal(run), **how(run, "rl_stem", who))
+
+
+def rl_code(run: Run, who: str) -> dict:
+    return ppo.rl_code(run.models[who], run.tokenizer, run.stages["rl_code"], rehearsal=rehearsal(run), **how(run, "rl_code", who))
+
+
+def rl_preference(run: Run, who: str) -> dict:
+    if "reward_model" not in run.models:
+        raise ValueError("rl_preference needs the stage reward_model before it; name it in --stages too")
+    return ppo.rl_preference(run.models[who], run.tokenizer, run.models["reward_model"], run.stages["rl_preference"], rehearsal=rehearsal(run),
+                             **how(run, "rl_preference", who))
+
+
+def self_reward_1(run: Run, who: str) -> dict:
+    run.models["seed_model"] = copy.deepcopy(run.models[who])  # M_1
+    return self_rewarding_round(run, who, 1)
+
+
+def self_reward_2(run: Run, who: str) -> dict:
+    return self_rewarding_round(run, who, 2)
+
+
+def self_rewarding_round(run: Run, who: str, number: int) -> dict:
+    settings, seed_model, stage = run.stages[f"self_reward_{number}"], run.models["seed_model"], f"self_reward_{number}"
+    own = {}
+    if number == 1:
+        own["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
+        if not run.smoke:
+            self_reward.check_seed_model(own["seed_judge"])
+    before = run.models[who]
+    run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number, rehearsal=rehearsal(run),
+                                                             data=run.out / f"{stage}.jsonl", **how(run, stage, who))
+    return own | made | self_reward.measure(run.models[who], before, seed_model, run.tokenizer, settings, run.seed)
+
+
 def how(run: Run, stage: str, who: str) -> dict:
     return {"seed": run.seed, "device": run.device, "log": run.out / f"{stage}.{who}.csv"}
 
 
+def rehearsal(run: Run) -> list:
+    return sft.rehearsal_rows(run.tokenizer, run.size, run.seed, run.models["student"].config.context)
+
+
 STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "student"), (cold_start_sft, "teacher"),
-          (overall_sft, "student"), (overall_sft, "teacher")]
+          (overall_sft, "student"), (overall_sft, "teacher"), (distill, "student"), (reward_model, "student"), (rl_stem, "student"),
+          (rl_code, "student"), (rl_preference, "student"), (self_reward_1, "student"), (self_reward_2, "student")]
+
+
+def stage_settings(smoke: bool) -> dict:
+    """The settings of each stage after SFT."""
+    settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGES,
+                "self_reward_1": self_reward.Settings(), "self_reward_2": self_reward.Settings()}
+    if smoke:
+        few = {"distill": {"steps": 2, "queries": 60}, "reward_model": {"prompts": 24, "held_out": 12},
+               **{stage: {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16} for stage in ppo.STAGES}}
+        settings = {stage: replace(chosen, **few.get(stage, {})) for stage, chosen in settings.items()}
+        for stage in ("self_reward_1", "self_reward_2"):
+            training = replace(settings[stage].training, steps=2, rows=4)
+            settings[stage] = replace(settings[stage], prompts=8, requests=40, held_out=8, training=training)
+    return settings
 
 
 # ---- running ----
@@ -77,7 +151,7 @@ STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "studen
 def settings_of(run: Run, stage: str, who: str) -> str:
     """A digest of what decides a stage's result, to notice that a finished stage was made with other settings."""
     text = json.dumps([stage, who, run.size, run.seed, asdict(SIZES[run.size][who]) if run.size in SIZES else None,
-                       asdict(run.schedules[who]), torch.get_num_threads(), world.WORLD_VERSION, run.tokenizer.fingerprint], sort_keys=True)
+                       asdict(run.stages[stage]) if stage in run.stages else asdict(run.schedules[who]), torch.get_num_threads(), world.WORLD_VERSION, run.tokenizer.fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -128,27 +202,47 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     return todo
 
 
+def finite(value):
+    """The same with None for what is not a number, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def stage_line(stage: dict) -> str:
+    """The stage's line of the growing table, and what it alone measured where that says more."""
+    name, own = f"{stage['name']} ({stage['model']})", stage["own"]
+    if stage["eval"] is None:
+        return f"{name:26} held-out accuracy {own['accuracy']:.3f}, by the true rubric {own['true_accuracy']:.3f}, the annotator with itself {own['annotator_agreement']:.3f}"
+    return sft.table_line(name, stage["eval"])
+
+
 def run_stages(run: Run, todo: list, results: dict) -> None:
     """Train, evaluate, save and report, one stage after the other."""
     print(sft.table_head())
     for stage in results["stages"]:
-        print(sft.table_line(f"{stage['name']} ({stage['model']})", stage["eval"]) + "  (done before)")
+        print(stage_line(stage) + "  (done before)")
     for function, who in todo:
         began = time.perf_counter()
-        name, model = function.__name__, run.models[who]
+        name = function.__name__
         own = function(run, who)
-        evaluated = sft.evaluate(model, run.tokenizer, run.eval_n, seed=run.seed)
-        answer_samples(run, name, who)
-        checkpoint = f"{name}.{who}.pt"
-        save_checkpoint(run.out / checkpoint, model, run.tokenizer, name)
+        checkpoint, evaluated = f"{name}.{who}.pt", None
+        if name == "reward_model":
+            save_checkpoint(run.out / checkpoint, run.models["reward_model"], run.tokenizer, name)
+        else:
+            evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed)
+            answer_samples(run, name, who)
+            save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
         results["stages"].append({
             "name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
-            "settings": settings_of(run, name, who), "eval": evaluated, "own": {key: value for key, value in own.items() if key != "tokens"}})
+            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})})
         results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
         results["peak_memory_mb"] = peak_memory_mb()
         write_json(run.out / "results.json", results)
-        print(sft.table_line(f"{name} ({who})", evaluated) + f"  {results['stages'][-1]['seconds']:.0f} s", flush=True)
-        if not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
+        print(stage_line(results["stages"][-1]) + f"  {results['stages'][-1]['seconds']:.0f} s", flush=True)
+        if evaluated and not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
             raise FloatingPointError(f"{name} ({who}): the evaluation is not a number")
         report(run.out, results)
 
@@ -177,8 +271,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 def report(out: Path, results: dict) -> None:
     """report.md with the table and the plots."""
     (out / "plots").mkdir(exist_ok=True)
-    plot_stages(out, results)
-    plot_losses(out, results)
+    plots = [title for plot in (plot_stages, plot_losses, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
     text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
             f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
             f"student {results['params']['student']:,} parameters, teacher {results['params']['teacher']:,}.", "",
@@ -187,66 +280,157 @@ def report(out: Path, results: dict) -> None:
             "accuracies; phrasing is the score on phrasings that no demonstration used.", "",
             "| stage | model | " + " | ".join(COLUMNS) + " | seconds | tokens |", "|---|---|" + "---|" * (len(COLUMNS) + 2)]
     for stage in results["stages"]:
-        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in stage["eval"].values()]
+        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(COLUMNS)
         text.append(f"| {stage['name']} | {stage['model']} | " + " | ".join(cells) + f" | {stage['seconds']:.0f} | {stage['tokens']:,} |")
-    text += ["", "![Which stage teaches what?](plots/stages.png)", "", "![Where is the held-out loss lowest?](plots/losses.png)", "",
-             "The same prompts answered by every stage are in samples.md."]
+    for title, name in plots:
+        text += ["", f"![{title}](plots/{name})"]
+    text += ["", "The same prompts answered by every stage are in samples.md."]
     temporary = out / "report.md.tmp"
     temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
     os.replace(temporary, out / "report.md")
 
 
-def save_plot(figure, path: Path) -> None:
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110, bbox_inches="tight")
+def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
+    figure.suptitle(title)
+    figure.tight_layout()
+    temporary = out / "plots" / f"{name}.tmp"
+    figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
     plt.close(figure)
-    os.replace(temporary, path)
+    os.replace(temporary, out / "plots" / name)
+    return title, name
 
 
-def plot_stages(out: Path, results: dict) -> None:
-    names = list(dict.fromkeys(stage["name"] for stage in results["stages"]))
-    figure, axes = plt.subplots(2, 4, figsize=(14, 6), sharey=True)
+def panels(titles: list, ylabels: list, xlabel: str):
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3.6), squeeze=False)
+    for axis, title, ylabel in zip(axes[0], titles, ylabels):
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.grid(alpha=0.3)
+    return figure, axes[0]
+
+
+def columns_of(path: Path) -> dict:
+    """A stage's CSV as arrays by column; empty where there is none."""
+    if not path.exists():
+        return {}
+    table = numpy.atleast_1d(numpy.genfromtxt(path, delimiter=",", names=True))
+    return {name: table[name] for name in table.dtype.names}
+
+
+def smooth(values, width: int = 10):
+    return numpy.convolve(values, numpy.ones(width) / width, mode="valid") if len(values) > 2 * width else values
+
+
+def own_of(results: dict, name: str) -> dict:
+    return next((stage["own"] for stage in results["stages"] if stage["name"] == name), {})
+
+
+def plot_stages(out: Path, results: dict):
+    names = [name for name in dict.fromkeys(stage["name"] for stage in results["stages"]) if name != "reward_model"]
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), sharey=True)
     for axis, domain in zip(axes.flat, COLUMNS):
         for k, (who, colour) in enumerate((("student", "tab:blue"), ("teacher", "tab:orange"))):
-            rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who]
+            rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who and stage["eval"]]
             if rows:
                 axis.errorbar([x + 0.1 * k for x, _ in rows], [100 * row["greedy"] for _, row in rows], [100 * row["ci"] for _, row in rows],
                               marker="o", capsize=3, color=colour, label=f"{who}, greedy")
                 axis.plot([x + 0.1 * k for x, _ in rows], [100 * row["sampled"] for _, row in rows], "x:", color=colour, label=f"{who}, sampled")
-        axis.set_title(domain)
-        axis.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
-        axis.set_ylim(-3, 103)
+        axis.set(title=domain, ylim=(-3, 103))
+        axis.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("score, percent")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
     axes.flat[-1].axis("off")
-    axes.flat[-1].legend(handles, labels, loc="center", frameon=False)
-    figure.suptitle("Which stage teaches what? Held-out prompts, 95% intervals")
-    figure.tight_layout()
-    save_plot(figure, out / "plots" / "stages.png")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
+    return save_plot(figure, out, "stages.png", "Which stage teaches what? Held-out prompts, 95% intervals")
 
 
-def plot_losses(out: Path, results: dict) -> None:
-    names = list(dict.fromkeys(stage["name"] for stage in results["stages"]))
-    figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.6), squeeze=False)
-    for axis, name in zip(axes[0], names):
+def plot_losses(out: Path, results: dict):
+    names = [name for name in ("pretrain", "cold_start_sft", "overall_sft") if own_of(results, name)]
+    if not names:
+        return None
+    figure, axes = panels(names, ["loss, nats a supervised token"] * len(names), "step")
+    for axis, name in zip(axes, names):
         for who, colour in (("student", "tab:blue"), ("teacher", "tab:orange")):
-            path = out / f"{name}.{who}.csv"
-            if not path.exists() or (name, who) not in [(stage["name"], stage["model"]) for stage in results["stages"]]:
-                continue
-            columns = numpy.genfromtxt(path, delimiter=",", names=True)
-            smooth = numpy.convolve(columns["loss"], numpy.ones(10) / 10, mode="valid") if len(columns["loss"]) > 20 else columns["loss"]
-            axis.plot(numpy.arange(len(smooth)), smooth, color=colour, label=f"{who}, training (mean of 10 steps)")
-            if "held_out_loss" in columns.dtype.names:
-                seen = ~numpy.isnan(columns["held_out_loss"])
-                axis.plot(columns["step"][seen], columns["held_out_loss"][seen], "o--", color=colour, label=f"{who}, held out")
-        axis.set(title=name, xlabel="step", ylabel="loss, nats a supervised token", yscale="log")
-        axis.grid(alpha=0.3, which="both")
+            columns = columns_of(out / f"{name}.{who}.csv")
+            if columns:
+                axis.plot(smooth(columns["loss"]), color=colour, label=f"{who}, training (mean of 10 steps)")
+                seen = ~numpy.isnan(columns.get("held_out_loss", numpy.array([numpy.nan])))
+                if seen.any():
+                    axis.plot(columns["step"][seen], columns["held_out_loss"][seen], "o--", color=colour, label=f"{who}, held out")
+        axis.set_yscale("log")
         axis.legend(fontsize=7)
-    figure.suptitle("Where is the held-out loss lowest?")
-    figure.tight_layout()
-    save_plot(figure, out / "plots" / "losses.png")
+    return save_plot(figure, out, "losses.png", "Where is the held-out loss?")
+
+
+def plot_distill(out: Path, results: dict):
+    columns = columns_of(out / "distill.student.csv")
+    if not columns or not own_of(results, "distill"):
+        return None
+    figure, (losses, logprobs, counts) = panels(["the three losses", "log-probability of a response", "what the filter did"], ["nats", "nats", "queries"], "step")
+    for name, label in (("dpo", "L_DPO"), ("kl_positive", "L_pos"), ("kl_negative", "L_neg"), ("kl_rehearsal", "L_pos on rehearsal")):
+        losses.plot(smooth(columns[name]), label=label)
+    losses.axhline(math.log(2), color="grey", linestyle=":", label="ln 2")
+    for name, label in (("positive_logprob", "positive"), ("negative_logprob", "negative")):
+        logprobs.plot(smooth(columns[name]), label=label)
+    reasons = own_of(results, "distill")["filter"]
+    counts.barh(list(reasons), list(reasons.values()))
+    counts.set(xlabel="queries", ylabel="")
+    counts.tick_params(labelsize=7)
+    losses.legend(fontsize=7)
+    logprobs.legend(fontsize=7)
+    return save_plot(figure, out, "distill.png", "Does the teacher move the student, and by which loss?")
+
+
+def plot_reward_model(out: Path, results: dict):
+    own = own_of(results, "reward_model")
+    if not own:
+        return None
+    figure, (bars, curve) = panels(["accuracy on held-out rankings", "calibration"], ["share of pairs", "observed win rate"], "")
+    names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "true_accuracy": "by the true rubric",
+             "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
+    bars.bar([names[key] for key in names], [own[key] or 0 for key in names], color=["tab:blue", "grey", "tab:blue", "tab:cyan", "tab:cyan"])
+    bars.tick_params(axis="x", rotation=25, labelsize=7)
+    bars.set_ylim(0, 1)
+    curve.plot([0.5, 1], [0.5, 1], ":", color="grey", label="perfect")
+    curve.plot([row["predicted"] for row in own["calibration"]], [row["observed"] for row in own["calibration"]], "o-", label="reward model")
+    curve.set_xlabel("predicted win rate")
+    curve.legend(fontsize=7)
+    return save_plot(figure, out, "reward_model.png", "Does the reward model rank as the annotator does?")
+
+
+def plot_rl(out: Path, results: dict):
+    names = [name for name in ppo.STAGES if "reward" in own_of(results, name)]
+    if not names:
+        return None
+    figure, axes = panels(names, ["reward of a response"] * len(names), "iteration")
+    for axis, name in zip(axes, names):
+        columns = columns_of(out / f"{name}.student.csv")
+        axis.plot(columns["iteration"], columns["reward"], "o-", label="reward")
+        axis.plot(columns["iteration"], columns["true_reward"], "s-", label="true reward (0 to 1)")
+        other = axis.twinx()
+        other.plot(columns["iteration"], columns["kl"] if columns["kl"].any() else columns["entropy"], ":", color="tab:red",
+                   label="KL to the start, nats a response" if columns["kl"].any() else "entropy, nats a token")
+        lines = [*axis.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
+        axis.legend(lines, [line.get_label() for line in lines], fontsize=7)
+    return save_plot(figure, out, "rl.png", "Does the true reward rise with the reward?")
+
+
+def plot_self_reward(out: Path, results: dict):
+    rounds = [own_of(results, f"self_reward_{number}") for number in (1, 2) if own_of(results, f"self_reward_{number}")]
+    if not rounds:
+        return None
+    figure, (wins, judge, length) = panels(["win share by the true reward", "the judge on held-out pairs", "length"], ["share, ties half", "share", "tokens"], "")
+    for key, label in (("against_previous", "against M_t"), ("against_seed", "against M_1")):
+        wins.plot([f"M_{k + 2}" for k in range(len(rounds))], [own[key]["win_share"] for own in rounds], "o-", label=label)
+    wins.axhline(0.5, color="grey", linestyle=":")
+    judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(own["judge"] for own in rounds)]
+    for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact score"), ("parsed", "verdicts parsed")):
+        judge.plot([f"M_{k + 1}" for k in range(len(judges))], [one[key] for one in judges], "o-", label=label)
+    for key, label in (("chosen_length", "chosen"), ("rejected_length", "rejected"), ("length", "held-out answers")):
+        length.plot([f"M_{k + 2}" for k in range(len(rounds))], [own.get(key, numpy.nan) for own in rounds], "o-", label=label)
+    for axis in (wins, judge, length):
+        axis.legend(fontsize=7)
+    return save_plot(figure, out, "self_reward.png", "Does the model get better by its own judgement, and does its judgement last?")
 
 
 # ---- command line ----
@@ -269,7 +453,7 @@ def main() -> None:
         done = [f"{stage['name']} ({stage['model']})" for stage in results["stages"]]
         print(f"\nstopped; finished: {', '.join(done) or 'nothing'}. The same command goes on from there.", file=sys.stderr)
         raise SystemExit(130) from None
-    except FloatingPointError as error:
+    except (FloatingPointError, ValueError) as error:
         fail(f"{error}; finished stages and their checkpoints are in {run.out}")
     print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")
 
@@ -291,20 +475,28 @@ def prepare(args) -> tuple[Run, list, dict]:
     out = Path(args.out or f"runs/{args.size}{'-smoke' if args.smoke else ''}-seed{args.seed}")
     out.mkdir(parents=True, exist_ok=True)
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
-    run = Run(out, args.size, args.seed, device, tokenizers.tiny(), schedules, args.eval_n or (8 if args.smoke else 128))
+    run = Run(out, args.size, args.seed, device, tokenizers.tiny(), schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
+              stage_settings(args.smoke))
     results = read_json(out / "results.json", {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION, "stages": []})
     todo = unfinished(results, run, chosen, args.force)
     given = {"student": args.student, "teacher": args.teacher}
     for who in ("student", "teacher"):
-        last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who), None)
+        last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who and stage["eval"]), None)
         path = out / last["checkpoint"] if last else given[who]
         if path:
             run.models[who], _ = load_checkpoint(path, run.tokenizer, device)
         else:
             run.models[who] = GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who)).to(device)
-    results["params"] = {who: parameter_count(model) for who, model in run.models.items()}
-    write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(m.config) for who, m in run.models.items()},
-                                     "schedules": {who: asdict(schedule) for who, schedule in schedules.items()}})
+    names = [stage["name"] for stage in results["stages"]]
+    if "reward_model" in names:
+        run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)
+    if "self_reward_1" in names:  # M_1 is the student that entered the first round
+        entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
+        run.models["seed_model"], _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer, device)
+    results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
+    write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in given},
+                                     "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
+                                     "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
     write_json(out / "env.json", environment())
     return run, todo, results
 

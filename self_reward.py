@@ -1,0 +1,354 @@
+"""The self-rewarding loop: a model writes new prompts, answers them, judges its own answers, and learns from its judgement.
+
+    Self-Instruction creation        generate_prompts {x_i} -> generate_responses {y_i^1..y_i^N} by M_t
+                                     -> generate_rewards {r_i^1..r_i^N} by the same M_t -> select -> pairs {x_i, y_i^w, y_i^l}
+    Instruction following training   DPO from M_t with frozen M_t as the reference -> M_{t+1}, the next iteration model
+
+(Yuan et al., 2401.10020, figure 1.) The seed model M_1 has had instruction data and judge data in SFT. The prompts are always
+written by M_1, as in the paper. A verdict is a short justification and `Score: n`; it is sampled several times and averaged,
+and one that cannot be read is dropped, never counted as 0. The reward is nobody's but the model's own; that the tiny world
+knows the true reward is used to measure, and by the controls in tests/experiments/judge_controls.py.
+
+Ours: rehearsal of SFT data during DPO, without which a small model forgets how to judge after a round or two.
+Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only the length-controlled selection `rho` is here.
+
+    python self_reward.py                     two rounds from the tiny SFT model
+    python self_reward.py --lr 3e-4           three times the learning rate: watch correctness and the judge fall
+
+Watch: the win share of M_{t+1} over M_t by the TRUE reward; the judge's pairwise agreement with the truth, which should not
+fall; the parse rate; the length of what is chosen, which grows when the judge likes long answers.
+"""
+
+import copy
+import random
+import re
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+import dpo
+from data import formats, world, world_judge
+from data import tokenizer as tokenizers
+from model import GPT, common_flags, fail, generate, save_checkpoint, seed_of, start
+from sft import Row, evaluate, rehearsal_rows, sampled_rows, starting_model, table_head, table_line
+
+
+@dataclass(frozen=True)
+class Settings:
+    prompts: int = 300  # new prompts a round
+    requests: int = 700  # asked for; what is left after the filters is cut to `prompts`
+    responses: int = 4  # N
+    verdicts: int = 3  # a response, from one reading of its judge prompt
+    temperature: float = 0.7  # of responses and verdicts; the paper's value, as top_p
+    top_p: float = 0.9
+    prompt_temperature: float = 0.6  # the value of the paper; hotter, a tiny model writes nonsense
+    rouge_limit: float = 0.9  # a prompt closer than this to another one or to an example is a duplicate (ROUGE-L of words)
+    rho: float = 0.0  # 0: highest against lowest; above: the shortest of the good against the longest of the bad
+    held_out: int = 200  # prompts for win rates and for the judge
+    training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
+
+
+# ---- Self-Instruction creation ----
+
+def rouge_l(a: list[str], b: list[str]) -> float:
+    """F1 of the longest common subsequence of two word lists (Lin 2004), 0 to 1."""
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for j, other in enumerate(b):
+            before, row[j + 1] = row[j + 1], before + 1 if word == other else max(row[j + 1], row[j])
+    return 2 * row[-1] / (len(a) + len(b)) if a and b else 0.0
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) -> tuple[list[str], dict]:
+    """(new prompts {x_i}, counts). Written from two to four examples; filtered by form, length, likeness and the evaluation list.
+
+    Whether the world could answer a prompt is counted ("parsed"), never filtered by.
+    """
+    rng = world.generator(seed, "generate_prompts")
+    requests = [world_judge.new_prompt_demonstration(rng)["messages"][0]["content"] for _ in range(settings.requests)]
+    examples = [[line[2:] for line in request.splitlines()[1:]] for request in requests]
+    prompts = [tokenizer.prompt([{"role": "user", "content": request}]) for request in requests]
+    samples = generate(seed_model, tokenizer, prompts, max_new=40, temperature=settings.prompt_temperature, top_p=settings.top_p,
+                       seed=seed_of(seed, "generate_prompts"))
+    forbidden = {task.prompt for part in ("test", "dev") for domain in ("chat", "phrasing") for task in world.evaluation_tasks(domain, 1000, part)}
+    forbidden |= {task.prompt for part in ("test", "dev") for task, *_ in world.evaluation_judge_pairs(1000, part)}
+    known = {example for group in examples for example in group}
+    accepted, accepted_words, counts = [], [], Counter()
+    for ids, own in zip(samples.lists(), examples):
+        reply = tokenizer.read_reply(ids)
+        text = reply.content
+        words = words_of(text)
+        if not reply.complete or reply.calls or reply.think or "\n" in text:
+            reason = "malformed"
+        elif not 2 <= len(words) <= 24:
+            reason = "length"
+        elif text in forbidden or (task := world.parse(text)) is not None and world.BY_NAME[task.family].part(task.fields) != "train":
+            reason = "evaluation prompt"
+        elif any(rouge_l(words, other) >= settings.rouge_limit for other in [*map(words_of, own), *accepted_words]):
+            reason = "near-duplicate"
+        else:
+            reason = "accepted"
+            accepted.append(text)
+            accepted_words.append(words)
+        counts[reason] += 1
+    accepted = accepted[:settings.prompts]
+    total = max(1, len(accepted))
+    return accepted, dict(counts) | {"parsed": sum(world.parse(text) is not None for text in accepted) / total,
+                                     "novel": sum(text not in known for text in accepted) / total}
+
+
+def generate_responses(model: GPT, tokenizer, prompts: list[str], settings: Settings, seed: int) -> list[list[Row]]:
+    """N responses {y_i^1..y_i^N} of M_t to each prompt."""
+    ids = [tokenizer.prompt([{"role": "user", "content": prompt}]) for prompt in prompts]
+    rows = sampled_rows(ids, generate(model, tokenizer, ids, n=settings.responses, temperature=settings.temperature, top_p=settings.top_p,
+                                      seed=seed_of(seed, "generate_responses")))
+    return [rows[i:i + settings.responses] for i in range(0, len(rows), settings.responses)]
+
+
+def text_of(tokenizer, row: Row) -> str | None:
+    """The response's text, or None where it broke off."""
+    reply = tokenizer.read_reply([token for token, on in zip(*row) if on])
+    return reply.content if reply.complete else None
+
+
+def judge(model: GPT, tokenizer, questions: list[str], responses: list[str], settings: Settings, seed: int) -> tuple[list[float | None], list[list[str]]]:
+    """(the mean score of each response's readable verdicts, None where there is none; the verdicts' texts)."""
+    prompts = [tokenizer.prompt([{"role": "user", "content": world_judge.judge_prompt(question, response)}])
+               for question, response in zip(questions, responses)]
+    samples = generate(model, tokenizer, prompts, n=settings.verdicts, temperature=settings.temperature, top_p=settings.top_p, max_new=48,
+                       seed=seed_of(seed, "judge"))
+    replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
+    texts = [reply.content if reply.complete else "" for reply in replies]
+    groups = [texts[i:i + settings.verdicts] for i in range(0, len(texts), settings.verdicts)]
+    return [mean_score(group) for group in groups], groups
+
+
+def mean_score(verdicts: list[str]) -> float | None:
+    """The mean of the scores that can be read, or None."""
+    scores = [score for score in map(world_judge.parse_verdict, verdicts) if score is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def generate_rewards(model: GPT, tokenizer, prompts: list[str], responses: list[list[Row]], settings: Settings, seed: int):
+    """({r_i^1..r_i^N} by the same M_t, verdict texts), both by prompt; None for a response that broke off or has no readable verdict."""
+    flat = [(i, k, text) for i, group in enumerate(responses) for k, row in enumerate(group) if (text := text_of(tokenizer, row)) is not None]
+    scores, verdicts = judge(model, tokenizer, [prompts[i] for i, _, _ in flat], [text for _, _, text in flat], settings, seed)
+    rewards, texts = [[None] * len(group) for group in responses], [[[] for _ in group] for group in responses]
+    for (i, k, _), score, verdict in zip(flat, scores, verdicts):
+        rewards[i][k], texts[i][k] = score, verdict
+    return rewards, texts
+
+
+def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0) -> tuple[int, int] | None:
+    """(chosen, rejected), or None where all rewards are equal or fewer than two are known.
+
+    rho 0: highest against lowest, the first of equals. rho above 0: the shortest with a score in the top window against the
+    longest in the bottom window, windows as wide as rho times the spread (Meta-Rewarding, 2407.19594, section 2.3).
+    """
+    known = [k for k, reward in enumerate(rewards) if reward is not None]
+    if len(known) < 2 or max(rewards[k] for k in known) == min(rewards[k] for k in known):
+        return None
+    high, low = max(rewards[k] for k in known), min(rewards[k] for k in known)
+    if rho == 0:
+        return next(k for k in known if rewards[k] == high), next(k for k in known if rewards[k] == low)
+    chosen = min((k for k in known if rewards[k] >= (1 - rho) * high + rho * low), key=lambda k: lengths[k])
+    rejected = max((k for k in known if rewards[k] <= (1 - rho) * low + rho * high), key=lambda k: lengths[k])
+    return (chosen, rejected) if rewards[chosen] > rewards[rejected] else None
+
+
+def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, score=None) -> tuple[list[dpo.Pair], list[dict], dict]:
+    """(preference pairs, readable records of everything that was generated, counts). score(prompts, responses) -> rewards takes
+    the judge's place in the control experiments."""
+    prompts, counts = generate_prompts(seed_model, tokenizer, settings, seed)
+    if not prompts:
+        return [], [], counts | {"pairs": 0}
+    responses = generate_responses(model, tokenizer, prompts, settings, seed)
+    if score is None:
+        rewards, verdicts = generate_rewards(model, tokenizer, prompts, responses, settings, seed)
+    else:
+        rewards, verdicts = score(prompts, responses), [[[] for _ in group] for group in responses]
+    pairs, records, lengths = [], [], []
+    for prompt, group, reward, verdict in zip(prompts, responses, rewards, verdicts):
+        picked = select(reward, [sum(mask) for _, mask in group], settings.rho)
+        if picked and group[picked[0]] != group[picked[1]]:
+            pairs.append((group[picked[0]], group[picked[1]]))
+            lengths.append([sum(group[k][1]) for k in picked])
+        records.append({"prompt": prompt, "responses": [text_of(tokenizer, row) for row in group], "rewards": reward, "verdicts": verdict,
+                        "chosen": picked and picked[0], "rejected": picked and picked[1]})
+    all_verdicts = [text for group in verdicts for texts in group for text in texts]
+    counts |= {"prompts": len(prompts), "pairs": len(pairs), "verdicts": len(all_verdicts),
+               "verdicts_parsed": sum(world_judge.parse_verdict(text) is not None for text in all_verdicts) / max(1, len(all_verdicts)),
+               "chosen_length": sum(chosen for chosen, _ in lengths) / max(1, len(lengths)),
+               "rejected_length": sum(rejected for _, rejected in lengths) / max(1, len(lengths))}
+    return pairs, records, counts
+
+
+# ---- Instruction following training ----
+
+def train_instruction_following(model: GPT, tokenizer, pairs: list[dpo.Pair], settings: Settings, *, seed: int, stage: str, rehearsal: list[Row] = (),
+                                log: Path | None = None, device=torch.device("cpu")) -> dict:
+    """DPO from M_t with frozen M_t as the reference."""
+    return dpo.train(model, tokenizer, pairs, settings.training, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
+
+
+def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int, rehearsal: list[Row] = (),
+                         data: Path | None = None, log: Path | None = None, score=None, device=torch.device("cpu")) -> tuple[GPT, dict]:
+    """One round: (M_{t+1}, what was counted). Without a single pair M_{t+1} is M_t, and a line says so."""
+    began = time.perf_counter()
+    stage = f"self_reward_{round_number}"
+    pairs, records, counts = create_self_instruction_data(model, seed_model, tokenizer, settings, seed_of(seed, stage), score)
+    if data is not None:
+        formats.write_jsonl(data, records)
+    following = copy.deepcopy(model)
+    if not pairs:
+        print(f"{stage}: no pair, because no prompt got two different rewards; the next model is this one")
+        return following, counts | {"tokens": 0, "seconds": time.perf_counter() - began}
+    own = train_instruction_following(following, tokenizer, pairs, settings, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
+    return following, counts | own | {"seconds": time.perf_counter() - began}
+
+
+# ---- measuring a round against the truth ----
+
+def ranks(values: list[float]) -> list[float]:
+    """Ranks from 1, the mean rank for equals."""
+    return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
+
+
+def spearman(a: list[float], b: list[float]) -> float | None:
+    """Correlation of the ranks; None where one side is constant."""
+    x, y = ranks(a), ranks(b)
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    norm = (sum((u - mx) ** 2 for u in x) * sum((v - my) ** 2 for v in y)) ** 0.5
+    return sum((u - mx) * (v - my) for u, v in zip(x, y)) / norm if norm else None
+
+
+def kendall(a: list[float], b: list[float]) -> float | None:
+    """tau-b, which corrects for ties; None where one side is constant."""
+    pairs = [(i, j) for i in range(len(a)) for j in range(i)]
+    signs = [((a[i] > a[j]) - (a[i] < a[j]), (b[i] > b[j]) - (b[i] < b[j])) for i, j in pairs]
+    norm = (sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)) ** 0.5
+    return sum(x * y for x, y in signs) / norm if norm else None
+
+
+def judge_report(model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test", responses: int = 4) -> dict:
+    """How well the model judges: held-out chat prompts with `responses` responses of mixed quality each, whose truth is known."""
+    rng = world.generator(world.WORLD_VERSION, "judge report", part)
+    tasks = [task for task in world.evaluation_tasks("chat", settings.held_out, part)]
+    texts = [[world_judge.response_to(task, rng) for _ in range(responses)] for task in tasks]
+    truth = [[float(world_judge.true_reward(task, text)) for text in group] for task, group in zip(tasks, texts)]
+    scores, verdicts = judge(model, tokenizer, [task.prompt for task in tasks for _ in range(responses)], [t for group in texts for t in group], settings, seed)
+    groups = [scores[i:i + responses] for i in range(0, len(scores), responses)]
+    agreement, ties, rank, tau, constant = [], 0, [], [], 0
+    for group, true in zip(groups, truth):
+        for i in range(responses):
+            for j in range(i):
+                if true[i] != true[j]:
+                    agreement.append(world.pairwise_agreement(group[i], group[j], true[i], true[j]))
+                    ties += group[i] is not None and group[i] == group[j]
+        if None not in group:
+            both = spearman(group, true), kendall(group, true)
+            constant += both[0] is None
+            rank, tau = (rank + [both[0]], tau + [both[1]]) if both[0] is not None else (rank, tau)
+    parsed = [world_judge.parse_verdict(text) for group in verdicts for text in group]
+    exact = [score == true for group, trues in zip(groups, truth) for score, true in zip(group, trues) if score is not None]
+    return {"pairwise": sum(agreement) / len(agreement), "ties": ties / len(agreement), "exact": sum(exact) / max(1, len(exact)),
+            "spearman": sum(rank) / max(1, len(rank)), "kendall": sum(tau) / max(1, len(tau)), "constant": constant,
+            "parsed": sum(score is not None for score in parsed) / len(parsed),
+            "histogram": {str(n): sum(score == n for score in parsed) for n in range(6)}}
+
+
+def chat_answers(model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:
+    """True rewards (0 to 5), lengths, and the share of correct and of polite answers on held-out chat prompts, sampled once each."""
+    tasks = world.evaluation_tasks("chat", settings.held_out, part)
+    samples = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], temperature=settings.temperature, top_p=settings.top_p,
+                       seed=seed_of(seed, "chat answers"))
+    replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
+    return {"rewards": [5 * score for score in world.score_replies(tasks, replies)], "length": float(samples.lengths.float().mean())}
+
+
+def win_share(new: list[float], old: list[float]) -> dict:
+    """Wins, ties and losses prompt by prompt, and the win share with ties as half."""
+    wins, losses = sum(a > b for a, b in zip(new, old)), sum(a < b for a, b in zip(new, old))
+    ties = len(new) - wins - losses
+    return {"wins": wins / len(new), "ties": ties / len(new), "losses": losses / len(new), "win_share": (wins + ties / 2) / len(new)}
+
+
+def measure(model: GPT, before: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:
+    """M_{t+1} against M_t and against M_1, and its judge."""
+    new, old, first = (chat_answers(m, tokenizer, settings, seed, part) for m in (model, before, seed_model))
+    return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), "length": new["length"], "against_previous": win_share(new["rewards"], old["rewards"]),
+            "against_seed": win_share(new["rewards"], first["rewards"]), "judge": judge_report(model, tokenizer, settings, seed, part)}
+
+
+def check_seed_model(report: dict) -> None:
+    """Raises ValueError when M_1's verdicts cannot be read: its rewards would be noise."""
+    if report["parsed"] < 0.9:
+        raise ValueError(f"only {100 * report['parsed']:.0f}% of the seed model's verdicts can be read; give overall SFT more judge demonstrations "
+                         "(the shares in sft.py), or a seed model that has had them")
+
+
+# ---- alone ----
+
+def main() -> None:
+    parser = common_flags(__doc__)
+    parser.add_argument("--init", default=None, help="checkpoint of M_1; default: a run's overall_sft, or SFT is done first")
+    parser.add_argument("--rounds", type=int, default=2, help="how many next iteration models")
+    parser.add_argument("--lr", type=float, default=1e-4, help="of DPO")
+    parser.add_argument("--rho", type=float, default=0.0, help="length-controlled selection; 0 is highest against lowest")
+    parser.add_argument("--no-rehearsal", action="store_true", help="DPO pairs alone, as in the paper")
+    parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; the rounds that were finished are kept")
+
+
+def run(args) -> None:
+    device = start(args)
+    if args.data:
+        raise ValueError("--data: the loop writes its own prompts")
+    tokenizer = tokenizers.tiny()
+    seed_model = starting_model(args, "student", tokenizer, device)
+    settings = Settings(rho=args.rho)
+    settings = replace(settings, training=replace(settings.training, lr=args.lr))
+    if args.smoke:
+        settings = replace(settings, prompts=8, requests=40, held_out=8, training=replace(settings.training, steps=2, rows=4))
+    out = Path(args.out or "runs/self_reward")
+    out.mkdir(parents=True, exist_ok=True)
+    rehearsal = [] if args.no_rehearsal else rehearsal_rows(tokenizer, args.size, args.seed, seed_model.config.context)
+    eval_n = 4 if args.smoke else args.eval_n
+    first = judge_report(seed_model, tokenizer, settings, args.seed)
+    if not args.smoke:
+        check_seed_model(first)
+    print(table_head())
+    print(table_line("M_1", evaluate(seed_model, tokenizer, eval_n, seed=args.seed)), flush=True)
+    print(f"  judge: pairwise {first['pairwise']:.3f}, parsed {first['parsed']:.2f}")
+    model = seed_model
+    for number in range(1, args.rounds + 1):
+        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number, rehearsal=rehearsal,
+                                              data=out / f"self_reward_{number}.jsonl", log=out / f"self_reward_{number}.csv", device=device)
+        measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
+        save_checkpoint(out / f"self_reward_{number}.pt", following, tokenizer, f"self_reward_{number}", settings=asdict(settings))
+        print(table_line(f"M_{number + 1}", evaluate(following, tokenizer, eval_n, seed=args.seed)), flush=True)
+        against, judged = measured["against_previous"], measured["judge"]
+        print(f"  {own.get('prompts', 0)} prompts ({100 * own['parsed']:.0f}% the world can parse, {100 * own['novel']:.0f}% novel), {own['pairs']} pairs, "
+              f"chosen {own.get('chosen_length', 0):.0f} and rejected {own.get('rejected_length', 0):.0f} tokens, {own['seconds']:.0f} s")
+        print(f"  true reward {measured['true_reward']:.2f} of 5, wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} "
+              f"against M_{number}; judge: pairwise {judged['pairwise']:.3f}, parsed {judged['parsed']:.2f}, length {measured['length']:.1f}", flush=True)
+        model = following
+    print(f"checkpoints, data and logs are in {out}")
+
+
+if __name__ == "__main__":
+    main()
