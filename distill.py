@@ -45,7 +45,7 @@ from sft import Row, evaluate, sampled_rows, starting_model, supervised_position
 
 @dataclass(frozen=True)
 class Settings:
-    steps: int = 200
+    steps: int = 300
     rows: int = 8  # pairs a batch
     rehearsal_rows: int = 8  # unfiltered teacher samples a batch, on which L_pos is computed too
     muon_lr: float | None = 0.005  # block matrices
@@ -228,15 +228,25 @@ def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]
 
 # ---- the loop ----
 
-def side_of(student: GPT, teacher: GPT, tokenizer, rows: list[Row], reference_logps: Tensor, teacher_temperature: float, device) -> Side:
-    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (P, S)
-    mask = pad_rows([row[1] for row in rows], False, device=device)  # (P, S)
+def both_logits(student: GPT, teacher: GPT, tokenizer, rows: list[Row], teacher_temperature: float, device) -> tuple[Tensor, ...]:
+    """(student logits (M, V), teacher logits (M, V), tokens (M,), row (M,)) at the M response tokens of rows, row by row."""
+    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (N, S)
+    mask = pad_rows([row[1] for row in rows], False, device=device)  # (N, S)
     select, tokens = supervised_positions(ids, mask)
     with autocast(device):
-        student_logits = student(ids, select=select)  # (M, V)
+        student_logits = student(ids, select=select)
         with torch.no_grad():
-            teacher_logits = teacher(ids, select=select).float() / teacher_temperature  # (M, V)
-    return Side(student_logits, teacher_logits, tokens, select.nonzero()[:, 0], reference_logps)
+            teacher_logits = teacher(ids, select=select).float() / teacher_temperature
+    return student_logits, teacher_logits, tokens, select.nonzero()[:, 0]
+
+
+def sides_of(logits: tuple[Tensor, ...], pairs: int, reference_positive: Tensor, reference_negative: Tensor) -> tuple[Side, Side, slice]:
+    """The positives' and the negatives' part of `both_logits` of rows = positives, negatives, others; and where the others lie."""
+    row = logits[3]
+    first, second = (int((row < limit).sum()) for limit in (pairs, 2 * pairs))
+    positive = Side(*(x[:first] for x in logits), reference_positive)
+    negative = Side(*(x[first:second] for x in logits[:3]), row[first:second] - pairs, reference_negative)
+    return positive, negative, slice(second, None)
 
 
 def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: list[Row], settings: Settings, *, seed: int,
@@ -264,31 +274,32 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
             order += rng.sample(range(len(pairs)), len(pairs))
         batch, order = order[:settings.rows], order[settings.rows:]
         positive_count, negative_count = (sum(sum(pairs[k][side][1]) for k in batch) for side in (0, 1))
-        sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
-        for i in range(0, len(batch), settings.micro_pairs):
-            part = batch[i:i + settings.micro_pairs]
-            positive = side_of(student, teacher, tokenizer, [pairs[k][0] for k in part], reference_positive[part], settings.teacher_temperature, device)
-            negative = side_of(student, teacher, tokenizer, [pairs[k][1] for k in part], reference_negative[part], settings.teacher_temperature, device)
+        spared = []
+        if rehearsal:
+            while len(spare) < settings.rehearsal_rows:
+                spare += rng.sample(rehearsal, len(rehearsal))
+            spared, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
+        spared_count = sum(sum(mask) for _, mask in spared)
+        sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
+        parts = -(-len(batch) // settings.micro_pairs)
+        for i in range(parts):
+            part, others = batch[i::parts], spared[i::parts]
+            # positives, negatives and rehearsal in one forward of each model
+            logits = both_logits(student, teacher, tokenizer, [pairs[k][0] for k in part] + [pairs[k][1] for k in part] + others,
+                                 settings.teacher_temperature, device)
+            positive, negative, rest = sides_of(logits, len(part), reference_positive[part], reference_negative[part])
             joint = joint_loss(positive, negative, beta=settings.beta, dpo_coef=settings.dpo_coef, pos_coef=settings.pos_coef,
                                neg_coef=settings.neg_coef, direction=settings.direction, temperature=settings.temperature,
                                pairs=len(batch), positive_tokens=positive_count, negative_tokens=negative_count)
-            joint.loss.backward()
+            rehearsed = token_divergence(logits[0][rest], logits[1][rest], settings.direction, settings.temperature).sum() / max(1, spared_count)
+            (joint.loss + rehearsed).backward()
             margins = joint.positive_score - joint.negative_score
             for name, value in (("loss", joint.loss.detach()), ("dpo", joint.dpo), ("kl_positive", joint.positive_kl), ("kl_negative", joint.negative_kl),
-                                ("margin", margins.sum() / len(batch)), ("accuracy", (margins > 0).sum() / len(batch)),
+                                ("kl_rehearsal", rehearsed.detach()), ("margin", margins.sum() / len(batch)), ("accuracy", (margins > 0).sum() / len(batch)),
                                 ("positive_logprob", (joint.positive_score / settings.beta + reference_positive[part]).sum() / len(batch)),
                                 ("negative_logprob", (joint.negative_score / settings.beta + reference_negative[part]).sum() / len(batch))):
                 sums[name] += float(value)
-            tokens += sum(len(row[0]) for k in part for row in pairs[k])
-        if settings.rehearsal_rows and rehearsal:
-            while len(spare) < settings.rehearsal_rows:
-                spare += rng.sample(rehearsal, len(rehearsal))
-            rows, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
-            side = side_of(student, teacher, tokenizer, rows, torch.zeros(len(rows), device=device), settings.teacher_temperature, device)
-            divergence = token_divergence(side.student_logits, side.teacher_logits, settings.direction, settings.temperature).mean()
-            divergence.backward()
-            sums["kl_rehearsal"] = float(divergence.detach())
-            tokens += sum(len(row[0]) for row in rows)
+            tokens += sum(len(row[0]) for k in part for row in pairs[k]) + sum(len(row[0]) for row in others)
         if not torch.isfinite(torch.tensor(sums["loss"])):
             raise FloatingPointError(f"{stage}: the loss is {sums['loss']} at step {step}")
         scale = learning_rate_scale(step, settings.steps, settings.warmup, 0.4)

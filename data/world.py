@@ -196,8 +196,11 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
             scores[i] = float(same_value_and_unit(reply.content, expected))
         else:
             scores[i] = float(well_formed_calls(reply) and same_value_and_unit(reply.content, expected))
-    if programs:
-        for (i, _, _), passed in zip(programs, sandbox.passes_tests([(source, tests) for _, source, tests in programs])):
+    if programs:  # samples of one prompt are often the same text, which needs running once
+        jobs = {(source, repr(tests)): (source, tests) for _, source, tests in programs}
+        verdicts = dict(zip(jobs, sandbox.passes_tests(list(jobs.values()))))
+        for i, source, tests in programs:
+            passed = verdicts[source, repr(tests)]
             scores[i] = None if passed is None else float(passed)
     return scores
 
