@@ -107,7 +107,8 @@ def self_reward_2(run: Run, who: str) -> dict:
 
 
 def self_rewarding_round(run: Run, who: str, number: int) -> dict:
-    settings, seed_model, stage = run.stages[f"self_reward_{number}"], run.models["seed_model"], f"self_reward_{number}"
+    seed_model, stage = run.models["seed_model"], f"self_reward_{number}"
+    settings = replace(run.stages[stage], held_out=max(run.stages[stage].held_out, run.eval_n))
     own = {}
     if number == 1:
         own["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)

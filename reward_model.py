@@ -47,7 +47,7 @@ TIES = ("drop", "half", "rao_kupper", "davidson")
 
 @dataclass(frozen=True)
 class Settings:
-    prompts: int = 500
+    prompts: int = 800
     outputs: int = 4  # K a prompt
     epochs: int = 2  # each output is seen twice; more is learned by heart
     rows: int = 16  # prompts a batch
@@ -202,8 +202,8 @@ def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
     try:
         records, dropped = formats.read_records(path, "ranking")
     except formats.DataError as error:
-        if "chosen" not in Path(path).read_text(encoding="utf-8", errors="ignore")[:100000]:
-            raise error
+        if "'chosen'" not in str(error):  # the keys that were found instead
+            raise
         pairs, dropped = formats.read_records(path, "preference")
         records = [{"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"} for pair in pairs]
     rankings = []
@@ -365,7 +365,7 @@ def robust_reward(domain: str, *, verified: float | None, learned: float | None,
     if verified is None:
         return None
     liked = 0.0 if learned is None else math.tanh(learned / 2)
-    return verified + SHAPING * max(-1.0, min(1.0, tidy + liked))
+    return verified + SHAPING * min(max(tidy + liked, -1.0), 1.0)  # in this order a nan stays a nan
 
 
 # ---- alone ----
@@ -420,8 +420,8 @@ def run(args) -> None:
     if args.rank:
         return rank_by_hand(args, tokenizer, device)
     settings = replace(Settings(ties=args.ties, outputs=args.outputs), **({"prompts": 24, "held_out": 12} if args.smoke else {}))
-    if settings.outputs < 2:
-        raise ValueError(f"--outputs {settings.outputs}: one output cannot be ranked; at least 2 are needed")
+    if not 2 <= settings.outputs <= 26:
+        raise ValueError(f"--outputs {settings.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or "runs/reward_model")
     out.mkdir(parents=True, exist_ok=True)

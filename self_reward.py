@@ -89,7 +89,7 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
         if not reply.complete or reply.calls or reply.think or "\n" in text:
             reason = "malformed"
         elif not 2 <= len(words) <= 24:
-            reason = "length"
+            reason = "too short or too long"
         elif text in forbidden or (task := world.parse(text)) is not None and world.BY_NAME[task.family].part(task.fields) != "train":
             reason = "evaluation prompt"
         elif any(rouge_l(words, other) >= settings.rouge_limit for other in [*map(words_of, own), *accepted_words]):
