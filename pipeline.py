@@ -133,6 +133,9 @@ STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "studen
           (rl_code, "student"), (rl_preference, "student"), (self_reward_1, "student"), (self_reward_2, "student")]
 
 
+ORDER = [(function.__name__, who) for function, who in STAGES]
+
+
 def stage_settings(smoke: bool) -> dict:
     """The settings of each stage after SFT."""
     settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGES,
@@ -189,17 +192,19 @@ def peak_memory_mb() -> float | None:
 def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     """The stages still to be run. Raises ValueError where a finished one was made with other settings."""
     finished = {(stage["name"], stage["model"]): stage for stage in results["stages"]}
-    todo = []
+    todo, redone = [], set()  # redone: the models of which an earlier stage is run again
     for function, who in chosen:
-        done = finished.get((function.__name__, who))
-        same = done is not None and done["settings"] == settings_of(run, function.__name__, who)
+        name = function.__name__
+        done = finished.get((name, who))
+        same = done is not None and done["settings"] == settings_of(run, name, who)
         if done is not None and not same and not force:
-            raise ValueError(f"{run.out}: {function.__name__} ({who}) was finished with other settings; --force redoes it and what follows, "
+            raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings; --force redoes it and what follows, "
                              "or give another --out")
-        if todo or not same:
+        if not same or who in redone or name == "distill" and redone:
             todo.append((function, who))
-    redone = {(function.__name__, who) for function, who in todo}
-    results["stages"] = [stage for stage in results["stages"] if (stage["name"], stage["model"]) not in redone]
+            redone.add(who)
+    again = {(function.__name__, who) for function, who in todo}
+    results["stages"] = [stage for stage in results["stages"] if (stage["name"], stage["model"]) not in again]
     return todo
 
 
@@ -236,13 +241,15 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed)
             answer_samples(run, name, who)
             save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
-        results["stages"].append({
+        line = {
             "name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
-            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})})
+            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
+        results["stages"].append(line)
+        results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
         results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
         results["peak_memory_mb"] = peak_memory_mb()
         write_json(run.out / "results.json", results)
-        print(stage_line(results["stages"][-1]) + f"  {results['stages'][-1]['seconds']:.0f} s", flush=True)
+        print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
         if evaluated and not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
             raise FloatingPointError(f"{name} ({who}): the evaluation is not a number")
         report(run.out, results)

@@ -217,7 +217,7 @@ ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(350), Settings(1000), 10000, 1000,
+        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(500), Settings(1000), 10000, 2000,
                             {"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 150}, ROWS),
         "teacher": Schedule(Settings(650, **FROM_SCRATCH), Settings(300), Settings(1000), 10000, 6000,
                             {"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
