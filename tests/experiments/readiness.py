@@ -1,14 +1,17 @@
 """How many prompts can reinforcement learning learn from? Pass rates of checkpoints over 16 samples a prompt.
 
-    python -m tests.experiments.readiness runs/*/overall_sft.student.pt
+    python -m tests.experiments.readiness runs/*/overall_sft.student.pt runs/*/distill.student.pt
 
 A prompt is ready when its pass rate lies strictly between 10% and 90%: a group that is all right or all wrong has no
-advantage and teaches nothing. Reads held-out prompts only; prints the share by domain and by level.
+advantage and teaches nothing. Reads held-out prompts only; prints the share by domain and by level, and keeps the overall
+share of each checkpoint in readiness.json beside it, for tests.experiments.targets.
 """
 
 import argparse
 import json
 from pathlib import Path
+
+import torch
 
 from data import tokenizer as tokenizers
 from data import world
@@ -22,12 +25,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200, help="prompts a domain")
     parser.add_argument("--part", default="test", choices=("test", "dev"), help="held-out prompts; settings are tuned on dev")
     parser.add_argument("--seed", type=int, default=1, help="of the sampling")
-    parser.add_argument("--out", default=None, help="write the shares as JSON, for tests.experiments.targets")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     tokenizer, table = tokenizers.tiny(), {}
     for path in args.checkpoints:
         try:
-            model, _ = load_checkpoint(path, tokenizer)
+            model, saved = load_checkpoint(path, tokenizer)
         except ValueError as error:
             fail(error)
         every, table[path] = [], {}
@@ -43,8 +47,9 @@ def main() -> None:
             every += ready
         table[path]["all"] = sum(every) / len(every)
         print(f"{path} all   ready {100 * table[path]['all']:4.0f}% ±{100 * interval(every):.0f}", flush=True)
-    if args.out:
-        Path(args.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        kept = Path(path).with_name("readiness.json")
+        shares = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        kept.write_text(json.dumps(shares | {saved["stage"]: table[path]["all"]}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""Every number that the project set out to reach, beside what finished runs measured: value, 95% interval, target, verdict.
+
+    python -m tests.experiments.targets runs/tiny-seed1 runs/tiny-seed2 ... --time runs/tiny-seed1 --nanogpt-seconds 106
+
+Differences are paired by seed on the same prompts; intervals are t intervals over the seeds. "reached" wants the whole
+condition of the row, "missed" is as much a result, and what no file tells is "not measured". Extra figures are read where
+they lie: control.json (tests.experiments.control) and readiness.json (tests.experiments.readiness) in the run folders,
+peers.json (tests.benchmarks.peers) and judge_controls.json (tests.experiments.judge_controls) by flag.
+"""
+
+import argparse
+import csv
+import json
+import math
+from pathlib import Path
+
+from model import fail
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # two-sided, by number of seeds
+DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """(mean, half-width of the t interval); an infinite half-width for a single value."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.inf
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, T95.get(len(values), 2.0) * spread / math.sqrt(len(values))
+
+
+def stage_of(run: dict, name: str, model: str = "student") -> dict | None:
+    return next((stage for stage in run["stages"] if (stage["name"], stage["model"]) == (name, model)), None)
+
+
+def score(run: dict, name: str, domains, key: str, model: str = "student") -> float | None:
+    stage = stage_of(run, name, model)
+    return None if stage is None else 100 * sum(stage["eval"][domain][key] for domain in domains) / len(domains)
+
+
+class Table:
+    def __init__(self, runs: list[dict]):
+        self.runs, self.rows = runs, []
+
+    def add(self, row: str, what: str, text: str, target: str, reached: bool | None) -> None:
+        self.rows.append((row, what, text, target, "not measured" if reached is None else "reached" if reached else "missed"))
+
+    def values(self, function) -> list[float]:
+        return [value for run in self.runs if (value := function(run)) is not None]
+
+    def difference(self, row: str, what: str, function, target: str, reached) -> None:
+        """A row of a number a run; reached(mean, low end of the interval)."""
+        values = self.values(function)
+        if not values:
+            return self.add(row, what, "", target, None)
+        mean, half = interval(values)
+        self.add(row, what, f"{mean:+.1f} ±{half:.1f}", target, reached(mean, mean - half))
+
+    def gain(self, row: str, after: str, before: str, domains, target: str, reached, model: str = "student") -> None:
+        """Paired gains greedy and sampled, and what the entering checkpoint gains from temperature 0.5 alone."""
+        for key in ("greedy", "sampled"):
+            self.difference(row, f"{', '.join(domains)}: {key}", lambda run: minus(score(run, after, domains, key, model), score(run, before, domains, key, model)),
+                            target if key == "greedy" else "up", reached if key == "greedy" else lambda mean, low: low > 0)
+        if model == "student" and before != "pretrain":
+            cool = self.values(lambda run: minus(None if before not in run["control"] else 100 * sum(run["control"][before][d] for d in domains) / len(domains),
+                                                 score(run, before, domains, "sampled")))
+            self.add(row, f"{', '.join(domains)}: control, the entering checkpoint at temperature 0.5 over 1", "{:+.1f} ±{:.1f}".format(*interval(cool)) if cool else "",
+                     "sampled gain above it", None if not cool else interval(self.values(
+                         lambda run: minus(score(run, after, domains, "sampled"), score(run, before, domains, "sampled"))))[0] > interval(cool)[0])
+
+    def forgetting(self, row: str, after: str, before: str, domains) -> None:
+        worst = []
+        for domain in domains:
+            values = self.values(lambda run: minus(score(run, after, (domain,), "greedy"), score(run, before, (domain,), "greedy")))
+            if values:
+                worst.append((interval(values)[0], domain))
+        self.add(row, "largest fall of another domain", f"{min(worst)[0]:+.1f} ({min(worst)[1]})" if worst else "", "-3 or better", min(worst)[0] >= -3 if worst else None)
+
+
+def minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def column(path: Path, name: str) -> list[float]:
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [float(line[name]) for line in csv.DictReader(file) if line.get(name) not in (None, "", "nan")]
+
+
+def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict, controls: dict, ablation: dict) -> list[tuple]:
+    table = Table(runs)
+    if time_run:
+        limit = 3 * nanogpt if nanogpt else 318
+        table.add("time", "whole tiny run, seconds", f"{time_run['seconds']:.0f}", f"at most {limit:.0f}", time_run["seconds"] <= limit)
+        table.add("memory", "peak, MB", f"{time_run['peak_memory_mb']:.0f}", "below 2048", time_run["peak_memory_mb"] < 2048)
+    else:
+        table.add("time", "whole tiny run", "", "at most 3 nanoGPT commands", None)
+    reasoning = ("math", "code", "stem")
+    for model in ("student", "teacher"):
+        table.gain(f"cold-start SFT ({model})", "cold_start_sft", "pretrain", reasoning, "+30 or more", lambda mean, low: mean >= 30, model)
+    for domain in ("chat", "agent", "judge"):
+        table.gain("overall SFT", "overall_sft", "cold_start_sft", (domain,), "up", lambda mean, low: low > 0)
+    table.forgetting("overall SFT", "overall_sft", "cold_start_sft", reasoning)
+    table.difference("overall SFT", "teacher over student, mean of six", lambda run: minus(score(run, "overall_sft", DOMAINS, "greedy", "teacher"),
+                     score(run, "overall_sft", DOMAINS, "greedy")), "up", lambda mean, low: low > 0)
+    for stage in ("overall_sft", "distill"):
+        ready = table.values(lambda run: run["readiness"].get(stage))
+        table.add("RL-readiness", f"prompts with a pass rate in 10% to 90% after {stage}", "{:.0f}% ±{:.0f}".format(*(100 * x for x in interval(ready))) if ready else "",
+                  "25% or more", interval(ready)[0] >= 0.25 if ready else None)
+    four = ("math", "code", "stem", "agent")
+    table.gain("distill", "distill", "overall_sft", four, "+5 or more", lambda mean, low: mean >= 5)
+    table.forgetting("distill", "distill", "overall_sft", ("chat", "judge"))
+    for other, aim in (("more SFT on own demonstrations", "above"), ("L_DPO alone", "above"), ("SFT on teacher samples", "aim: above"), ("L_pos alone", "aim: above")):
+        gap = ablation.get(other)
+        table.add("distill", f"joint loss over {other}", "{:+.1f} ±{:.1f}".format(*gap) if gap else "", aim, gap[0] - gap[1] > 0 if gap else None)
+    gaps = table.values(lambda run: (own := (stage_of(run, "reward_model") or {}).get("own")) and 100 * (own["accuracy"] - own["annotator_agreement"]))
+    table.add("reward model", "accuracy minus the annotator's agreement with itself, points", "{:+.1f} ±{:.1f}".format(*interval(gaps)) if gaps else "", "-5 or better",
+              interval(gaps)[0] >= -5 if gaps else None)
+    table.gain("rl_stem", "rl_stem", "distill", ("math", "stem"), "+5 or more", lambda mean, low: mean >= 5)
+    table.forgetting("rl_stem", "rl_stem", "distill", ("code", "chat", "agent", "judge"))
+    table.gain("rl_code", "rl_code", "rl_stem", ("code",), "+3 or more", lambda mean, low: mean >= 3)
+    table.forgetting("rl_code", "rl_code", "rl_stem", ("math", "stem", "chat", "agent", "judge"))
+    table.difference("rl_preference", "reward model's score, last over first iteration",
+                     lambda run: (c := column(run["folder"] / "rl_preference.student.csv", "rm_score")) and c[-1] - c[0] or None, "up", lambda mean, low: low > 0)
+    table.gain("rl_preference", "rl_preference", "rl_code", ("chat",), "up", lambda mean, low: low > 0)
+    table.forgetting("rl_preference", "rl_preference", "rl_code", ("math", "code", "stem", "agent", "judge"))
+    for number in (1, 2):
+        table.difference("self-rewarding", f"win share of M_{number + 1} over M_{number} by the true reward, minus one half, percent",
+                         lambda run: (stage := stage_of(run, f"self_reward_{number}")) and 100 * (stage["own"]["against_previous"]["win_share"] - 0.5),
+                         "above 0", lambda mean, low: low > 0)
+    table.difference("self-rewarding", "judge's pairwise agreement, M_3 minus M_1, points",
+                     lambda run: (last := stage_of(run, "self_reward_2")) and 100 * (last["own"]["judge"]["pairwise"] - stage_of(run, "self_reward_1")["own"]["seed_judge"]["pairwise"]),
+                     "-2 or better", lambda mean, low: mean >= -2)
+    table.forgetting("self-rewarding", "self_reward_2", "rl_preference", ("math", "code", "stem", "agent", "judge"))
+    share, rand = controls.get("share_of_truth"), controls.get("random")
+    table.add("self-rewarding", "gain of true reward as a share of the true-reward judge's", f"{share:.2f}" if share is not None else "", "0.5 or more", share >= 0.5 if share is not None else None)
+    table.add("self-rewarding", "random judge's gain of true reward", "{:+.2f} ±{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
+    table.difference("final student", "mean of six over its teacher's", lambda run: minus(score(run, "self_reward_2", DOMAINS, "greedy"), score(run, "overall_sft", DOMAINS, "greedy", "teacher")),
+                     "0 or more, at most a quarter of the parameters", lambda mean, low: mean >= 0)
+    for name, label, least in (("sft", "SFT step", 2), ("reward_model", "RM step", 2), ("dpo", "DPO step", 2), ("group_rl", "group RL step", 2), ("generation", "generation", 3)):
+        ratio = peers.get(name)
+        table.add("speed", f"{label}, times the peer's speed", f"{ratio:.2f}" if ratio else "", f"{least} or more", ratio >= least if ratio else None)
+    table.add("tinyshakespeare", "validation loss in nanoGPT's CPU seconds", "", "1.60 or less", None)
+    return table.rows
+
+
+def read(path, default):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8")) if path else default
+    except (OSError, ValueError) as error:
+        fail(f"{path}: {error}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders of finished runs, one a seed")
+    parser.add_argument("--time", default=None, help="folder of a default run on an idle machine")
+    parser.add_argument("--nanogpt-seconds", type=float, default=None, help="seconds of nanoGPT's CPU command on the same machine")
+    parser.add_argument("--peers", default=None, help="JSON of tests.benchmarks.peers")
+    parser.add_argument("--controls", default=None, help="JSON of tests.experiments.judge_controls")
+    parser.add_argument("--ablation", default=None, help="JSON of tests.experiments.distill_ablation")
+    args = parser.parse_args()
+    runs = []
+    for folder in map(Path, args.runs):
+        run = read(folder / "results.json", None) | {"folder": folder}
+        for extra in ("control", "readiness"):
+            run[extra] = read(folder / f"{extra}.json", {}) if (folder / f"{extra}.json").exists() else {}
+        runs.append(run)
+    time_run = read(Path(args.time) / "results.json", None) if args.time else None
+    rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), read(args.controls, {}), read(args.ablation, {}))
+    print(f"{len(runs)} runs, seeds {', '.join(str(run['seed']) for run in runs)}; points of percent unless said otherwise\n")
+    print("| row | what | measured | target | |\n|---|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    counts = [row[-1] for row in rows]
+    print(f"\n{counts.count('reached')} reached, {counts.count('missed')} missed, {counts.count('not measured')} not measured")
+
+
+if __name__ == "__main__":
+    main()
