@@ -259,14 +259,15 @@ def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, rewa
 # ---- the loop ----
 
 def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int, stage: str, reward_model: RewardModel | None = None,
-          rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
-    """`settings.iterations` rounds of rollouts and updates on `tasks`; the policy as it enters is the reference.
+          reference: GPT | None = None, rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
+    """`settings.iterations` rounds of rollouts and updates on `tasks`; the reference is the policy as it enters, unless given.
 
     Returns the last iteration's log line and {"tokens", "seconds", "first_reward"}. Raises FloatingPointError with the iteration
     when a reward or a loss is not finite; the weights are then those of the last good iteration.
     """
     rng = random.Random(seed_of(seed, stage, "prompts"))
-    reference = copy.deepcopy(policy).eval().requires_grad_(False) if settings.kl_coef or settings.kl_target else None
+    if reference is None and (settings.kl_coef or settings.kl_target):
+        reference = copy.deepcopy(policy).eval().requires_grad_(False)
     critic = RewardModel(policy, seed_of(seed, stage, "critic")) if settings.estimator == "gae" else None
     if critic is not None and reward_model is not None:
         critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
