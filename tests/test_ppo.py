@@ -705,8 +705,8 @@ def test_the_critic_learns_to_explain_the_returns(policy, tokenizer, scored):
     critic = RewardModel(policy)
     data, optimizers = roll(policy, tokenizer, GAE, critic=critic), Optimizers(critic, 1e-2)
     settings = replace(GAE, value_clip=100.0)
-    losses = [learn(policy, critic, NoStep(), optimizers, data, settings, tokenizer, (), random.Random(0), 1.0, CPU)["value_loss"] for _ in range(12)]
-    assert losses[-1] < 0.5 * losses[0]
+    losses = [learn(policy, critic, NoStep(), optimizers, data, settings, tokenizer, (), random.Random(0), 1.0, CPU)["value_loss"] for _ in range(8)]
+    assert losses[-1] < 0.5 * losses[0], losses
 
 
 # ---- the loop ----
@@ -815,9 +815,9 @@ def test_training_repeats_bit_for_bit_with_the_same_seed(policy, tokenizer, scor
 
 @pytest.mark.parametrize("settings", [GROUP, GAE])
 def test_what_is_rewarded_grows(policy, tokenizer, monkeypatch, settings):
-    """The reward is the share of tokens from the upper half of the vocabulary, about a third at first."""
-    monkeypatch.setattr(ppo, "robust_reward", lambda domain, *, tokens, **_: sum(token >= 256 for token in tokens) / len(tokens))
-    settings = replace(settings, iterations=8, prompts=4, samples=8, epochs=2, minibatches=2, max_new=8, lr=1e-2, critic_lr=1e-2)
+    """The reward is the share of tokens from the lower half of the vocabulary, a third at first (the end mark is not among them)."""
+    monkeypatch.setattr(ppo, "robust_reward", lambda domain, *, tokens, **_: sum(token < 256 for token in tokens) / len(tokens))
+    settings = replace(settings, iterations=6, prompts=4, samples=8, epochs=2, minibatches=2, max_new=6, lr=1e-2, critic_lr=1e-2)
     out = train(policy, tokenizer, some_tasks(8), settings, seed=1, stage="x")
     assert out["reward"] > out["first_reward"] + 0.2, (out["first_reward"], out["reward"])
 

@@ -119,7 +119,8 @@ def test_a_gap_of_800_the_wrong_way_stays_finite(ties, outcome):
 # ---- the loss: ties ----
 
 TABLE = {("rao_kupper", 0.0): (0.4, 0.4, 0.2), ("rao_kupper", 0.7): (0.573106, 0.248717, 0.178177),
-         ("rao_kupper", 2.0): (0.831253, 0.082757, 0.085990), ("davidson", 0.0): (0.25, 0.25, 0.5), ("davidson", 0.7): (0.344120, 0.170885, 0.484995), ("davidson", 2.0): (0.534447, 0.072329, 0.393224)}
+         ("rao_kupper", 2.0): (0.831253, 0.082757, 0.085990),
+         ("davidson", 0.0): (0.25, 0.25, 0.5), ("davidson", 0.7): (0.344120, 0.170885, 0.484995), ("davidson", 2.0): (0.534447, 0.072329, 0.393224)}
 
 
 @pytest.mark.parametrize("ties, d", TABLE)
@@ -540,7 +541,8 @@ SHAPES = ([1, 2, 3], [5] * 12, [1, 2] * 20, list(range(48)), list(range(56)), li
 def test_wrong_never_beats_right_whatever_the_shaping():
     """With lambda = .2 the best wrong response gets .2 and the worst right one .8."""
     grid = list(itertools.product(DOMAINS[:4], (None, -1e9, -2.0, 0.0, 2.0, 1e9), SHAPES))
-    wrong, right = ([reward_of(domain, verified=verdict, learned=learned, tokens=tokens) for domain, learned, tokens in grid] for verdict in (0.0, 1.0))
+    wrong, right = ([reward_of(domain, verified=verdict, learned=learned, tokens=tokens) for domain, learned, tokens in grid]
+                    for verdict in (0.0, 1.0))
     assert max(wrong) == pytest.approx(0.2) and min(right) == pytest.approx(0.8) and max(wrong) < min(right)
     assert min(wrong) > rewards.MISSING_END
 
