@@ -39,7 +39,7 @@ def main() -> None:
                 gaps.setdefault((domain, key), []).append(100 * (scores[True][domain][key] - scores[False][domain][key]))
     print("\n| rising minus shuffled, points | " + " | ".join(world.DOMAINS) + " |\n|---|" + "---|" * len(world.DOMAINS))
     for key in ("greedy", "sampled"):
-        print(f"| {key} | " + " | ".join("{:+.1f} ±{:.1f}".format(*interval(gaps[domain, key])) for domain in world.DOMAINS) + " |")
+        print(f"| {key} | " + " | ".join("{:+.1f} +-{:.1f}".format(*interval(gaps[domain, key])) for domain in world.DOMAINS) + " |")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def report(table: dict, out: Path) -> None:
         gains = {key: interval([mean4(name, seed, key) - mean4("entering student", seed, key) for seed in seeds]) for key in ("greedy", "sampled")}
         other = {domain: 100 * sum(table[name][seed]["greedy"][domain] for seed in seeds) / len(seeds) for domain in ("chat", "judge")}
         mean = {key: sum(mean4(name, seed, key) for seed in seeds) / len(seeds) for key in ("greedy", "sampled")}
-        cells = [f"{mean[key]:.1f}" if name == "entering student" else f"{mean[key]:.1f} ({gains[key][0]:+.1f} ±{gains[key][1]:.1f})" for key in mean]
+        cells = [f"{mean[key]:.1f}" if name == "entering student" else f"{mean[key]:.1f} ({gains[key][0]:+.1f} +-{gains[key][1]:.1f})" for key in mean]
         cost = [sum(table[name][seed][key] for seed in seeds) / len(seeds) for key in ("seconds", "flops")]
         print(f"| {name} | {cells[0]} | {cells[1]} | {other['chat']:.0f} | {other['judge']:.0f} | {cost[0]:.0f} | {cost[1] / 1e12:.1f} |")
         bars.append((name, gains["greedy"]))

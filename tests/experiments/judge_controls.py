@@ -88,7 +88,7 @@ def report(curves: dict, out: Path, start: str) -> None:
         wins = ", ".join(f"{mean(lambda p: p[k]['against_previous']['win_share']):.3f}" for k in (1, 2))
         judged = ", ".join(f"{mean(lambda p: p[k]['judge']['pairwise']):.3f}" for k in (0, 2))
         length = ", ".join(f"{mean(lambda p: p[k]['length']):.1f}" for k in (0, 2))
-        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} ±{gains[name][1]:.2f} | {wins} | {judged} | {length} |")
+        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {judged} | {length} |")
     truth = gains["true reward as judge"][0]
     (out / "judge_controls.json").write_text(json.dumps({"share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
                                                          "random": gains["random judge"], "gains": gains, "curves": curves}, indent=1) + "\n", encoding="utf-8")

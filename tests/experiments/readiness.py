@@ -42,11 +42,11 @@ def main() -> None:
             by_level = {level: [r for r, task in zip(ready, tasks) if task.level == level] for level in range(1, 6)}
             levels = " ".join(f"{100 * sum(rows) / len(rows):3.0f}" if rows else "  -" for rows in by_level.values())
             table[path][domain] = sum(ready) / len(ready)
-            print(f"{path} {domain:5} ready {100 * table[path][domain]:4.0f}% ±{100 * interval(ready):.0f}  never right "
+            print(f"{path} {domain:5} ready {100 * table[path][domain]:4.0f}% +-{100 * interval(ready):.0f}  never right "
                   f"{100 * sum(rate == 0 for rate in rates) / len(rates):3.0f}%  mean {100 * sum(rates) / len(rates):3.0f}%  by level 1-5: {levels}", flush=True)
             every += ready
         table[path]["all"] = sum(every) / len(every)
-        print(f"{path} all   ready {100 * table[path]['all']:4.0f}% ±{100 * interval(every):.0f}", flush=True)
+        print(f"{path} all   ready {100 * table[path]['all']:4.0f}% +-{100 * interval(every):.0f}", flush=True)
         kept = Path(path).with_name("readiness.json")
         shares = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         kept.write_text(json.dumps(shares | {saved["stage"]: table[path]["all"]}, indent=1) + "\n", encoding="utf-8")

@@ -54,7 +54,7 @@ class Table:
         if not values:
             return self.add(row, what, "", target, None)
         mean, half = interval(values)
-        self.add(row, what, f"{mean:+.1f} ±{half:.1f}", target, reached(mean, mean - half))
+        self.add(row, what, f"{mean:+.1f} +-{half:.1f}", target, reached(mean, mean - half))
 
     def gain(self, row: str, after: str, before: str, domains, target: str, reached, model: str = "student") -> None:
         """Paired gains greedy and sampled, and what the entering checkpoint gains from temperature 0.5 alone."""
@@ -64,7 +64,7 @@ class Table:
         if model == "student" and before != "pretrain":
             cool = self.values(lambda run: minus(None if before not in run["control"] else 100 * sum(run["control"][before][d] for d in domains) / len(domains),
                                                  score(run, before, domains, "sampled")))
-            self.add(row, f"{', '.join(domains)}: control, the entering checkpoint at temperature 0.5 over 1", "{:+.1f} ±{:.1f}".format(*interval(cool)) if cool else "",
+            self.add(row, f"{', '.join(domains)}: control, the entering checkpoint at temperature 0.5 over 1", "{:+.1f} +-{:.1f}".format(*interval(cool)) if cool else "",
                      "sampled gain above it", None if not cool else interval(self.values(
                          lambda run: minus(score(run, after, domains, "sampled"), score(run, before, domains, "sampled"))))[0] > interval(cool)[0])
 
@@ -106,16 +106,16 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
                      score(run, "overall_sft", DOMAINS, "greedy")), "up", lambda mean, low: low > 0)
     for stage in ("overall_sft", "distill"):
         ready = table.values(lambda run: run["readiness"].get(stage))
-        table.add("RL-readiness", f"prompts with a pass rate in 10% to 90% after {stage}", "{:.0f}% ±{:.0f}".format(*(100 * x for x in interval(ready))) if ready else "",
+        table.add("RL-readiness", f"prompts with a pass rate in 10% to 90% after {stage}", "{:.0f}% +-{:.0f}".format(*(100 * x for x in interval(ready))) if ready else "",
                   "25% or more", interval(ready)[0] >= 0.25 if ready else None)
     four = ("math", "code", "stem", "agent")
     table.gain("distill", "distill", "overall_sft", four, "+5 or more", lambda mean, low: mean >= 5)
     table.forgetting("distill", "distill", "overall_sft", ("chat", "judge"))
     for other, aim in (("more SFT on own demonstrations", "above"), ("L_DPO alone", "above"), ("SFT on teacher samples", "aim: above"), ("L_pos alone", "aim: above")):
         gap = ablation.get(other)
-        table.add("distill", f"joint loss over {other}", "{:+.1f} ±{:.1f}".format(*gap) if gap else "", aim, gap[0] - gap[1] > 0 if gap else None)
+        table.add("distill", f"joint loss over {other}", "{:+.1f} +-{:.1f}".format(*gap) if gap else "", aim, gap[0] - gap[1] > 0 if gap else None)
     gaps = table.values(lambda run: (own := (stage_of(run, "reward_model") or {}).get("own")) and 100 * (own["accuracy"] - own["annotator_agreement"]))
-    table.add("reward model", "accuracy minus the annotator's agreement with itself, points", "{:+.1f} ±{:.1f}".format(*interval(gaps)) if gaps else "", "-5 or better",
+    table.add("reward model", "accuracy minus the annotator's agreement with itself, points", "{:+.1f} +-{:.1f}".format(*interval(gaps)) if gaps else "", "-5 or better",
               interval(gaps)[0] >= -5 if gaps else None)
     table.gain("rl_stem", "rl_stem", "distill", ("math", "stem"), "+5 or more", lambda mean, low: mean >= 5)
     table.forgetting("rl_stem", "rl_stem", "distill", ("code", "chat", "agent", "judge"))
@@ -135,7 +135,7 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
     table.forgetting("self-rewarding", "self_reward_2", "rl_preference", ("math", "code", "stem", "agent", "judge"))
     share, rand = controls.get("share_of_truth"), controls.get("random")
     table.add("self-rewarding", "gain of true reward as a share of the true-reward judge's", f"{share:.2f}" if share is not None else "", "0.5 or more", share >= 0.5 if share is not None else None)
-    table.add("self-rewarding", "random judge's gain of true reward", "{:+.2f} ±{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
+    table.add("self-rewarding", "random judge's gain of true reward", "{:+.2f} +-{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
     table.difference("final student", "mean of six over its teacher's", lambda run: minus(score(run, "self_reward_2", DOMAINS, "greedy"), score(run, "overall_sft", DOMAINS, "greedy", "teacher")),
                      "0 or more, at most a quarter of the parameters", lambda mean, low: mean >= 0)
     for name, label, least in (("sft", "SFT step", 2), ("reward_model", "RM step", 2), ("dpo", "DPO step", 2), ("group_rl", "group RL step", 2), ("generation", "generation", 3)):

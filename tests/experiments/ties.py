@@ -46,13 +46,13 @@ def main() -> None:
                   f"width {own['tie_width']:.2f}", flush=True)
     print("\n| ties | accuracy by the annotator | by the true rubric | calibration error |\n|---|---|---|---|")
     for ties, rows in table.items():
-        cells = ["{:.1f} ±{:.1f}".format(*interval([100 * row[key] for row in rows])) for key in ("accuracy", "true_accuracy", "calibration_error")]
+        cells = ["{:.1f} +-{:.1f}".format(*interval([100 * row[key] for row in rows])) for key in ("accuracy", "true_accuracy", "calibration_error")]
         print(f"| {ties} | " + " | ".join(cells) + " |")
     ceiling = interval([100 * row["annotator_agreement"] for row in table["drop"]])
-    print(f"\nThe annotator agrees with itself on {ceiling[0]:.1f} ±{ceiling[1]:.1f}% of these pairs.")
+    print(f"\nThe annotator agrees with itself on {ceiling[0]:.1f} +-{ceiling[1]:.1f}% of these pairs.")
     for ties in rewards.TIES[1:]:
         gap = interval([100 * (a["true_accuracy"] - b["true_accuracy"]) for a, b in zip(table[ties], table["drop"])])
-        print(f"{ties} minus drop, by the true rubric: {gap[0]:+.1f} ±{gap[1]:.1f} points")
+        print(f"{ties} minus drop, by the true rubric: {gap[0]:+.1f} +-{gap[1]:.1f} points")
 
 
 if __name__ == "__main__":
