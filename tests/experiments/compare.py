@@ -1,0 +1,85 @@
+"""One stage with two settings, side by side: what does the change do, over seeds?
+
+    python -m tests.experiments.compare rl_preference estimator=group estimator=gae runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
+    python -m tests.experiments.compare distill direction=forward direction=reverse runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
+    python -m tests.experiments.compare rl_stem rehearsal_rows=16 rehearsal_rows=0 runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
+
+Each run folder must hold the checkpoints that enter the stage; nothing in it is changed. Several settings are joined by a
+comma: lr=0.001,epochs=1. Prints the second minus the first by domain, with t intervals over the runs.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+import pipeline
+import reward_model
+import sft
+from data import tokenizer as tokenizers
+from data import world
+from model import fail, load_checkpoint
+from tests.experiments.targets import interval
+
+AFTER_SFT = [name for name, _ in pipeline.ORDER if name not in ("pretrain", "cold_start_sft", "overall_sft", "reward_model")]
+
+
+def changed(settings, text: str):
+    """The settings with `name=value,name=value` applied; raises ValueError for a name that they do not have."""
+    names = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    values = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in names:
+            raise ValueError(f"{name!r} is no setting; there is {', '.join(names)}")
+        values[name] = value if isinstance(names[name], str) else json.loads(value)
+    return replace(settings, **values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("stage", choices=AFTER_SFT)
+    parser.add_argument("first", help="setting=value")
+    parser.add_argument("second", help="setting=value")
+    parser.add_argument("runs", nargs="+", help="run folders, one a seed")
+    parser.add_argument("--eval-n", type=int, default=400, help="held-out prompts a domain")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    tokenizer, stages, gaps = tokenizers.tiny(), pipeline.stage_settings(False), {}
+    function = getattr(pipeline, args.stage)
+    students = [name for name, who in pipeline.ORDER if who == "student" and name != "reward_model"]
+    entering = students[students.index(args.stage) - 1]
+    try:
+        both = {text: changed(stages[args.stage], text) for text in (args.first, args.second)}
+        for folder in map(Path, args.runs):
+            seed, scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["seed"], {}
+            for text, settings in both.items():
+                with tempfile.TemporaryDirectory() as out:
+                    run = pipeline.Run(Path(out), "tiny", seed, torch.device("cpu"), tokenizer, sft.SCHEDULES["tiny"], args.eval_n, False,
+                                       stages | {args.stage: settings})
+                    run.models = {"student": load_checkpoint(folder / f"{entering}.student.pt", tokenizer)[0]}
+                    if args.stage == "distill":
+                        run.models["teacher"] = load_checkpoint(folder / "overall_sft.teacher.pt", tokenizer)[0]
+                    if args.stage == "rl_preference":
+                        run.models["reward_model"] = reward_model.load_reward_model(folder / "reward_model.student.pt", tokenizer)
+                    if args.stage == "self_reward_2":
+                        run.models["seed_model"] = load_checkpoint(folder / "rl_preference.student.pt", tokenizer)[0]
+                    own = function(run, "student")
+                    scores[text] = sft.evaluate(run.models["student"], tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
+                print(sft.table_line(f"seed {seed} {text}"[:26], scores[text]) + f"  {own['seconds']:.0f} s", flush=True)
+            for domain in world.DOMAINS:
+                for key in ("greedy", "sampled"):
+                    gaps.setdefault((domain, key), []).append(100 * (scores[args.second][domain][key] - scores[args.first][domain][key]))
+    except (ValueError, OSError) as error:
+        fail(error)
+    print(f"\n| {args.stage}: {args.second} minus {args.first}, points | " + " | ".join(world.DOMAINS) + " |\n|---|" + "---|" * len(world.DOMAINS))
+    for key in ("greedy", "sampled"):
+        print(f"| {key} | " + " | ".join("{:+.1f} +-{:.1f}".format(*interval(gaps[domain, key])) for domain in world.DOMAINS) + " |")
+
+
+if __name__ == "__main__":
+    main()
