@@ -90,7 +90,8 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
             reason = "malformed"
         elif not 2 <= len(words) <= 24:
             reason = "too short or too long"
-        elif text in forbidden or (task := world.parse(text)) is not None and world.BY_NAME[task.family].part(task.fields) != "train":
+        elif text in forbidden or (task := world.parse(text)) is not None and (
+                world.BY_NAME[task.family].part(task.fields) != "train" or task.phrasing == 4):  # the phrasing that is never trained on
             reason = "evaluation prompt"
         elif any(rouge_l(words, other) >= settings.rouge_limit for other in [*map(words_of, own), *accepted_words]):
             reason = "near-duplicate"
@@ -121,6 +122,8 @@ def text_of(tokenizer, row: Row) -> str | None:
 
 def judge(model: GPT, tokenizer, questions: list[str], responses: list[str], settings: Settings, seed: int) -> tuple[list[float | None], list[list[str]]]:
     """(the mean score of each response's readable verdicts, None where there is none; the verdicts' texts)."""
+    if not questions:  # every response broke off
+        return [], []
     prompts = [tokenizer.prompt([{"role": "user", "content": world_judge.judge_prompt(question, response)}])
                for question, response in zip(questions, responses)]
     samples = generate(model, tokenizer, prompts, n=settings.verdicts, temperature=settings.temperature, top_p=settings.top_p, max_new=48,
@@ -178,7 +181,9 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
     pairs, records, lengths = [], [], []
     for prompt, group, reward, verdict in zip(prompts, responses, rewards, verdicts):
         picked = select(reward, [sum(mask) for _, mask in group], settings.rho)
-        if picked and group[picked[0]] != group[picked[1]]:
+        if picked and group[picked[0]] == group[picked[1]]:
+            picked = None  # the same response, judged twice
+        if picked:
             pairs.append((group[picked[0]], group[picked[1]]))
             lengths.append([sum(group[k][1]) for k in picked])
         records.append({"prompt": prompt, "responses": [text_of(tokenizer, row) for row in group], "rewards": reward, "verdicts": verdict,
