@@ -310,12 +310,12 @@ def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max
         raise ValueError(f"a prompt of {longest} tokens leaves no room in the context of {model.config.context}")
     was_training = model.training
     model.eval()
-    generator = torch.Generator().manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))  # prompts of like length need little padding
     per_batch = max(1, rows // n)
     results = [None] * len(prompts)
     for start in range(0, len(order), per_batch):
         chosen = order[start:start + per_batch]
+        generator = torch.Generator().manual_seed(seed_of(seed, start))  # one a batch: how long another batch took changes nothing
         batch = generate_batch(model, tokenizer, [prompts[i] for i in chosen], n, max_new, temperature, top_k, top_p, generator, run_tool)
         for k, i in enumerate(chosen):
             results[i] = [tensor[k * n:(k + 1) * n] for tensor in batch]

@@ -4,10 +4,11 @@
     python -m data.world --stats       how many different problems exist, by family and level
 
 Because the world is ours, the true quality of any response can be computed. A problem is a content (47 and 38, to be
-added) in one of its family's phrasings. The split is by content: a tenth of every family's contents is for testing, a
-twentieth for development, and no demonstration, query or generated text is made of them; the order of operands does not
-count, so 38 + 47 is held out with 47 + 38. (A single step such as 8+7=15 inside another problem's worked steps is not a
-prompt and may occur.) The last phrasing of every family is never trained on and is measured as a column of its own.
+added) in one of its family's phrasings. The split is by content: about a tenth of every family's contents is for testing, a
+twentieth for development, and no demonstration or query is made of them; the order of operands does not count, so 38 + 47
+is held out with 47 + 38, and so is the word problem that asks for it. (A single step such as 8+7=15 inside another
+problem's worked steps is not a prompt and may occur; and facts, such as what a cow does, are told to the base model in
+plain text, since a fact that nobody ever tells cannot be known.) The last phrasing of every family is never trained on and is measured as a column of its own.
 The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
 """
 
@@ -22,7 +23,7 @@ from data.calculator import parse_number, same_number
 from data.tokenizer import Reply
 from data.world_family import Family, Task
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
 BY_NAME = {family.name: family for family in FAMILIES}
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")

@@ -70,6 +70,7 @@ class Family:
     solve: Callable[[dict], Solution]
     dressing: dict = field(default_factory=dict)
     restate: Callable[[dict], str] | None = None
+    arithmetic: Callable[[dict], str] | None = None  # what is to be computed, where `restate` says it in other words
 
     def __hash__(self):
         return hash(self.name)
@@ -92,9 +93,21 @@ class Family:
         return {tuple(sorted(content.items())): level for level, content in self.problems()}
 
     def part(self, content: dict) -> str:
-        """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored."""
-        operands = sorted(str(value) for key, value in content.items() if key not in self.dressing)
-        bucket = zlib.crc32(" ".join([self.name, *operands]).encode()) % 20
+        """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored.
+
+        Where the problem is nothing but arithmetic, the split goes by that alone: 47 + 38 is held out as a sum, as a word
+        problem and as a line of code together, or one family would show the other's worked steps.
+        """
+        told = self.arithmetic or self.restate
+        bare = told(content) if told else ""
+        if re.fullmatch(r"[\d+*/%()-]+", bare):
+            operands = sorted(re.findall(r"\d+|\D", bare))
+            return self.bucket("arithmetic", operands)
+        return self.bucket(self.name, sorted(str(value) for key, value in content.items() if key not in self.dressing))
+
+    @staticmethod
+    def bucket(name: str, operands: list[str]) -> str:
+        bucket = zlib.crc32(" ".join([name, *operands]).encode()) % 20
         return "test" if bucket < 2 else "dev" if bucket == 2 else "train"
 
     @functools.cached_property

@@ -65,7 +65,8 @@ def formula_family(name: str, letters: tuple[str, str, str], units: tuple[str, s
         (z, x, y), (u, v, w), a, b = letters, units, content["a"], content["b"]
         return {"z": f"{x} {a} {v} {y} {b} {w}", "x": f"{z} {a} {u} {y} {b} {w}", "y": f"{z} {a} {u} {x} {b} {v}"}[content["kind"]]
 
-    return Family(name, "stem", phrasings, formula_problems, solve, restate=restate)
+    return Family(name, "stem", phrasings, formula_problems, solve, restate=restate,
+                  arithmetic=lambda c: f"{c['a']}{'*' if c['kind'] == 'z' else '/'}{c['b']}")
 
 
 def element_problems():

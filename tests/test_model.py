@@ -233,7 +233,7 @@ def test_a_rows_samples_do_not_depend_on_when_others_finish(tiny_model, tokenize
     model = loose_end(tiny_model, tokenizer)
     prompts = [prompt for prompt in PROMPTS if len(prompt) == 9] * 4
     samples = generate(model, tokenizer, prompts, n=2, max_new=12, seed=5)
-    generator, rows = torch.Generator().manual_seed(5), torch.tensor([prompt for prompt in prompts for _ in range(2)])
+    generator, rows = torch.Generator().manual_seed(seed_of(5, 0)), torch.tensor([prompt for prompt in prompts for _ in range(2)])
     for _ in range(12):
         uniform = torch.rand(len(rows), generator=generator)
         rows = torch.cat([rows, draw(model(rows)[:, -1], uniform, torch.zeros(len(rows), dtype=torch.bool))[:, None]], dim=1)
@@ -243,6 +243,13 @@ def test_a_rows_samples_do_not_depend_on_when_others_finish(tiny_model, tokenize
         assert tokens == expected[:over[0] + 1 if over else None]
         lengths.add(len(tokens))
     assert len(lengths) > 3  # they did finish at different times
+
+
+def test_a_batchs_samples_do_not_depend_on_how_long_another_batch_took(tiny_model, tokenizer):
+    model = loose_end(tiny_model, tokenizer)
+    short, long = [prompt for prompt in PROMPTS if len(prompt) == 9], [[7] * 20, [8] * 20]
+    late = [generate(model, tokenizer, first * 4 + long, n=2, max_new=12, seed=5, rows=2 * len(first * 4)).lists()[-4:] for first in (short[:1], short[1:2] or short[:1])]
+    assert late[0] == late[1]
 
 
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.7}, {"temperature": 1.3, "rows": 5}])
@@ -259,12 +266,13 @@ def test_logprobs_are_those_of_the_same_rows_read_again(tiny_model, tokenizer, h
         assert torch.allclose(again, logprobs[:length], atol=1e-4)
 
 
-def test_rows_stop_at_the_end_mark_and_only_there(tiny_model, tokenizer):
+def test_rows_stop_at_an_end_mark_or_a_header_and_only_there(tiny_model, tokenizer):
     samples = generate(loose_end(tiny_model, tokenizer), tokenizer, PROMPTS, n=6, max_new=9, seed=2)
     ended = 0
     for tokens, truncated in zip(samples.lists(), samples.truncated.tolist()):
-        assert tokenizer.end_id not in tokens[:-1]
-        assert truncated == (tokens[-1] != tokenizer.end_id) and (not truncated or len(tokens) == 9)
+        ends = {tokenizer.end_id, *tokenizer.runtime_ids}
+        assert not ends & set(tokens[:-1])
+        assert truncated == (tokens[-1] not in ends) and (not truncated or len(tokens) == 9)
         ended += not truncated
     assert 0 < ended < 36
 
