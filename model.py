@@ -6,7 +6,7 @@ optionally tied embeddings: one Config covers Llama, Qwen3 and the small models 
 Left out: dropout (post-training of small models on little data stops early instead), a learned position table, mixture
 of experts, sliding windows, a paged cache.
 
-    python model.py runs/tiny/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
+    python model.py runs/tiny-seed1/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
 """
 
 import argparse
@@ -410,8 +410,13 @@ class Optimizers:
         self.parameters = [*rest, *(matrices if chosen else [])]
 
     def step(self, scale: float, clip: float = 1.0) -> float:
-        """One update with every learning rate times scale; the gradient's norm before clipping."""
+        """One update with every learning rate times scale; the gradient's norm before clipping.
+
+        Raises FloatingPointError, and changes nothing, where the gradient is not finite.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient's norm is {float(norm)}")
         for part, base in zip(self.parts, self.base):
             for group in part.param_groups:
                 group["lr"] = base * scale
@@ -462,7 +467,10 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch sees no CUDA device; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"--device {name}: PyTorch has no such device here; use --device cpu") from None
 
 
 def autocast(device: torch.device):

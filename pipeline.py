@@ -6,7 +6,7 @@ The schedule is the list STAGES below; a stage is a function that trains one mod
 
     python pipeline.py --size tiny            five to six minutes on two cores; the table grows as it goes
     python pipeline.py --size tiny --smoke    every stage in a few steps
-    python -m model runs/tiny/overall_sft.student.pt   is how to talk to any checkpoint afterwards
+    python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
 A run that was stopped goes on at the first unfinished stage when the same command is given again, and ends with the same
 weights. Changed settings for a finished stage are refused; --force redoes everything from there.
@@ -56,6 +56,7 @@ class Run:
     eval_n: int
     smoke: bool
     stages: dict  # the settings of each stage after SFT
+    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student and --teacher, --no-exec
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -103,6 +104,8 @@ def self_reward_1(run: Run, who: str) -> dict:
 
 
 def self_reward_2(run: Run, who: str) -> dict:
+    if "seed_model" not in run.models:
+        raise ValueError("self_reward_2 needs the stage self_reward_1 before it; name it in --stages too")
     return self_rewarding_round(run, who, 2)
 
 
@@ -153,9 +156,10 @@ def stage_settings(smoke: bool) -> dict:
 # ---- running ----
 
 def settings_of(run: Run, stage: str, who: str) -> str:
-    """A digest of what decides a stage's result, to notice that a finished stage was made with other settings."""
-    text = json.dumps([stage, who, run.size, run.seed, asdict(SIZES[run.size][who]) if run.size in SIZES else None,
-                       asdict(run.stages[stage]) if stage in run.stages else asdict(run.schedules[who]), torch.get_num_threads(), world.WORLD_VERSION, run.tokenizer.fingerprint], sort_keys=True)
+    """A digest of what decides a stage's result and its line of the table, to notice that a finished stage was made otherwise."""
+    text = json.dumps([stage, who, run.size, run.seed, run.eval_n, run.device.type, run.given, asdict(SIZES[run.size][who]),
+                       asdict(run.stages[stage]) if stage in run.stages else asdict(run.schedules[who]), torch.get_num_threads(),
+                       world.WORLD_VERSION, run.tokenizer.fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -192,7 +196,7 @@ def peak_memory_mb() -> float | None:
 def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     """The stages still to be run. Raises ValueError where a finished one was made with other settings."""
     finished = {(stage["name"], stage["model"]): stage for stage in results["stages"]}
-    todo, redone = [], set()  # redone: the models of which an earlier stage is run again
+    todo, redone = [], {}  # redone: each model of which a stage is run again -> the place of the first such stage in the schedule
     for function, who in chosen:
         name = function.__name__
         done = finished.get((name, who))
@@ -202,9 +206,11 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
                              "or give another --out")
         if not same or who in redone or name == "distill" and redone:
             todo.append((function, who))
-            redone.add(who)
-    again = {(function.__name__, who) for function, who in todo}
-    results["stages"] = [stage for stage in results["stages"] if (stage["name"], stage["model"]) not in again]
+            redone.setdefault(who, ORDER.index((name, who)))
+    if "teacher" in redone:  # distill and all that follows it were made with the teacher that is now replaced
+        redone.setdefault("student", ORDER.index(("distill", "student")))
+    # what came later of the same model was made from weights that are now replaced, chosen or not
+    results["stages"] = [stage for stage in results["stages"] if (place := ORDER.index((stage["name"], stage["model"]))) < redone.get(stage["model"], place + 1)]
     return todo
 
 
@@ -221,7 +227,7 @@ def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
     name, own = f"{stage['name']} ({stage['model']})", stage["own"]
     if stage["eval"] is None:
-        return f"{name:26} held-out accuracy {own['accuracy']:.3f}, by the true rubric {own['true_accuracy']:.3f}, the annotator with itself {own['annotator_agreement']:.3f}"
+        return f"{name:26} held-out accuracy {own['accuracy']:.3f}, by the true rubric {own['true_accuracy'] or math.nan:.3f}, the annotator with itself {own['annotator_agreement'] or math.nan:.3f}"
     return sft.table_line(name, stage["eval"])
 
 
@@ -243,11 +249,11 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
         line = {
             "name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
-            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
+            "settings": settings_of(run, name, who), "eval": finite(evaluated), "own": finite({key: value for key, value in own.items() if key != "tokens"})}
         results["stages"].append(line)
         results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
         results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
-        results["peak_memory_mb"] = peak_memory_mb()
+        results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
         write_json(run.out / "results.json", results)
         print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
         if evaluated and not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
@@ -431,6 +437,7 @@ def plot_self_reward(out: Path, results: dict):
     for key, label in (("against_previous", "against M_t"), ("against_seed", "against M_1")):
         wins.plot([f"M_{k + 2}" for k in range(len(rounds))], [own[key]["win_share"] for own in rounds], "o-", label=label)
     wins.axhline(0.5, color="grey", linestyle=":")
+    wins.set_ylim(0.3, 0.7)
     judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(own["judge"] for own in rounds)]
     for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact score"), ("parsed", "verdicts parsed")):
         judge.plot([f"M_{k + 1}" for k in range(len(judges))], [one[key] for one in judges], "o-", label=label)
@@ -461,7 +468,7 @@ def main() -> None:
         done = [f"{stage['name']} ({stage['model']})" for stage in results["stages"]]
         print(f"\nstopped; finished: {', '.join(done) or 'nothing'}. The same command goes on from there.", file=sys.stderr)
         raise SystemExit(130) from None
-    except (FloatingPointError, ValueError) as error:
+    except (FloatingPointError, ValueError, OSError) as error:
         fail(f"{error}; finished stages and their checkpoints are in {run.out}")
     print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")
 
@@ -485,9 +492,13 @@ def prepare(args) -> tuple[Run, list, dict]:
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizers.tiny(), schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.smoke))
-    results = read_json(out / "results.json", {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION, "stages": []})
-    todo = unfinished(results, run, chosen, args.force)
     given = {"student": args.student, "teacher": args.teacher}
+    run.given = {who: path and hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for who, path in given.items()} | {"no_exec": args.no_exec}
+    results = read_json(out / "results.json", {"stages": []})
+    if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
+        raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")
+    todo = unfinished(results, run, chosen, args.force)
+    results |= {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION}
     for who in ("student", "teacher"):
         last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who and stage["eval"]), None)
         path = out / last["checkpoint"] if last else given[who]
