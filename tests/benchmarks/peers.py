@@ -1,58 +1,114 @@
-"""Our SFT step and our generation beside those of `transformers`, where it is installed: same work, same process, in turn.
+"""Our training steps and our generation beside those of TRL and `transformers`, where installed: same work, one process.
 
-    python -m tests.benchmarks.peers --checkpoint runs/tiny-seed1/overall_sft.student.pt
+    python -m tests.benchmarks.peers --checkpoint runs/tiny-seed1/overall_sft.student.pt --out peers.json
 
 Every figure is the median of 5 rounds after one warm-up round; in each round ours and theirs run one after the other, so
-that a busy machine slows both. The peer is Qwen3ForCausalLM of the same shape with our weights copied over; the
-difference of the logits is printed. Nothing is asserted: speed belongs to the machine.
+that a busy machine slows both. The peers are Qwen3 models of the same shape with our weights copied over, on the same ids;
+how far logits and first losses lie apart is printed. Nothing is asserted: speed belongs to the machine.
 
-Left out: a Trainer's own cost (collation, callbacks, logging); the peer's step is the bare model, its loss and AdamW.
+A step of TRL is all that its trainer does from one update to the next, its own metrics included, without logging, saving,
+evaluation, mixed precision and gradient checkpointing (the last two are its defaults, which ours does not have on a CPU);
+its optimizer is its default, fused AdamW. Written for TRL 1.16.
+
+Left out: vLLM, GPUs, packing, and reference log-probabilities of DPO computed once before training, which both sides offer.
 """
 
 import argparse
-import importlib.util
+import json
+import os
 import random
 import statistics
 import sys
+import tempfile
 import time
+import warnings
+from importlib import metadata, util
+from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 from data import tokenizer as tokenizers
 from data import world, world_judge
-from model import GPT, Config, Optimizers, fail, generate, load_checkpoint, pad_rows, parameter_count
-from sft import batch_loss, supervised_count
+from dpo import dpo_loss, reference_logprobs, sequence_logprobs
+from model import GPT, Config, Optimizers, fail, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
+from ppo import entropy_of, group_advantages, policy_loss
+from reward_model import RewardModel, ranking_loss
+from sft import batch_loss, sampled_rows, supervised_count
 
-ROUNDS = 5
-STEPS = 10  # steps of one round
+STEPS, LR = 10, 1e-4  # steps of one round, and their learning rate
+LENGTH, RESPONSE = 64, 26  # tokens of a row of the training steps, and how many of them are the response
 CPU = torch.device("cpu")
+MISSING = [name for name in ("transformers", "trl", "datasets", "accelerate") if util.find_spec(name) is None]
 
 
 def peak_memory_mb() -> float:
     """As in pipeline.py, which is not imported because its plotting library would count."""
-    try:
-        import resource
-    except ImportError:
+    if util.find_spec("resource") is None:
         return float("nan")
+    import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def in_turn(functions: dict) -> dict:
-    """{name: (median seconds, least, most)} of ROUNDS rounds in which every function runs once, after a warm-up round."""
+def in_turn(functions: dict, rounds: int, trainer=None, steps: int = 1) -> dict:
+    """{name: (median seconds, least, most)} of `rounds` rounds in which everyone runs once, after a warm-up round.
+
+    A trainer of TRL keeps its own loop: after every `steps` of its steps the others have their turn, and then it goes on.
+    """
     seconds = {name: [] for name in functions}
-    for _ in range(ROUNDS + 1):
+
+    def turn():
         for name, function in functions.items():
             began = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - began)
+
+    if trainer is None:
+        for _ in range(rounds + 1):
+            turn()
+    else:
+        from transformers import TrainerCallback
+        seconds["TRL"] = []
+
+        class Turns(TrainerCallback):
+            began = 0.0  # only the warm-up round, which does not count, starts from here
+
+            def on_step_end(self, args, state, control, **_):
+                if state.global_step % steps == 0:
+                    seconds["TRL"].append(time.perf_counter() - self.began)
+                    turn()
+                    self.began = time.perf_counter()
+        trainer.add_callback(Turns())
+        trainer.train()
     return {name: (statistics.median(times[1:]), min(times[1:]), max(times[1:])) for name, times in seconds.items()}
+
+
+def measure(steps_of: dict, rounds: int, trainer=None, loss=None, rows: int = 64, steps: int = STEPS) -> float | None:
+    """Prints a line for each {name: one step on `rows` rows}, ours first; returns our speed divided by TRL's."""
+    if trainer is not None and loss is not None:
+        batch = trainer.data_collator([trainer.train_dataset[k] for k in range(trainer.args.per_device_train_batch_size)])
+        print(f"  same weights: first losses {loss().item():.6f} and, TRL's, {trainer.compute_loss(trainer.model, batch).item():.6f}")
+    times = in_turn({name: lambda step=step: [step() for _ in range(steps)] for name, step in steps_of.items()}, rounds, trainer, steps)
+    for name, (median, least, most) in times.items():
+        ratio = "" if name == "ours" else f"; ours is {median / times['ours'][0]:.2f} times as fast"
+        print(f"  {name:13} {1000 * median / steps:7.2f} ms a step ({1000 * least / steps:.2f} to {1000 * most / steps:.2f}), "
+              f"{rows * LENGTH * steps / median:9,.0f} tokens/s{ratio}")
+    return times["TRL"][0] / times["ours"][0] if trainer is not None else None
 
 
 # ---- the peer: the same shape and the same weights ----
 
-def qwen3(model: GPT):
-    """transformers' Qwen3ForCausalLM with the weights of our model, which must have QK-norm as Qwen3 does."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+def qwen3(model: GPT | RewardModel):
+    """transformers' Qwen3 with the weights of our model, which must have QK-norm as Qwen3 does. A reward model becomes a
+    Qwen3ForSequenceClassification, whose score has no bias; ours cancels in a pair."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
+    if isinstance(model, RewardModel):
+        language = qwen3(model.trunk)
+        language.config.num_labels = 1
+        peer = Qwen3ForSequenceClassification(language.config)
+        peer.model = language.model
+        peer.score.load_state_dict({"weight": model.score.weight.detach().clone()})
+        return peer
     c = model.config
     shape = Qwen3Config(vocab_size=c.vocab_size, hidden_size=c.width, intermediate_size=c.ffn, num_hidden_layers=c.layers,
                         num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.head_size,
@@ -79,9 +135,9 @@ def logit_difference(model: GPT, peer, ids) -> float:
     return float((model(ids) - peer(input_ids=ids).logits).abs().max())
 
 
-def awake(model: GPT) -> GPT:
-    """What starts at zero made random, so that attention and FFN take part when logits are compared."""
-    generator = torch.Generator().manual_seed(1)
+def fresh(seed: int = 0) -> GPT:
+    """A new model; what starts at zero is made random, so that attention and FFN take part when logits are compared."""
+    model, generator = GPT(Config(512, 256, 4, 96, 4, 2, 256, tied=False)).init_weights(seed), torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("out.weight", "down.weight")):
@@ -89,53 +145,121 @@ def awake(model: GPT) -> GPT:
     return model
 
 
-# ---- an SFT step ----
+# ---- TRL ----
 
-def step_of_ours(model, tokenizer, rows):
-    optimizers = Optimizers(model, adam_lr=1e-3, muon_lr=None)
-    model.train()
-
-    def step():
-        batch_loss(model, tokenizer, rows, supervised_count(rows), CPU).backward()
-        optimizers.step(1.0)
-    return step
+def letters(ids) -> str:
+    """Ids as text: one letter for each, which the trainer's tokenizer turns back into the same ids."""
+    return "".join(chr(0x4E00 + i) for i in ids)
 
 
-def step_of_peer(model, rows):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    model.train()
+def trl_trainer(kind: str, model, tokenizer, columns: dict, steps: int, batch: int, settings: dict, reference: GPT | None = None, **more):
+    """TRL's trainer of this kind for `steps` steps, each of which sees the rows of `columns` in their order; None without TRL."""
+    if MISSING:
+        return None
+    import datasets
+    import transformers
+    import trl
+    from tokenizers import Tokenizer, models
+    datasets.disable_progress_bars()
+    args = getattr(trl, f"{kind}Config")(
+        output_dir=tempfile.gettempdir(), max_steps=steps, per_device_train_batch_size=batch, learning_rate=LR, lr_scheduler_type="constant",
+        adam_beta2=0.95, max_grad_norm=1.0, train_sampling_strategy="sequential", use_cpu=True, bf16=False, gradient_checkpointing=False,
+        dataloader_pin_memory=False, report_to="none", logging_strategy="no", save_strategy="no", eval_strategy="no", disable_tqdm=True, **settings)
+    rows = datasets.Dataset.from_dict({name: column * steps for name, column in columns.items()})
+    symbols = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(vocab={letters([i]): i for i in range(tokenizer.vocab_size)}, merges=[])),
+        eos_token=letters([tokenizer.end_id]), pad_token=letters([tokenizer.pad_id]))
+    more |= {} if reference is None else {"ref_model": qwen3(reference)}
+    trainer = getattr(trl, f"{kind}Trainer")(model=qwen3(model), args=args, train_dataset=rows, processing_class=symbols, **more)
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
 
-    def step():
-        ids = pad_rows([row[0] for row in rows], 0)
-        labels = pad_rows([[i if on else -100 for i, on in zip(*row)] for row in rows], -100)
-        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return step
+
+# ---- training steps ----
+
+def random_pairs(tokenizer, count: int = 32) -> list:
+    """Pairs of rows with one prompt and two responses that end with the end mark."""
+    rng, prompt = random.Random(0), LENGTH - RESPONSE
+    drawn = [rng.choices(range(min(tokenizer.mark_ids)), k=prompt + 2 * (RESPONSE - 1)) for _ in range(count)]
+    return [tuple((ids[:prompt] + half + [tokenizer.end_id], [False] * prompt + [True] * RESPONSE)
+                  for half in (ids[prompt:1 - RESPONSE], ids[1 - RESPONSE:])) for ids in drawn]
 
 
-def sft_step(tokenizer, peers: bool) -> None:
-    config, rng = Config(512, 256, 4, 96, 4, 2, 256, tied=False), random.Random(0)
-    rows = [([rng.randrange(config.vocab_size) for _ in range(64)], [False] * 38 + [True] * 26) for _ in range(32)]
-    tokens = sum(len(row[0]) for row in rows)
-    model = awake(GPT(config).init_weights(0))
-    print(f"SFT step: {len(rows)} rows of 64 tokens, {supervised_count(rows) / tokens:.0%} supervised, AdamW, {parameter_count(model):,} parameters")
-    steps = {"ours": step_of_ours(model, tokenizer, rows)}
-    if peers:
+def step_of(model, loss):
+    optimizers = Optimizers(model.train(), LR)
+    return lambda: (loss().backward(), optimizers.step(1.0))
+
+
+def sft_step(tokenizer, rounds: int) -> float | None:
+    rows, model = [chosen for chosen, _ in random_pairs(tokenizer)], fresh()
+    ids, labels = [row[0] for row in rows], [[i if on else -100 for i, on in zip(*row)] for row in rows]
+    print(f"SFT step: {len(rows)} rows of {LENGTH} tokens, {RESPONSE} of them supervised, AdamW, {parameter_count(model):,} parameters")
+
+    def loss():
+        return batch_loss(model, tokenizer, rows, supervised_count(rows), CPU)
+    steps_of = {"ours": step_of(model, loss)}
+    if "transformers" not in MISSING:
         peer = qwen3(model)
-        ids, labels = torch.tensor([row[0] for row in rows]), torch.tensor([[i if on else -100 for i, on in zip(*row)] for row in rows])
-        with torch.no_grad():
-            loss = float(batch_loss(model, tokenizer, rows, supervised_count(rows), CPU))
-            print(f"  same weights: logits differ by at most {logit_difference(model, peer, ids):.1e}, "
-                  f"losses {loss:.6f} and {float(peer(input_ids=ids, labels=labels).loss):.6f}, parameters {parameter_count(peer):,}")
-        steps["transformers"] = step_of_peer(peer, rows)
-    times = in_turn({name: lambda step=step: [step() for _ in range(STEPS)] for name, step in steps.items()})
-    for name, (median, least, most) in times.items():
-        print(f"  {name:13} {1000 * median / STEPS:7.2f} ms a step ({1000 * least / STEPS:.2f} to {1000 * most / STEPS:.2f}), "
-              f"{tokens * STEPS / median:9,.0f} tokens/s")
-    if peers:
-        print(f"  ours is {times['transformers'][0] / times['ours'][0]:.2f} times as fast as transformers; TRL: not measured here")
+        print(f"  logits differ by at most {logit_difference(model, peer, torch.tensor(ids)):.1e}, the peer has {parameter_count(peer):,} parameters")
+        steps_of["transformers"] = step_of(peer, lambda: peer(input_ids=pad_rows(ids, 0), labels=pad_rows(labels, -100), use_cache=False).loss)
+    trainer = trl_trainer("SFT", model, tokenizer, {"input_ids": ids, "labels": labels}, (rounds + 1) * STEPS, len(rows),
+                          {"dataset_kwargs": {"skip_prepare_dataset": True}})
+    return measure(steps_of, rounds, trainer, loss, len(rows))
+
+
+def reward_model_step(tokenizer, rounds: int) -> float | None:
+    pairs, model = random_pairs(tokenizer), RewardModel(fresh())
+    print(f"reward model step: {len(pairs)} pairs of rows of {LENGTH} tokens")
+
+    def loss():
+        scores = model.score_rows(tokenizer, [row for pair in pairs for row in pair]).view(-1, 2)
+        return ranking_loss(scores, torch.tensor([[0, 1]] * len(pairs)))
+    columns = {"chosen_ids": [chosen[0] for chosen, _ in pairs], "rejected_ids": [rejected[0] for _, rejected in pairs]}
+    trainer = trl_trainer("Reward", model, tokenizer, columns, (rounds + 1) * STEPS, len(pairs), {})
+    return measure({"ours": step_of(model, loss)}, rounds, trainer, loss)
+
+
+def dpo_step(tokenizer, rounds: int) -> float | None:
+    pairs, model, reference = random_pairs(tokenizer), fresh(), fresh(1).eval().requires_grad_(False)
+    print(f"DPO step: {len(pairs)} pairs of rows of {LENGTH} tokens, with the reference's log-probabilities in every step")
+
+    def loss():
+        logps = sequence_logprobs(model, tokenizer, [row for pair in pairs for row in pair], CPU).view(-1, 2)
+        return dpo_loss(logps[:, 0], logps[:, 1], *reference_logprobs(reference, tokenizer, pairs, CPU))[0].mean()
+    columns = {"prompt": [letters(chosen[0][:-RESPONSE]) for chosen, _ in pairs]} | {
+        name: [letters(pair[k][0][-RESPONSE:]) for pair in pairs] for k, name in enumerate(("chosen", "rejected"))}
+    trainer = trl_trainer("DPO", model, tokenizer, columns, (rounds + 1) * STEPS, len(pairs), {}, reference)
+    return measure({"ours": step_of(model, loss)}, rounds, trainer, loss)
+
+
+def group_rl_step(tokenizer, rounds: int, samples: int = 8, max_new: int = 40, steps: int = 3) -> float | None:
+    """One generation and one update, for which neither side needs a forward for old log-probabilities; "as in ppo.py" adds
+    that forward and the one for the entropy, which `ppo.rollout` does. The end mark is one that no model here can write, so
+    that every completion has `max_new` tokens."""
+    prompts, model, lengths = [chosen[0][:LENGTH - max_new] for chosen, _ in random_pairs(tokenizer, 8)], fresh(), set()
+    endless = SimpleNamespace(pad_id=tokenizer.pad_id, end_id=tokenizer.vocab_size, runtime_ids=set(), vocab_size=tokenizer.vocab_size + 1)
+    print(f"group RL step: {len(prompts)} prompts of {LENGTH - max_new} tokens, {samples} completions each, one update, no reference")
+
+    def reward(completion_ids, **_):
+        lengths.update(map(len, completion_ids))
+        return [sum(token % 2 for token in row) / len(row) for row in completion_ids]
+
+    def loss(as_in_ppo=False):
+        drawn = generate(model, endless, prompts, n=samples, max_new=max_new, seed=random.randrange(1 << 30))
+        rows, scores = sampled_rows(prompts, drawn), torch.tensor(reward(drawn.lists())).view(-1, samples)
+        ids, mask = pad_rows([row[0] for row in rows], endless.pad_id), pad_rows([row[1] for row in rows], False)
+        if as_in_ppo:
+            with torch.no_grad():
+                token_logprobs(model, ids, mask), entropy_of(model, ids, mask, 1.0)
+        logprobs = token_logprobs(model, ids, mask)
+        advantages = group_advantages(scores, torch.ones_like(scores, dtype=torch.bool), "zscore").view(-1, 1) * mask
+        return policy_loss(logprobs, logprobs.detach(), advantages, mask)[0]
+    trainer = trl_trainer("GRPO", model, endless, {"prompt": [letters(prompt) for prompt in prompts]}, (rounds + 1) * steps,
+                          len(prompts) * samples, {"num_generations": samples, "max_completion_length": max_new}, reward_funcs=reward)
+    steps_of = {"ours": step_of(model, loss), "as in ppo.py": step_of(model, lambda: loss(as_in_ppo=True))}
+    ratio = measure(steps_of, rounds, trainer, rows=len(prompts) * samples, steps=steps)
+    print(f"  new tokens of a completion, on all sides: {', '.join(map(str, sorted(lengths)))}")
+    return ratio
 
 
 # ---- generation ----
@@ -154,16 +278,12 @@ def useful(row: list[int], ends: set) -> int:
     return next((k + 1 for k, token in enumerate(row) if token in ends), len(row))
 
 
-def generation(tokenizer, model: GPT, peers: bool, trained: bool, max_new: int = 64) -> None:
+def generation(tokenizer, model: GPT, trained: bool, rounds: int, max_new: int = 64) -> float | None:
     prompts, ends = real_prompts(tokenizer), {tokenizer.end_id, *tokenizer.runtime_ids}
     print(f"generation: {len(prompts)} evaluation prompts of {min(map(len, prompts))} to {max(map(len, prompts))} tokens in one batch, greedy, "
-          f"at most {max_new} new tokens, natural stops, {parameter_count(model):,} parameters, "
-          f"{'checkpoint' if trained else 'random weights, which rarely stop (--checkpoint gives trained ones)'}")
-    rows = {}
-
-    def ours():
-        rows["ours"] = generate(model, tokenizer, prompts, max_new=max_new, temperature=0.0).lists()
-    functions = {"ours": ours}
+          f"natural stops, up to {max_new} new tokens, {parameter_count(model):,} parameters, {'checkpoint' if trained else 'random weights'}")
+    rows, peers = {}, "transformers" not in MISSING
+    functions = {"ours": lambda: rows.update(ours=generate(model, tokenizer, prompts, max_new=max_new, temperature=0.0).lists())}
     if peers:
         peer = qwen3(model).eval()
         ids = pad_rows(prompts, tokenizer.pad_id, left=True)
@@ -172,48 +292,57 @@ def generation(tokenizer, model: GPT, peers: bool, trained: bool, max_new: int =
         print(f"  same weights: logits differ by at most {logit_difference(model, peer, same):.1e}")
 
         def theirs():
-            with torch.no_grad():
-                out = peer.generate(input_ids=ids, attention_mask=real, max_new_tokens=max_new, do_sample=False, eos_token_id=sorted(ends),
-                                    pad_token_id=tokenizer.pad_id)
+            out = peer.generate(input_ids=ids, attention_mask=real, max_new_tokens=max_new, do_sample=False, eos_token_id=sorted(ends),
+                                pad_token_id=tokenizer.pad_id)
             rows["transformers"] = out[:, ids.shape[1]:].tolist()
         functions["transformers"] = theirs
-    times, speed = in_turn(functions), {}
+    times, speed = in_turn(functions, rounds), {}
     for name, (median, least, most) in times.items():
         lengths = [useful(row, ends) for row in rows[name]]
         stopped = sum(row[k - 1] in ends for row, k in zip(rows[name], lengths))
         speed[name] = sum(lengths) / median
         print(f"  {name:13} {median:6.2f} s ({least:.2f} to {most:.2f}), {sum(lengths):,} useful tokens, {stopped} of {len(lengths)} rows stopped, "
               f"{speed[name]:9,.0f} useful tokens/s")
-    if peers:
-        equal = sum(a[:useful(a, ends)] == b[:useful(b, ends)] for a, b in zip(rows["ours"], rows["transformers"]))
-        print(f"  ours is {speed['ours'] / speed['transformers']:.2f} times as fast as transformers; {equal} of {len(prompts)} replies are equal")
+    if not peers:
+        return None
+    equal = sum(a[:useful(a, ends)] == b[:useful(b, ends)] for a, b in zip(rows["ours"], rows["transformers"]))
+    print(f"  ours is {speed['ours'] / speed['transformers']:.2f} times as fast as transformers; {equal} of {len(prompts)} replies are equal")
+    return speed["ours"] / speed["transformers"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--checkpoint", default=None, help="one of our checkpoints with QK-norm, for generation; without it, random weights")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of both")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that the median is taken of")
+    parser.add_argument("--out", default=None, metavar="FILE", help="JSON of our speed divided by theirs (TRL's; generation: transformers')")
     args = parser.parse_args()
+    if args.rounds < 1 or args.threads < 1:
+        fail("--rounds and --threads need at least 1")
     torch.set_num_threads(args.threads)
     tokenizer = tokenizers.tiny()
     try:
-        model = load_checkpoint(args.checkpoint, tokenizer)[0] if args.checkpoint else awake(GPT(Config(512, 256, 4, 96, 4, 2, 256, tied=False)).init_weights(0))
+        model = load_checkpoint(args.checkpoint, tokenizer)[0] if args.checkpoint else fresh()
     except ValueError as error:
         fail(error)
     if not model.config.qk_norm:
         fail(f"{args.checkpoint}: has no QK-norm, which Qwen3 has; give another checkpoint")
-    peers = importlib.util.find_spec("transformers") is not None
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS} after a warm-up")
-    if peers:
-        print(f"peak memory before transformers is imported: {peak_memory_mb():.0f} MB")
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # nothing is asked of any server
+    warnings.filterwarnings("ignore", category=FutureWarning)  # TRL's and transformers' settings that are going to be renamed
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {args.rounds} after a warm-up; memory {peak_memory_mb():.0f} MB")
+    if "transformers" not in MISSING:
         import transformers
-        print(f"transformers {transformers.__version__}; peak memory with it: {peak_memory_mb():.0f} MB")
-    else:
-        print("transformers: not installed, ours alone")
-    sft_step(tokenizer, peers)
-    print(f"  peak memory so far {peak_memory_mb():.0f} MB")
-    generation(tokenizer, model, peers, args.checkpoint is not None)
+        transformers.logging.set_verbosity_error()
+        print(f"transformers {transformers.__version__}; peak memory with it {peak_memory_mb():.0f} MB")
+    left_out = "the steps of TRL" if "transformers" not in MISSING else "the steps of TRL, and the SFT step and the generation of transformers"
+    print(f"not measured: {left_out}; not installed: {', '.join(MISSING)}" if MISSING else f"TRL {metadata.version('trl')}")
+    ratios = {"sft": sft_step(tokenizer, args.rounds), "reward_model": reward_model_step(tokenizer, args.rounds),
+              "dpo": dpo_step(tokenizer, args.rounds), "group_rl": group_rl_step(tokenizer, args.rounds)}
+    ratios["generation"] = generation(tokenizer, model, args.checkpoint is not None, args.rounds)
     print(f"  peak memory {peak_memory_mb():.0f} MB")
+    if args.out:
+        ratios |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        Path(args.out).write_text(json.dumps(ratios, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
