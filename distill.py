@@ -12,8 +12,9 @@
 The figure and the three terms are those of the Nanbeige4-3B report (2512.06266, section 3.3). It publishes no equation, so
 these are OUR reconstruction: the KL's direction (forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of
 and raises what it under-rates, which is what the text describes), its mean over tokens, the weights 1, beta 0.1, the frozen
-SFT student as reference, the temperatures, the filter's rules, and rehearsal: unfiltered teacher samples in every
-batch. The filter keeps only what the student gets wrong, and a student that sees nothing else forgets what it could do.
+SFT student as reference, the temperatures, the filter's rules, and rehearsal: teacher samples in every batch that went
+through no pair filter, though a verifier found them right where there is one. The filter keeps only what the student gets
+wrong, and a student that sees nothing else forgets what it could do.
 
 Left out: teachers with another vocabulary (refused), logits kept on disk (they are computed a micro-batch at a time).
 
@@ -38,7 +39,7 @@ from tqdm import tqdm
 
 from data import formats, world, world_chat, world_judge
 from data import tokenizer as tokenizers
-from dpo import Pair, dpo_loss, reference_logprobs
+from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start)
 from sft import Row, evaluate, sampled_rows, starting_model, supervised_positions, table_head, table_line, write_csv
 
@@ -47,7 +48,7 @@ from sft import Row, evaluate, sampled_rows, starting_model, supervised_position
 class Settings:
     steps: int = 300
     rows: int = 8  # pairs a batch
-    rehearsal_rows: int = 8  # unfiltered teacher samples a batch, on which L_pos is computed too
+    rehearsal_rows: int = 8  # right teacher samples a batch, whatever the student says; on them KL(T||S) alone, weight 1
     muon_lr: float | None = 0.005  # block matrices
     adam_lr: float = 0.0025  # the rest
     beta: float = 0.1
@@ -212,7 +213,8 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
 
 def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
     """Mean log-probability of a response token, (N,)."""
-    sums = torch.cat(reference_logprobs(model, tokenizer, [(row, row) for row in rows], device)[:1])
+    with torch.no_grad():
+        sums = torch.cat([sequence_logprobs(model, tokenizer, rows[i:i + 128], device) for i in range(0, len(rows), 128)])
     return sums / torch.tensor([max(1, sum(mask)) for _, mask in rows], device=sums.device)
 
 
@@ -340,7 +342,7 @@ def main() -> None:
     parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
     parser.add_argument("--pos-coef", type=float, default=Settings.pos_coef, help="weight of L_pos")
     parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
-    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="unfiltered teacher samples a batch; 0 shows the forgetting")
+    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="right teacher samples a batch; 0 shows the forgetting")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
     args = parser.parse_args()
     try:
@@ -355,6 +357,8 @@ def run(args) -> None:
     device = start(args)
     if args.data:
         raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
+    if args.steps < 1:
+        raise ValueError(f"--steps {args.steps}: needs at least 1")
     tokenizer = tokenizers.tiny()
     student = starting_model(args, "student", tokenizer, device)
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
@@ -362,7 +366,7 @@ def run(args) -> None:
                         rehearsal_rows=args.rehearsal_rows)
     settings = replace(settings, steps=2, queries=60) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
-    out = Path(args.out or "runs/distill")
+    out = Path(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     print(table_head())
     print(table_line("teacher", evaluate(teacher, tokenizer, eval_n, seed=args.seed)), flush=True)

@@ -85,6 +85,8 @@ def dpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor, referen
     if kind == "sigmoid":
         losses = -(1 - label_smoothing) * F.logsigmoid(beta * h) - label_smoothing * F.logsigmoid(-beta * h)
     elif kind == "ipo":
+        if label_smoothing or beta == 0:
+            raise ValueError("ipo has no label smoothing and needs a beta above 0")
         losses = (h - 1 / (2 * beta)) ** 2
     else:
         raise ValueError(f"kind is {kind!r}; there is sigmoid and ipo")
@@ -221,7 +223,9 @@ def main() -> None:
 def run(args) -> None:
     device = start(args)
     tokenizer = tokenizers.tiny()
-    out = Path(args.out or "runs/dpo")
+    out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
+    if args.steps < 1:
+        raise ValueError(f"--steps {args.steps}: needs at least 1")
     records, dropped = formats.read_records(args.data, "preference") if args.data else (None, {})
     model = starting_model(args, "student", tokenizer, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -237,8 +241,11 @@ def run(args) -> None:
             print(formats.dropped_line(dropped))
         if not kept:
             raise ValueError(f"{args.data}: no pair is left to train on; the context holds {model.config.context} tokens")
+        if len(kept) < 2:
+            raise ValueError(f"{args.data}: one pair is left, and one is needed to train on and one to hold out")
+        random.Random(seed_of(args.seed, "split")).shuffle(kept)
         cut = max(1, len(kept) // 10)
-        held_out, pairs = kept[:cut], kept[cut:] or kept
+        held_out, pairs = kept[:cut], kept[cut:]
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
         held_out, pairs = made[:len(made) // 10 + 1], made[len(made) // 10 + 1:]

@@ -546,7 +546,12 @@ def main() -> None:
             messages = messages[-1:]
             prompt = tokenizer.prompt(messages)[-model.config.context // 2:]
         turn += 1
-        samples = generate(model, tokenizer, [prompt], max_new=96, temperature=args.temperature, seed=seed_of(args.seed, turn), run_tool=run_tool)
+        try:
+            samples = generate(model, tokenizer, [prompt], max_new=96, temperature=args.temperature, seed=seed_of(args.seed, turn), run_tool=run_tool)
+        except KeyboardInterrupt:
+            print("(stopped)")
+            messages.pop()
+            continue
         reply = tokenizer.read_reply(samples.lists()[0])
         if reply.think:
             print(f"  (thinks) {reply.think}")

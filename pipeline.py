@@ -249,12 +249,12 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
         line = {
             "name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
-            "settings": settings_of(run, name, who), "eval": finite(evaluated), "own": finite({key: value for key, value in own.items() if key != "tokens"})}
+            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
         results["stages"].append(line)
         results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
         results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
         results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
-        write_json(run.out / "results.json", results)
+        write_json(run.out / "results.json", finite(results))
         print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
         if evaluated and not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
             raise FloatingPointError(f"{name} ({who}): the evaluation is not a number")
@@ -497,6 +497,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")
+    for row in (row for stage in results["stages"] for row in (stage["eval"] or {}).values()):
+        row |= {key: math.nan for key, value in row.items() if value is None}  # a score that could not be found; the file has null
     todo = unfinished(results, run, chosen, args.force)
     results |= {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION}
     for who in ("student", "teacher"):

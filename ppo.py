@@ -19,7 +19,7 @@ Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term i
 
 Watch: `reward` rises; `true_reward` rises with it or the reward is being gamed; `kl` grows slowly; `clip_fraction` stays below
 0.2; `entropy` falls, but not to 0; `dead_groups` (all samples alike: no advantage) grows as prompts are mastered.
-`loss` itself says nothing: on the first pass it is 0 while its gradient is not.
+`loss` itself says little: on the first pass of a group baseline it is near 0 while its gradient is not.
 """
 
 import copy
@@ -81,8 +81,8 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 def kl_estimates(logprobs: Tensor, reference_logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(k1, k2, k3) of KL(pi||ref) a token, for tokens drawn from pi: k1 = log pi - log ref, k2 = k1^2 / 2, k3 = e^-k1 - 1 + k1.
 
-    k1 and k3 are unbiased. k1 belongs into the reward; as a loss its expected gradient is 0 (Schulman 2020; ALGORITHMS of
-    every RLHF library disagree on where to put which).
+    k1 and k3 are unbiased. k1 belongs into the reward; as a loss its expected gradient is 0 (Schulman, Approximating KL
+    Divergence, 2020).
     """
     k1 = logprobs - reference_logprobs
     return k1, k1 ** 2 / 2, torch.expm1(-k1) + k1
@@ -432,7 +432,9 @@ def run(args) -> None:
     given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
     settings = replace(STAGES[args.stage], **given)
     settings = replace(settings, iterations=2, prompts=4, samples=4, candidates=24) if args.smoke else settings
-    out = Path(args.out or f"runs/{args.stage}")
+    if settings.iterations < 1:
+        raise ValueError(f"--iterations {args.iterations}: needs at least 1")
+    out = Path(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     reward_model = None
     if args.stage == "rl_preference":

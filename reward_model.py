@@ -23,7 +23,6 @@ Watch: `accuracy` on held-out rankings against the annotator's agreement with it
 
 import copy
 import math
-import os
 import random
 import string
 import time
@@ -281,7 +280,7 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data:
     own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, demonstration_rows(tokenizer, seed))
     held_out = annotated_rankings(policy, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=seed, part="test")
-    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out),
+    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
                    "seconds": time.perf_counter() - began}
 
 
@@ -299,7 +298,7 @@ def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
     return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps) / len(gaps) if gaps else float("nan")
 
 
-def report(model: RewardModel, tokenizer, rankings: list[dict]) -> dict:
+def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "drop") -> dict:
     """Held-out accuracy by the annotator and by the true rubric, the ceiling, calibration, and accuracy by length."""
     scores = [predicted_reward(model, tokenizer, ranking["rows"]).tolist() for ranking in rankings]
     levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in rankings]
@@ -313,15 +312,24 @@ def report(model: RewardModel, tokenizer, rankings: list[dict]) -> dict:
     for name, chosen in (("longer_won", [gap for gap, more in pairs if more > 2]), ("same_length", [gap for gap, more in pairs if abs(more) <= 2]),
                          ("shorter_won", [gap for gap, more in pairs if more < -2])):
         result[f"accuracy_{name}"] = sum(gap > 0 for gap in chosen) / len(chosen) if chosen else None
-    return result | {"calibration": calibration([gap for gap, _ in pairs])}
+    width = float(model.tie_width.detach()) if ties == "rao_kupper" else 0.0
+    return result | {"calibration": calibration([gap for gap, _ in pairs], width)}
 
 
-def calibration(gaps: list[float], bins: int = 5) -> list[dict]:
-    """Predicted against observed win rate. Each pair is seen from its favourite's side, so predictions lie in 0.5 to 1."""
+def calibration(gaps: list[float], width: float = 0.0, bins: int = 5) -> list[dict]:
+    """Predicted against observed win rate of pairs that are no tie, each seen from its favourite's side: 0.5 to 1.
+
+    Under Rao-Kupper with width w that is sigmoid(d - w) / (sigmoid(d - w) + sigmoid(-d - w)); w = 0 is Bradley-Terry, and
+    Davidson's is the same. A gap of 0 counts as half won.
+    """
+    def predicted(gap: float) -> float:
+        win, loss = (1 / (1 + math.exp(-max(-50.0, min(50.0, side - width)))) for side in (gap, -gap))
+        return win / (win + loss)
+
     table = []
     for b in range(bins):
         low, high = 0.5 + b / (2 * bins), 0.5 + (b + 1) / (2 * bins)
-        rows = [(1 / (1 + math.exp(-min(abs(gap), 50.0))), gap > 0) for gap in gaps]
+        rows = [(predicted(abs(gap)), 0.5 if gap == 0 else float(gap > 0)) for gap in gaps]
         rows = [row for row in rows if low <= row[0] < high or b == bins - 1 and row[0] >= high]
         if rows:
             table.append({"predicted": sum(p for p, _ in rows) / len(rows), "observed": sum(won for _, won in rows) / len(rows), "pairs": len(rows)})
@@ -373,7 +381,7 @@ def robust_reward(domain: str, *, verified: float | None, learned: float | None,
 def rank_by_hand(args, tokenizer, device) -> None:
     """A person ranks K outputs a prompt; every line typed is appended to the JSONL at once."""
     model, _ = load_checkpoint(args.rank, tokenizer, device)
-    path = Path(args.out or "runs/reward_model") / "rankings.jsonl"
+    path = Path(args.out or "runs/reward_model") / "rankings_by_hand.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = world.generator(args.seed, "rank by hand", path.stat().st_size if path.exists() else 0)
     print(f"Type a ranking such as `D > C > A = B`, best first; an empty line skips, Ctrl-D ends. Kept in {path}.")
@@ -390,7 +398,7 @@ def rank_by_hand(args, tokenizer, device) -> None:
                 if line:
                     parse_ranking(line, len(texts))
                     with open(path, "a", encoding="utf-8") as file:
-                        file.write(formats.json.dumps({"prompt": task.messages, "responses": texts, "ranking": line}, ensure_ascii=False) + os.linesep)
+                        file.write(formats.json.dumps({"prompt": task.messages, "responses": texts, "ranking": line}, ensure_ascii=False) + "\n")
                 break
             except formats.DataError as error:
                 print(f"  {error}")
@@ -411,7 +419,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; nothing was saved")
+        fail("stopped; rankings typed by hand are kept, no checkpoint was written")
 
 
 def run(args) -> None:
@@ -423,7 +431,7 @@ def run(args) -> None:
     if not 2 <= settings.outputs <= 26:
         raise ValueError(f"--outputs {settings.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     trunk = starting_model(args, "student", tokenizer, device)
-    out = Path(args.out or "runs/reward_model")
+    out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     if args.data:
         rankings, dropped = from_file(args.data, tokenizer, trunk.config.context)
@@ -434,7 +442,8 @@ def run(args) -> None:
         held_out, rankings = rankings[:cut], rankings[cut:]
         model = RewardModel(trunk, seed_of(args.seed, "reward_model"))
         own = train(model, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
-        own |= report(model, tokenizer, held_out) | {"rankings": len(rankings)}
+        centre(model, tokenizer, [row for ranking in rankings for row in ranking["rows"]])  # there are no demonstrations
+        own |= report(model, tokenizer, held_out, settings.ties) | {"rankings": len(rankings)}
     else:
         model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
     for name, value in own.items():

@@ -20,6 +20,7 @@ fall; the parse rate; the length of what is chosen, which grows when the judge l
 """
 
 import copy
+import functools
 import random
 import re
 import time
@@ -67,6 +68,14 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[a-z0-9']+", text.lower())
 
 
+@functools.cache
+def evaluation_words() -> frozenset[str]:
+    """The words of every chat prompt that evaluation can use, whatever their case and punctuation."""
+    tasks = [task for part in ("test", "dev") for domain in ("chat", "phrasing") for task in world.evaluation_tasks(domain, 1000, part)]
+    tasks += [task for part in ("test", "dev") for task, *_ in world.evaluation_judge_pairs(1000, part)]
+    return frozenset(" ".join(words_of(task.prompt)) for task in tasks)
+
+
 def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) -> tuple[list[str], dict]:
     """(new prompts {x_i}, counts). Written from two to four examples; filtered by form, length, likeness and the evaluation list.
 
@@ -78,8 +87,7 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
     prompts = [tokenizer.prompt([{"role": "user", "content": request}]) for request in requests]
     samples = generate(seed_model, tokenizer, prompts, max_new=40, temperature=settings.prompt_temperature, top_p=settings.top_p,
                        seed=seed_of(seed, "generate_prompts"))
-    forbidden = {task.prompt for part in ("test", "dev") for domain in ("chat", "phrasing") for task in world.evaluation_tasks(domain, 1000, part)}
-    forbidden |= {task.prompt for part in ("test", "dev") for task, *_ in world.evaluation_judge_pairs(1000, part)}
+    forbidden = evaluation_words()
     known = {example for group in examples for example in group}
     accepted, accepted_words, counts = [], [], Counter()
     for ids, own in zip(samples.lists(), examples):
@@ -90,7 +98,7 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
             reason = "malformed"
         elif not 2 <= len(words) <= 24:
             reason = "too short or too long"
-        elif text in forbidden or (task := world.parse(text)) is not None and (
+        elif " ".join(words) in forbidden or (task := world.parse(text)) is not None and (
                 world.BY_NAME[task.family].part(task.fields) != "train" or task.phrasing == 4):  # the phrasing that is never trained on
             reason = "evaluation prompt"
         elif any(rouge_l(words, other) >= settings.rouge_limit for other in [*map(words_of, own), *accepted_words]):
@@ -329,7 +337,9 @@ def run(args) -> None:
     settings = replace(settings, training=replace(settings.training, lr=args.lr))
     if args.smoke:
         settings = replace(settings, prompts=8, requests=40, held_out=8, training=replace(settings.training, steps=2, rows=4))
-    out = Path(args.out or "runs/self_reward")
+    if args.rounds < 1 or not 0 <= args.rho < 0.5:
+        raise ValueError(f"--rounds {args.rounds} --rho {args.rho}: needs at least 1 round, and rho from 0 to below 0.5")
+    out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     rehearsal = [] if args.no_rehearsal else rehearsal_rows(tokenizer, args.size, args.seed, seed_model.config.context)
     eval_n = 4 if args.smoke else args.eval_n

@@ -83,7 +83,8 @@ def dialogue_rows(tokenizer, records: list[dict], context: int) -> list[Row]:
 def document_rows(tokenizer, texts: list[str], length: int) -> list[Row]:
     """Documents one after the other, cut into rows of `length` tokens that are supervised throughout.
 
-    Each row begins with the token that ends the row before, so that every token is predicted once.
+    Each row begins with the token that ends the row before, so that every token is predicted once; what is left at the end
+    and fills no row is dropped.
     """
     stream = [tokenizer.end_id]
     for text in texts:
@@ -119,6 +120,7 @@ def batches_of(rows: list[Row], size: int, rng: random.Random, window: int = 8) 
 # ---- the loop ----
 
 def batch_loss(model, tokenizer, rows: list[Row], count: int, device) -> Tensor:
+    """The masked cross-entropy of N rows, a scalar; `count` as in masked_cross_entropy."""
     ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (N, S)
     mask = pad_rows([row[1] for row in rows], False, device=device)  # (N, S)
     select, targets = supervised_positions(ids, mask)
@@ -284,6 +286,8 @@ def rehearsal_rows(tokenizer, size: str, seed: int, context: int, kinds=("cold_s
 
     Chat is left out by default: its demonstrations are of mixed quality, and preference learning is to leave them behind.
     """
+    if size not in SCHEDULES:
+        raise ValueError(f"--size {size} has no schedule yet; there is {', '.join(SCHEDULES)}")
     schedule = SCHEDULES[size]["student"]
     records = world.overall_demonstrations(seed, schedule.shares)
     records["reasoning"] = sum(records["reasoning"], [])
@@ -440,9 +444,14 @@ def run(args) -> None:
     else:
         model = GPT(SIZES[args.size]["student"]).init_weights(seed_of(args.seed, "student")).to(device)
     print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
-    out = Path(args.out or "runs/sft")
+    out = Path(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")
+    eval_n = min(4, args.eval_n) if args.smoke else args.eval_n
     out.mkdir(parents=True, exist_ok=True)
-    settings = replace(schedule.cold_start, **({"steps": args.steps} if args.steps else {}))
+    settings = schedule.pretrain if args.pretrain else schedule.cold_start
+    if args.steps is not None:
+        if args.steps < 1:
+            raise ValueError(f"--steps {args.steps}: needs at least 1")
+        settings = replace(settings, steps=args.steps)
     how = {"seed": args.seed, "device": device, "log": out / "sft.csv"}
     if args.data:
         if args.pretrain:
@@ -466,9 +475,9 @@ def run(args) -> None:
         print(f"held-out loss {own['held_out_loss']:.3f}")
     else:
         print(table_head())
-        print(table_line("before", evaluate(model, tokenizer, args.eval_n, seed=args.seed)))
+        print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)))
         own = cold_start_sft(model, tokenizer, replace(schedule, cold_start=settings), **how)
-        print(table_line("after", evaluate(model, tokenizer, args.eval_n, seed=args.seed)))
+        print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
     save_checkpoint(out / "sft.pt", model, tokenizer, "sft", settings=asdict(settings))
     print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / 'sft.pt'}, log {out / 'sft.csv'}")
 

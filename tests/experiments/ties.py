@@ -38,7 +38,7 @@ def main() -> None:
         for ties in rewards.TIES:
             model = rewards.RewardModel(policy, seed_of(seed, "reward_model"))
             rewards.train(model, tokenizer, rankings, replace(rewards.Settings(), ties=ties), seed=seed)
-            own = rewards.report(model, tokenizer, held_out)
+            own = rewards.report(model, tokenizer, held_out, ties)
             total = sum(row["pairs"] for row in own["calibration"])
             own["calibration_error"] = sum(row["pairs"] * abs(row["predicted"] - row["observed"]) for row in own["calibration"]) / total
             table[ties].append(own)
