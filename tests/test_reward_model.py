@@ -636,9 +636,9 @@ def test_a_typed_ranking_is_kept_and_can_be_trained_on(checkpoint, tmp_path, mon
     monkeypatch.setattr(builtins, "input", typed)
     code, out, _ = run_command(monkeypatch, capsys, "--rank", checkpoint, "--out", tmp_path / "out")
     assert code == 0 and "leaves out B" in out
-    kept = read_jsonl(tmp_path / "out" / "rankings.jsonl")
+    kept = read_jsonl(tmp_path / "out" / "rankings_by_hand.jsonl")
     assert [record["ranking"] for record in kept] == ["D > C > A = B"] and len(kept[0]["responses"]) == 4
-    read_records(tmp_path / "out" / "rankings.jsonl", "ranking")
+    read_records(tmp_path / "out" / "rankings_by_hand.jsonl", "ranking")
 
 
 def test_the_whole_stage_runs_and_hands_over_its_rankings(tiny_model, tokenizer, tmp_path):
