@@ -7,18 +7,23 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import pipeline
+import self_reward
 import sft
-from data import world
-from pipeline import STAGES, Run, peak_memory_mb, read_json, settings_of, unfinished
+from data import formats, world
+from model import GPT, SIZES, load_checkpoint, save_checkpoint, seed_of
+from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
+from reward_model import RewardModel, load_reward_model
 
 ROOT = Path(__file__).parents[1]
 KEYS = [(function.__name__, who) for function, who in STAGES]
+DISTILL = KEYS.index(("distill", "student"))
 
 
 # ---- which stages are still to be run ----
@@ -26,7 +31,7 @@ KEYS = [(function.__name__, who) for function, who in STAGES]
 @pytest.fixture
 def run(tmp_path, tokenizer):
     schedules = {who: sft.smoke(schedule) for who, schedule in sft.SCHEDULES["tiny"].items()}
-    return Run(tmp_path, "tiny", 1, torch.device("cpu"), tokenizer, schedules, 8)
+    return Run(tmp_path, "tiny", 1, torch.device("cpu"), tokenizer, schedules, 8, True, stage_settings(True))
 
 
 def finished(run, keys):
@@ -37,50 +42,300 @@ def keys_of(todo):
     return [(function.__name__, who) for function, who in todo]
 
 
+def names_of(results):
+    return [(stage["name"], stage["model"]) for stage in results["stages"]]
+
+
+def redone_with(key):
+    """What is run again with a stage: what follows for its own model, and for a stage of the teacher also the student from `distill` on."""
+    place = KEYS.index(key)
+    return [(name, who) for k, (name, who) in enumerate(KEYS) if k >= place and (who == key[1] or k >= DISTILL)]
+
+
+def test_the_schedule_is_the_four_stages_and_two_self_rewarding_rounds():
+    students = [name for name, who in KEYS if who == "student"]
+    assert students == ["pretrain", "cold_start_sft", "overall_sft", "distill", "reward_model", "rl_stem", "rl_code", "rl_preference",
+                        "self_reward_1", "self_reward_2"]
+    assert [name for name, who in KEYS if who == "teacher"] == students[:3]
+    assert max(KEYS.index((name, "teacher")) for name in students[:3]) < DISTILL
+
+
 def test_nothing_finished_leaves_every_stage_to_do(run):
     assert keys_of(unfinished({"stages": []}, run, STAGES, force=False)) == KEYS
 
 
-def test_a_run_goes_on_at_the_first_unfinished_stage(run):
-    results = finished(run, KEYS[:3])
-    assert keys_of(unfinished(results, run, STAGES, force=False)) == KEYS[3:]
-    assert [(stage["name"], stage["model"]) for stage in results["stages"]] == KEYS[:3]
-
-
-def test_a_finished_stage_after_an_unfinished_one_is_redone(run):
-    results = finished(run, KEYS[:2] + KEYS[3:])
-    assert keys_of(unfinished(results, run, STAGES, force=False)) == KEYS[2:]
-    assert [(stage["name"], stage["model"]) for stage in results["stages"]] == KEYS[:2]
+@pytest.mark.parametrize("count", range(1, len(KEYS)))
+def test_a_run_goes_on_at_the_first_unfinished_stage(run, count):
+    results = finished(run, KEYS[:count])
+    assert keys_of(unfinished(results, run, STAGES, force=False)) == KEYS[count:]
+    assert names_of(results) == KEYS[:count]
 
 
 def test_everything_finished_leaves_nothing_to_do(run):
     results = finished(run, KEYS)
-    assert unfinished(results, run, STAGES, force=False) == []
-    assert len(results["stages"]) == len(KEYS)
+    assert unfinished(results, run, STAGES, force=False) == [] and names_of(results) == KEYS
 
 
-def test_a_stage_finished_with_other_settings_is_refused_and_the_message_names_the_way_out(run):
+def test_the_redone_stages_of_three_examples_by_hand():
+    assert redone_with(("overall_sft", "student")) == [("overall_sft", "student"), *KEYS[DISTILL:]]
+    assert redone_with(("cold_start_sft", "teacher")) == [("cold_start_sft", "teacher"), ("overall_sft", "teacher"), *KEYS[DISTILL:]]
+    assert redone_with(("rl_code", "student")) == [(name, "student") for name in ("rl_code", "rl_preference", "self_reward_1", "self_reward_2")]
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_a_missing_stage_is_redone_with_what_depends_on_it_and_the_other_models_stages_stay(run, key):
+    results = finished(run, [other for other in KEYS if other != key])
+    again = redone_with(key)
+    assert keys_of(unfinished(results, run, STAGES, force=False)) == again
+    assert names_of(results) == [other for other in KEYS if other not in again]
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_force_redoes_a_changed_stage_and_what_depends_on_it(run, key):
     results = finished(run, KEYS)
-    run.seed = 2
+    results["stages"][KEYS.index(key)]["settings"] = "of another day"
+    again = redone_with(key)
+    assert keys_of(unfinished(results, run, STAGES, force=True)) == again
+    assert names_of(results) == [other for other in KEYS if other not in again]
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_a_stage_finished_with_other_settings_is_refused_and_the_message_names_the_way_out(run, key):
+    results = finished(run, KEYS)
+    results["stages"][KEYS.index(key)]["settings"] = "of another day"
     with pytest.raises(ValueError, match="--force") as caught:
         unfinished(results, run, STAGES, force=False)
-    assert "\n" not in str(caught.value) and KEYS[0][0] in str(caught.value)
+    assert "\n" not in str(caught.value) and f"{key[0]} ({key[1]})" in str(caught.value) and names_of(results) == KEYS
 
 
-def test_force_redoes_the_changed_stage_and_all_that_follow(run):
+def test_another_seed_is_refused(run):
     results = finished(run, KEYS)
-    results["stages"][2]["settings"] = "of another day"
-    assert keys_of(unfinished(results, run, STAGES, force=True)) == KEYS[2:]
-    assert [(stage["name"], stage["model"]) for stage in results["stages"]] == KEYS[:2]
+    run.seed = 2
+    with pytest.raises(ValueError, match="pretrain .student."):
+        unfinished(results, run, STAGES, force=False)
 
 
-def test_the_settings_digest_tells_stages_models_seeds_and_schedules_apart(run):
+def chosen_stages(*names):
+    return [(function, who) for function, who in STAGES if function.__name__ in names]
+
+
+def test_only_the_chosen_stages_are_run(run):
+    chosen = chosen_stages("pretrain", "distill")
+    assert keys_of(unfinished({"stages": []}, run, chosen, force=False)) == [("pretrain", "student"), ("pretrain", "teacher"), ("distill", "student")]
+    results = finished(run, KEYS[:-1])
+    assert unfinished(results, run, chosen, force=False) == [] and names_of(results) == KEYS[:-1]
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_a_redone_stage_takes_with_it_what_was_made_from_its_old_weights_though_only_itself_is_chosen(run, key):
+    results = finished(run, KEYS)
+    results["stages"][KEYS.index(key)]["settings"] = "of another day"
+    todo = keys_of(unfinished(results, run, chosen_stages(key[0]), force=True))
+    assert todo == [other for other in redone_with(key) if other[0] == key[0]]
+    assert names_of(results) == [other for other in KEYS if other not in redone_with(key)]
+
+
+def test_the_settings_digest_tells_stages_models_seeds_and_settings_apart(run):
     digests = [settings_of(run, name, who) for name, who in KEYS]
     run.seed = 2
-    digests.append(settings_of(run, *KEYS[0]))
-    run.seed, run.schedules = 1, sft.SCHEDULES["tiny"]
-    digests.append(settings_of(run, *KEYS[0]))
+    digests += [settings_of(run, *KEYS[0]), settings_of(run, "distill", "student")]
+    run.seed, run.eval_n = 1, 9
+    digests += [settings_of(run, name, who) for name, who in KEYS]
+    run.given = {"student": "a checkpoint"}
+    digests += [settings_of(run, name, who) for name, who in KEYS]
+    run.schedules, run.stages = sft.SCHEDULES["tiny"], stage_settings(False)
+    digests += [settings_of(run, name, who) for name, who in KEYS]
     assert len(set(digests)) == len(digests)
+
+
+def test_a_changed_setting_of_a_stage_leaves_the_other_stages_digests_alone(run):
+    before = {key: settings_of(run, *key) for key in KEYS}
+    run.stages["rl_code"] = replace(run.stages["rl_code"], lr=1.0)
+    assert [key for key in KEYS if settings_of(run, *key) != before[key]] == [("rl_code", "student")]
+    run.schedules["teacher"] = replace(run.schedules["teacher"], documents=1)
+    assert [key for key in KEYS if settings_of(run, *key) != before[key]] == [
+        ("pretrain", "teacher"), ("cold_start_sft", "teacher"), ("overall_sft", "teacher"), ("rl_code", "student")]
+
+
+def test_every_stage_after_sft_has_settings_and_smoke_does_less_of_each():
+    few, whole = stage_settings(True), stage_settings(False)
+    assert list(few) == list(whole) == [name for name, _ in KEYS[DISTILL:]]
+    amounts = {"distill": "steps queries", "reward_model": "prompts held_out",
+               **dict.fromkeys(("rl_stem", "rl_code", "rl_preference"), "iterations prompts candidates"),
+               **dict.fromkeys(("self_reward_1", "self_reward_2"), "prompts requests held_out")}
+    for name, fields in amounts.items():
+        assert all(getattr(few[name], field) < getattr(whole[name], field) for field in fields.split()), name
+
+
+# ---- one stage after the other ----
+
+@pytest.fixture
+def bare(monkeypatch):
+    """run_stages without evaluation, samples and plots."""
+    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: {"math": {"greedy": 0.5, "sampled": 0.25, "n": 8, "ci": 0.1}})
+    monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
+    monkeypatch.setattr(pipeline, "report", lambda *args: None)
+
+
+def stage_that(name, own):
+    def stage(run, who):
+        return own
+    stage.__name__ = name
+    return stage
+
+
+def test_a_redone_stage_goes_back_to_its_place_in_the_schedule_and_the_peak_of_memory_is_kept(run, bare):
+    run.models = {who: GPT(SIZES["tiny"][who]) for who in ("student", "teacher")}
+    results = finished(run, [key for key in KEYS if key not in (("pretrain", "teacher"), ("distill", "student"))])
+    for stage in results["stages"]:
+        stage |= {"seconds": 1.0, "eval": {"math": {"greedy": 0.0, "sampled": 0.0}}, "own": {}}
+    own, results["peak_memory_mb"] = {"tokens": 7, "loss": math.nan}, 1e6
+    run_stages(run, [(stage_that("distill", own), "student"), (stage_that("pretrain", own), "teacher")], results)
+    assert names_of(results) == KEYS and read_json(run.out / "results.json", None) == results
+    stage = results["stages"][DISTILL]
+    assert stage["tokens"] == 7 and stage["own"] == {"loss": None} and stage["checkpoint"] == "distill.student.pt"
+    assert stage["settings"] == settings_of(run, "distill", "student")
+    assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in results["stages"]), abs=0.06) and results["seconds"] >= 11
+    assert results["peak_memory_mb"] == 1e6
+    assert load_checkpoint(run.out / "pretrain.teacher.pt", run.tokenizer)[1]["stage"] == "pretrain"
+
+
+def test_the_reward_model_stage_is_not_evaluated_and_saves_the_reward_model(run, bare, tmp_path):
+    run.models = {"student": GPT(SIZES["tiny"]["student"]), "reward_model": RewardModel(GPT(SIZES["tiny"]["student"]), 5)}
+    results, own = {"stages": []}, {"tokens": 3, "accuracy": 0.8, "true_accuracy": 0.75, "annotator_agreement": 0.875}
+    run_stages(run, [(stage_that("reward_model", own), "student")], results)
+    assert results["stages"][0]["eval"] is None
+    saved = load_reward_model(tmp_path / "reward_model.student.pt", run.tokenizer)
+    assert torch.equal(saved.score.weight, run.models["reward_model"].score.weight)
+    assert all(number in stage_line(results["stages"][0]) for number in ("0.800", "0.750", "0.875"))
+
+
+def test_what_is_not_a_number_is_null_in_the_file():
+    assert finite({"a": math.nan, "b": [1.0, math.inf], "c": {"d": (-math.inf, 2)}, "e": "nan", "f": 3}) == {
+        "a": None, "b": [1.0, None], "c": {"d": [None, 2]}, "e": "nan", "f": 3}
+
+
+def test_a_score_that_could_not_be_found_is_null_in_the_file_and_neither_the_table_nor_the_report_stumbles(run, monkeypatch, capsys):
+    scores = {domain: {"greedy": 0.5, "sampled": 0.5, "n": 8, "ci": 0.1} for domain in pipeline.COLUMNS} | {
+        "code": {"greedy": math.nan, "sampled": math.nan, "n": 0, "ci": 0.0}}
+    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: scores)
+    monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
+    run.models = {"student": GPT(SIZES["tiny"]["student"])}
+    results = {"size": "tiny", "seed": 1, "params": {"student": 1, "teacher": 2}, "stages": []}
+    run_stages(run, [(stage_that("pretrain", {"tokens": 7}), "student")], results)
+    assert results_of(run.out)["stages"][0]["eval"]["code"] == {"greedy": None, "sampled": None, "n": 0, "ci": 0.0}
+    assert "nan" in capsys.readouterr().out and "| nan ±0 / nan |" in (run.out / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage, needed", [("rl_preference", "reward_model"), ("self_reward_2", "self_reward_1")])
+def test_a_stage_without_the_model_that_it_needs_names_the_stage_before_it(run, stage, needed):
+    with pytest.raises(ValueError, match=f"{stage} needs the stage {needed}"):
+        getattr(pipeline, stage)(run, "student")
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_both_rounds_have_the_prompts_of_the_model_that_entered_the_first_which_is_checked_except_in_smoke(run, monkeypatch, smoke):
+    """The student is M_1, then M_2, then M_3; each is a new model, and M_1 is kept as it was."""
+    checked, rounds, measured = [], [], []
+
+    def one_round(model, seed_model, tokenizer, settings, *, round_number, **how):
+        rounds.append((model, seed_model, settings, round_number))
+        return GPT(model.config).init_weights(round_number), {"tokens": 0, "pairs": round_number}
+
+    def compare(model, before, seed_model, *rest):
+        measured.append((model, before, seed_model))
+        return {"true_reward": 1.0}
+    monkeypatch.setattr(self_reward, "next_iteration_model", one_round)
+    monkeypatch.setattr(self_reward, "measure", compare)
+    monkeypatch.setattr(self_reward, "judge_report", lambda *args: {"parsed": 0.25})
+    monkeypatch.setattr(self_reward, "check_seed_model", checked.append)
+    monkeypatch.setattr(pipeline, "rehearsal", lambda run: [])
+    run.smoke, run.eval_n = smoke, 50
+    m1 = run.models["student"] = GPT(SIZES["tiny"]["student"]).init_weights(9)
+    own = [pipeline.self_reward_1(run, "student"), pipeline.self_reward_2(run, "student")]
+    (first, seed_model, settings, number), (second, again, _, after) = rounds
+    assert first is m1 and seed_model is again is not m1 and (number, after) == (1, 2) and settings.held_out == 50
+    assert all(torch.equal(a, b) for a, b in zip(seed_model.parameters(), m1.parameters()))
+    assert measured == [(second, m1, seed_model), (run.models["student"], second, seed_model)]
+    assert own == [{"seed_judge": {"parsed": 0.25}, "tokens": 0, "pairs": 1, "true_reward": 1.0}, {"tokens": 0, "pairs": 2, "true_reward": 1.0}]
+    assert checked == ([] if smoke else [{"parsed": 0.25}])
+
+
+def test_the_samples_of_a_redone_stage_replace_its_old_ones(run, tiny_model):
+    run.models["student"] = tiny_model
+    for stage in ("pretrain", "distill", "pretrain"):
+        answer_samples(run, stage, "student")
+    lines = formats.read_jsonl(run.out / "samples.jsonl")
+    assert [line["stage"] for line in lines] == ["distill"] * 10 + ["pretrain"] * 10
+    assert (run.out / "samples.md").read_text(encoding="utf-8").count("- pretrain (student): ") == 10
+
+
+# ---- what a run that goes on starts from ----
+
+@pytest.fixture
+def goes_on(run, tmp_path, monkeypatch, capsys):
+    """goes_on(finished stages, flags) -> (run, stages to do, results) of the command in a folder that holds these stages' checkpoints."""
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+
+    def go(keys, *flags):
+        for k, (name, who) in enumerate(keys):
+            model = GPT(SIZES["tiny"][who]).init_weights(100 + k)
+            save_checkpoint(tmp_path / f"{name}.{who}.pt", RewardModel(model, 100 + k) if name == "reward_model" else model, run.tokenizer, name)
+        pipeline.write_json(tmp_path / "results.json", {"stages": [
+            {"name": name, "model": who, "settings": "the same", "checkpoint": f"{name}.{who}.pt",
+             "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0}}} for name, who in keys]})
+        seen = []
+
+        def look(run, todo, results):
+            seen.append((run, keys_of(todo), results))
+            results["seconds"] = 1.0
+        monkeypatch.setattr(pipeline, "run_stages", look)
+        monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--device", "cpu", "--out", str(tmp_path), *map(str, flags)])
+        pipeline.main()
+        capsys.readouterr()
+        return seen[0]
+    return go
+
+
+def weights_are(model, expected):
+    ours, theirs = model.state_dict(), expected.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def saved_in(out, name):
+    return load_checkpoint(out / name)[0]
+
+
+def test_a_new_run_starts_from_weights_that_its_seed_decides(goes_on):
+    run, todo, _ = goes_on([])
+    assert todo == KEYS and set(run.models) == {"student", "teacher"}
+    assert all(weights_are(run.models[who], GPT(SIZES["tiny"][who]).init_weights(seed_of(1, who))) for who in run.models)
+
+
+def test_a_new_run_can_start_from_given_checkpoints(goes_on, tmp_path, tokenizer):
+    for k, who in enumerate(("student", "teacher")):
+        save_checkpoint(tmp_path / f"given-{who}.pt", GPT(SIZES["tiny"][who]).init_weights(k), tokenizer, "elsewhere")
+    run, todo, _ = goes_on([], "--student", tmp_path / "given-student.pt", "--teacher", tmp_path / "given-teacher.pt")
+    assert all(weights_are(run.models[who], saved_in(tmp_path, f"given-{who}.pt")) for who in run.models) and todo == KEYS
+
+
+def test_after_the_reward_model_the_student_is_still_the_distilled_one(goes_on, tmp_path):
+    run, todo, _ = goes_on(KEYS[:DISTILL + 2])
+    assert todo == KEYS[DISTILL + 2:] and set(run.models) == {"student", "teacher", "reward_model"}
+    assert weights_are(run.models["student"], saved_in(tmp_path, "distill.student.pt"))
+    assert weights_are(run.models["teacher"], saved_in(tmp_path, "overall_sft.teacher.pt"))
+    assert weights_are(run.models["reward_model"], load_reward_model(tmp_path / "reward_model.student.pt", run.tokenizer))
+
+
+def test_between_the_rounds_the_student_is_m_2_and_m_1_is_what_entered_the_first(goes_on, tmp_path):
+    run, todo, _ = goes_on(KEYS[:-1], "--student", tmp_path / "pretrain.student.pt")
+    assert todo == [("self_reward_2", "student")]
+    assert weights_are(run.models["student"], saved_in(tmp_path, "self_reward_1.student.pt"))
+    assert weights_are(run.models["seed_model"], saved_in(tmp_path, "rl_preference.student.pt"))
+
+
+def test_a_score_that_was_not_found_is_not_a_number_again(goes_on):
+    assert math.isnan(goes_on(KEYS[:1])[2]["stages"][0]["eval"]["code"]["greedy"])
 
 
 # ---- bad input: exit code 2 and one line ----
@@ -100,11 +355,40 @@ def test_an_unknown_stage_is_refused_with_the_names_that_there_are(monkeypatch, 
     assert "warm_start" in line and all(name in line for name, _ in KEYS)
 
 
-def test_a_broken_results_file_is_one_line_and_is_left_alone(monkeypatch, capsys, tmp_path):
+def test_own_data_is_refused(monkeypatch, capsys, tmp_path):
+    assert "sft.py --data" in refused(monkeypatch, capsys, "--smoke", "--data", "x.jsonl", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_checkpoint_is_named(monkeypatch, capsys, tmp_path):
+    assert "none.pt" in refused(monkeypatch, capsys, "--smoke", "--teacher", tmp_path / "none.pt", "--out", tmp_path)
+
+
+def test_an_error_in_a_stage_is_one_line_that_says_where_the_finished_ones_are(monkeypatch, capsys, tmp_path):
+    def stop(*args):
+        raise FloatingPointError("rl_stem: the loss is not finite at iteration 3")
+    monkeypatch.setattr(pipeline, "run_stages", stop)
+    line = refused(monkeypatch, capsys, "--smoke", "--out", tmp_path)
+    assert "iteration 3" in line and str(tmp_path) in line
+
+
+def test_ctrl_c_ends_with_130_and_names_what_is_finished(monkeypatch, capsys, tmp_path):
+    def interrupt(run, todo, results):
+        results["stages"].append({"name": "pretrain", "model": "teacher"})
+        raise KeyboardInterrupt
+    monkeypatch.setattr(pipeline, "run_stages", interrupt)
+    monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        pipeline.main()
+    assert caught.value.code == 130 and "finished: pretrain (teacher)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['{"stages": [', "", "[]", "{}", '{"stages": 3}'])
+def test_a_broken_results_file_is_one_line_and_is_left_alone(monkeypatch, capsys, tmp_path, text):
     path = tmp_path / "results.json"
-    path.write_text('{"stages": [', encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     assert "results.json" in refused(monkeypatch, capsys, "--smoke", "--out", tmp_path)
-    assert path.read_text(encoding="utf-8") == '{"stages": [' and list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == text and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_json_file_is_its_default(tmp_path):
@@ -120,12 +404,18 @@ def test_peak_memory_holds_what_was_allocated():
 
 # ---- whole smoke runs ----
 
+MINUTES = 60
+STEPS = {**dict.fromkeys(("pretrain", "cold_start_sft", "overall_sft"), sft.SMOKE["steps"]), "distill": 2, "self_reward_1": 2, "self_reward_2": 2,
+         **dict.fromkeys(("rl_stem", "rl_code", "rl_preference"), 1)}  # lines of a CSV; reward_model has as many as its rankings fill
+DATA = ("distill_pairs.jsonl", "rankings.jsonl", "self_reward_1.jsonl", "self_reward_2.jsonl")
+
+
 def command(out, *more):
     return [sys.executable, "pipeline.py", "--smoke", "--threads", "1", "--out", str(out), *more]
 
 
 def smoke_run(out, *more):
-    return subprocess.run(command(out, *more), cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=600)
+    return subprocess.run(command(out, *more), cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=30 * MINUTES)
 
 
 @pytest.fixture(scope="module")
@@ -145,48 +435,116 @@ def results_of(out):
     return json.loads((out / "results.json").read_text(encoding="utf-8"), parse_constant=refuse_constant)  # NaN, Infinity
 
 
+def stages_of(out):
+    return {(stage["name"], stage["model"]): stage for stage in results_of(out)["stages"]}
+
+
 def contents(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def assert_same_weights(out, expected):
-    for name, who in KEYS:
-        ours, theirs = (torch.load(folder / f"{name}.{who}.pt", map_location="cpu", weights_only=True)["model"] for folder in (out, expected))
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert torch.equal(ours[key], theirs[key]), f"{name} ({who}): {key} differs"
+def weights_in(out, name, who):
+    return torch.load(out / f"{name}.{who}.pt", map_location="cpu", weights_only=True)["model"]
+
+
+def assert_same_weights(ours, theirs, what):
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        assert torch.equal(ours[key], theirs[key]), f"{what}: {key} differs"
+
+
+def trained(stage):
+    """False for an RL stage without a prompt, and for a self-rewarding round without a pair."""
+    return not stage["own"].get("skipped") and (not stage["name"].startswith("self_reward") or stage["own"]["pairs"] > 0)
+
+
+def without_times(value):
+    """What is left when every time is taken out."""
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if not key.endswith("seconds")}
+    return value
 
 
 @pytest.mark.slow
 def test_a_run_leaves_every_file_behind(uninterrupted):
     out, _ = uninterrupted
-    for name in ("config.json", "env.json", "results.json", "samples.md", "report.md"):
+    for name in ("config.json", "env.json", "results.json", "samples.md", "samples.jsonl", "report.md", *DATA):
         assert (out / name).stat().st_size > 0, name
+    samples, report = ((out / name).read_text(encoding="utf-8") for name in ("samples.md", "report.md"))
     for name, who in KEYS:
         assert (out / f"{name}.{who}.pt").exists()
-        rows = (out / f"{name}.{who}.csv").read_text(encoding="utf-8").splitlines()
-        assert "loss" in rows[0].split(",") and len(rows) == 1 + sft.SMOKE["steps"]
-        assert f"{name} ({who})" in (out / "samples.md").read_text(encoding="utf-8")
-        assert name in (out / "report.md").read_text(encoding="utf-8")
+        assert f"| {name} | {who} |" in report
+        assert (f"- {name} ({who}): " in samples) == (name != "reward_model")
     plots = list((out / "plots").glob("*.png"))
-    assert plots and all(path.read_bytes().startswith(b"\x89PNG") for path in plots)
+    assert {path.stem for path in plots} >= {"stages", "losses", "distill", "reward_model", "self_reward"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots)
     assert not [path for path in out.rglob("*") if ".tmp" in path.name]
 
 
 @pytest.mark.slow
+def test_every_stage_that_trained_has_a_csv_with_a_line_for_each_step_and_the_others_have_none(uninterrupted):
+    out, _ = uninterrupted
+    for (name, who), stage in stages_of(out).items():
+        path = out / f"{name}.{who}.csv"
+        assert path.exists() == trained(stage), name
+        if path.exists():
+            head, *lines = path.read_text(encoding="utf-8").splitlines()
+            assert "loss" in head.split(",") and len(lines) == STEPS.get(name, len(lines)) > 0, name
+
+
+@pytest.mark.slow
+def test_a_stage_that_did_not_train_leaves_the_student_as_it_was(uninterrupted):
+    out, _ = uninterrupted
+    students = [(name, who) for name, who in KEYS if who == "student" and name != "reward_model"]
+    for before, key in zip(students, students[1:]):
+        stage = stages_of(out)[key]
+        assert (stage["tokens"] > 0) == trained(stage), key
+        if not trained(stage):
+            assert_same_weights(weights_in(out, *key), weights_in(out, *before), key)
+
+
+@pytest.mark.slow
 def test_results_have_the_published_shape(uninterrupted):
-    results = results_of(uninterrupted[0])
+    out, _ = uninterrupted
+    results = results_of(out)
+    assert set(results) == {"size", "seed", "world_version", "seconds", "peak_memory_mb", "params", "stages"}
     assert (results["size"], results["seed"], results["world_version"]) == ("tiny", 1, world.WORLD_VERSION)
-    assert results["seconds"] > 0 and results["params"]["teacher"] > results["params"]["student"] > 0
+    assert results["seconds"] > 0 and results["params"]["teacher"] > results["params"]["student"] > 0 and len(results["params"]) == 2
     assert results["peak_memory_mb"] is None or results["peak_memory_mb"] > 0
-    assert [(stage["name"], stage["model"]) for stage in results["stages"]] == KEYS
+    assert names_of(results) == KEYS
     for stage in results["stages"]:
-        assert stage["seconds"] > 0 and stage["tokens"] > 0 and stage["own"]
-        assert (uninterrupted[0] / stage["checkpoint"]).exists()
-        assert set(world.DOMAINS) <= set(stage["eval"]) and len(world.DOMAINS) == 6
+        assert set(stage) == {"name", "model", "seconds", "tokens", "checkpoint", "settings", "eval", "own"}
+        assert stage["seconds"] > 0 and stage["tokens"] >= 0 and stage["own"] and (out / stage["checkpoint"]).exists()
+        if stage["name"] == "reward_model":
+            assert stage["eval"] is None
+            continue
+        assert list(stage["eval"]) == [*world.DOMAINS, "phrasing"] and len(world.DOMAINS) == 6
         for row in stage["eval"].values():
             assert 0 <= row["greedy"] <= 1 and 0 <= row["sampled"] <= 1 and row["n"] > 0
             assert row["ci"] >= 0 and math.isfinite(row["ci"])
+
+
+@pytest.mark.slow
+def test_the_datasets_hold_what_the_results_count(uninterrupted):
+    out, _ = uninterrupted
+    stages, data = stages_of(out), {name: formats.read_jsonl(out / name) for name in DATA}
+    assert len(data["distill_pairs.jsonl"]) == stages["distill", "student"]["own"]["pairs"] > 0
+    assert len(data["rankings.jsonl"]) == stages["reward_model", "student"]["own"]["rankings"] > 0
+    for name in ("self_reward_1", "self_reward_2"):
+        records, own = data[f"{name}.jsonl"], stages[name, "student"]["own"]
+        assert len(records) == own["prompts"] and sum(record["chosen"] is not None for record in records) == own["pairs"]
+    assert "seed_judge" in stages["self_reward_1", "student"]["own"] and "seed_judge" not in stages["self_reward_2", "student"]["own"]
+
+
+@pytest.mark.slow
+def test_every_checkpoint_loads_as_the_stage_that_it_is_called_after(uninterrupted, tokenizer):
+    out, _ = uninterrupted
+    for name, who in KEYS:
+        if name == "reward_model":
+            assert load_reward_model(out / "reward_model.student.pt", tokenizer).config == SIZES["tiny"]["student"]
+        else:
+            model, saved = load_checkpoint(out / f"{name}.{who}.pt", tokenizer)
+            assert saved["stage"] == name and model.config == SIZES["tiny"][who]
 
 
 @pytest.mark.slow
@@ -220,16 +578,18 @@ def start_and_kill(out, seconds):
 
 
 @pytest.mark.slow
-def test_a_run_killed_five_times_ends_with_the_same_weights_and_scores(uninterrupted, tmp_path):
+def test_a_run_killed_five_times_ends_with_the_same_weights_scores_and_data(uninterrupted, tmp_path):
     expected, seconds = uninterrupted
     rng = random.Random(0)
     killed = [start_and_kill(tmp_path, rng.uniform(0, seconds)) for _ in range(5)]
     assert any(killed)
     done = smoke_run(tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert_same_weights(tmp_path, expected)
+    for name, who in KEYS:
+        assert_same_weights(weights_in(tmp_path, name, who), weights_in(expected, name, who), f"{name} ({who})")
     ours, theirs = results_of(tmp_path), results_of(expected)
-    for key in ("name", "model", "tokens", "settings", "eval"):
-        assert [stage[key] for stage in ours["stages"]] == [stage[key] for stage in theirs["stages"]], key
-    assert (tmp_path / "samples.md").read_bytes() == (expected / "samples.md").read_bytes()
+    for key in ("name", "model", "tokens", "settings", "eval", "own"):
+        assert [without_times(stage[key]) for stage in ours["stages"]] == [without_times(stage[key]) for stage in theirs["stages"]], key
+    for name in ("samples.md", "samples.jsonl", "config.json", *DATA):
+        assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]

@@ -226,16 +226,16 @@ def test_no_evaluation_prompt_is_accepted(tokenizer, script):
     assert accepted == [] and counts == {"evaluation prompt": len(replies), "parsed": 0, "novel": 0}
 
 
-def test_an_evaluation_prompt_that_could_not_be_parsed_would_still_be_refused_by_the_list(tokenizer, script, monkeypatch):
+@pytest.mark.parametrize("disguise", [str, str.lower, str.upper, lambda text: text.rstrip("?.") + "!"], ids=["as it is", "lower", "upper", "end"])
+def test_an_evaluation_prompt_is_refused_by_its_words_where_it_cannot_be_parsed(tokenizer, script, monkeypatch, disguise):
     monkeypatch.setattr(world, "parse", lambda text: None)
-    replies = evaluation_prompts()
+    replies = [disguise(prompt) for prompt in evaluation_prompts()]
     accepted, counts, _ = accepted_of(tokenizer, script, replies, replace(TINY, requests=len(replies)))
     assert accepted == [] and counts["evaluation prompt"] == len(replies)
 
 
 def test_no_held_out_content_is_accepted_in_any_phrasing_whether_it_is_on_a_list_or_not(tokenizer, script, monkeypatch):
-    monkeypatch.setattr(world, "evaluation_tasks", lambda *key: [])
-    monkeypatch.setattr(world, "evaluation_judge_pairs", lambda *key: [])
+    monkeypatch.setattr(self_reward, "evaluation_words", frozenset)
     rng = random.Random(2)
     replies = [family.draw(rng, part, range(1, 6), (k,)).prompt for family in world.FAMILIES for part in ("test", "dev") for k in range(5)]
     replies = [text for text in replies if 2 <= len(words_of(text)) <= 24]
@@ -694,7 +694,9 @@ def test_rehearsal_is_the_default(command, nothing_measured, monkeypatch):
 @pytest.mark.parametrize("flags, line", [
     (("--smoke", "--data", "x.jsonl"), "error: --data: the loop writes its own prompts\n"),
     (("--smoke", "--init", "none.pt"), "error: none.pt: no such checkpoint\n"),
-    ((), "error: only 0% of the seed model's verdicts can be read; give overall SFT more judge demonstrations")], ids=["data", "checkpoint", "judge"])
+    (("--smoke", "--rounds", "0"), "error: --rounds 0 "), (("--smoke", "--rho", "0.5"), "error: --rounds 2 --rho 0.5: needs "),
+    ((), "error: only 0% of the seed model's verdicts can be read; give overall SFT more judge demonstrations")],
+    ids=["data", "checkpoint", "rounds", "rho", "judge"])
 def test_bad_input_ends_with_one_line_and_code_two(command, monkeypatch, tmp_path, flags, line):
     monkeypatch.setattr(self_reward, "judge_report", lambda *args: {"parsed": 0.0, "pairwise": 0.0})
     code, _, err = command(*flags)
