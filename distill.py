@@ -7,13 +7,14 @@
     L_DPO = -log sigmoid(positive score - negative score),  score(y) = beta [log pi_S(y|x) - log pi_ref(y|x)]
     L_pos = mean_t KL(pi_T || pi_S) over the tokens of the positive
     L_neg = mean_t KL(pi_T || pi_S) over the tokens of the negative
-    L     = L_DPO + a_pos L_pos + a_neg L_neg
+    L     = L_DPO + a_pos L_pos + a_neg L_neg  [+ L_pos on rehearsal rows]
 
 The figure and the three terms are those of the Nanbeige4-3B report (2512.06266, section 3.3). It publishes no equation, so
 these are OUR reconstruction: the KL's direction (forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of
 and raises what it under-rates, which is what the text describes), its mean over tokens, the weights 1, beta 0.1, the frozen
-SFT student as reference, the temperatures, the filter's rules, and rehearsal: teacher samples in every batch that went
-through no pair filter, though a verifier found them right where there is one. The filter keeps only what the student gets
+SFT student as reference, the temperatures (pi_T is the teacher at temperature 0.5, both to sample from and to distil: what it
+means, not its slips), the filter's rules, and rehearsal: teacher samples in every batch that went through no pair filter,
+though a verifier found them right where there is one. The filter keeps only what the student gets
 wrong, and a student that sees nothing else forgets what it could do.
 
 Left out: teachers with another vocabulary (refused), logits kept on disk (they are computed a micro-batch at a time).
@@ -48,19 +49,19 @@ from sft import Row, evaluate, sampled_rows, starting_model, supervised_position
 class Settings:
     steps: int = 300
     rows: int = 8  # pairs a batch
-    rehearsal_rows: int = 8  # right teacher samples a batch, whatever the student says; on them KL(T||S) alone, weight 1
-    muon_lr: float | None = 0.005  # block matrices
-    adam_lr: float = 0.0025  # the rest
+    rehearsal_rows: int = 8  # teacher samples a batch, not wrong where a verifier can tell; on them KL(T||S) alone, weight 1
+    muon_lr: float | None = 0.003  # block matrices; at SFT's 0.01 what the student knew is overwritten
+    adam_lr: float = 0.0015  # the rest
     beta: float = 0.1
     dpo_coef: float = 1.0  # L_DPO
     pos_coef: float = 1.0  # a_pos
     neg_coef: float = 1.0  # a_neg
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
     temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
-    queries: int = 1600
+    queries: int = 3200  # the student is short of data, so twice the queries are worth more than more steps on fewer
     teacher_temperature: float = 0.5  # of its samples and of the distribution that is distilled: what it means, not its slips
     student_temperature: float = 1.0  # a negative should be what the student really does
-    negatives: int = 3  # student samples a query, of which the likeliest wrong one is taken: a near miss, not a hopeless one
+    negatives: int = 1  # student samples a query; of several the likeliest wrong one is taken, a near miss, which gained nothing here
     margin: float = 1.0  # points of the annotator's liking (0 to 5) between positive and negative, where no verifier decides
     warmup: int = 10
     micro_pairs: int = 64
@@ -230,6 +231,12 @@ def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]
 
 # ---- the loop ----
 
+def check_vocabulary(student: GPT, teacher: GPT) -> None:
+    if student.config.vocab_size != teacher.config.vocab_size:
+        raise ValueError(f"the teacher has a vocabulary of {teacher.config.vocab_size} tokens and the student of {student.config.vocab_size}; "
+                         "token-level distillation needs the same tokenizer")
+
+
 def both_logits(student: GPT, teacher: GPT, tokenizer, rows: list[Row], teacher_temperature: float, device) -> tuple[Tensor, ...]:
     """(student logits (M, V), teacher logits (M, V), tokens (M,), row (M,)) at the M response tokens of rows, row by row."""
     ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (N, S)
@@ -258,9 +265,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
     Returns the means of the last 20 log lines, and {"tokens", "seconds"}. Raises ValueError for a teacher with another
     vocabulary or without pairs, and FloatingPointError when the loss is not finite.
     """
-    if student.config.vocab_size != teacher.config.vocab_size:
-        raise ValueError(f"{stage}: the teacher has a vocabulary of {teacher.config.vocab_size} tokens and the student of "
-                         f"{student.config.vocab_size}; token-level distillation needs the same tokenizer")
+    check_vocabulary(student, teacher)
     if not pairs:
         raise ValueError(f"{stage}: the preference filter left no pair; give more queries, or a teacher that is better than the student")
     rng = random.Random(seed_of(seed, stage, "batches"))
@@ -321,8 +326,7 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
             log: Path | None = None) -> dict:
     """Stage 3: samples, filter, update. The pairs are kept in the JSONL `data`; returns what `train` does and the counts."""
     began = time.perf_counter()
-    if student.config.vocab_size != teacher.config.vocab_size:  # said before anything is sampled
-        train(student, teacher, tokenizer, [], [], settings, seed=seed)
+    check_vocabulary(student, teacher)  # before anything is sampled
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device)
     if data is not None:
         formats.write_jsonl(data, records)
@@ -342,7 +346,7 @@ def main() -> None:
     parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
     parser.add_argument("--pos-coef", type=float, default=Settings.pos_coef, help="weight of L_pos")
     parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
-    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="right teacher samples a batch; 0 shows the forgetting")
+    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="unfiltered teacher samples a batch; 0 shows the forgetting")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
     args = parser.parse_args()
     try:

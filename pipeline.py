@@ -422,8 +422,8 @@ def plot_rl(out: Path, results: dict):
         axis.plot(columns["iteration"], columns["reward"], "o-", label="reward")
         axis.plot(columns["iteration"], columns["true_reward"], "s-", label="true reward (0 to 1)")
         other = axis.twinx()
-        other.plot(columns["iteration"], columns["kl"] if columns["kl"].any() else columns["entropy"], ":", color="tab:red",
-                   label="KL to the start, nats a response" if columns["kl"].any() else "entropy, nats a token")
+        other.plot(columns["iteration"], columns["entropy"] if numpy.isnan(columns["kl"]).all() else columns["kl"], ":", color="tab:red",
+                   label="entropy, nats a token" if numpy.isnan(columns["kl"]).all() else "KL to the start, nats a response")
         lines = [*axis.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
         axis.legend(lines, [line.get_label() for line in lines], fontsize=7)
     return save_plot(figure, out, "rl.png", "Does the true reward rise with the reward?")

@@ -51,15 +51,16 @@ class Settings:
     epochs: int = 2  # passes over the responses of an iteration
     minibatches: int = 4  # updates a pass
     lr: float = 6e-4  # AdamW; 1e-3 gains more where it trains and forgets elsewhere
-    critic_lr: float = 1e-3
+    critic_lr: float = 1e-3  # the critic has a trunk and an optimizer of its own, so no value_coef is needed
     temperature: float = 1.0  # of sampling, and so of old, new and reference log-probabilities
     max_new: int = 64
     estimator: str = "group"  # or "gae", with a critic
     baseline: str = "centre"  # group: "zscore" (GRPO), "centre" (Dr. GRPO), "leave_one_out"
     clip_low: float = 0.2
     clip_high: float = 0.28  # DAPO: room for rare tokens to grow
+    normalise: str = "token"  # over all own tokens (DAPO); or "sequence", "constant"
+    ratio: str = "token"  # or "sequence" (GSPO)
     value_clip: float = 0.2
-    value_coef: float = 0.1
     gamma: float = 1.0
     gae_lambda: float = 0.95
     kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; then no reference model is kept
@@ -250,7 +251,7 @@ def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, rewa
     spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
     known = [value for value in truth if value is not None]
     log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / max(1, len(known)),
-           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()),
+           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()) if reference is not None else float("nan"),
            "entropy": float(entropy[own[:64]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
     return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, log)
@@ -265,6 +266,8 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
     Returns the last iteration's log line and {"tokens", "seconds", "first_reward"}. Raises FloatingPointError with the iteration
     when a reward or a loss is not finite; the weights are then those of the last good iteration.
     """
+    if settings.kl_target and not settings.kl_coef:
+        raise ValueError(f"{stage}: kl_target multiplies kl_coef, which is 0; give a kl_coef to begin with")
     rng = random.Random(seed_of(seed, stage, "prompts"))
     if reference is None and (settings.kl_coef or settings.kl_target):
         reference = copy.deepcopy(policy).eval().requires_grad_(False)
@@ -302,6 +305,7 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
 def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, settings: Settings, tokenizer, rehearsal, rng, scale: float, device) -> dict:
     """Several passes of minibatches over one iteration's rollouts; means of what they measured."""
     sums, updates, first_ratio = {}, 0, None
+    # ours: a row without an advantage costs no forward, and is not counted in the loss's denominator either
     live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
     policy.train()
     for _ in range(settings.epochs):
@@ -313,14 +317,15 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
             ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
             with autocast(device):
                 logprobs = token_logprobs(policy, ids, mask, settings.temperature)
-            loss, clipped, approx_kl = policy_loss(logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high)
+            loss, clipped, approx_kl = policy_loss(logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high,
+                                                   settings.normalise, settings.max_new, settings.ratio)
             if first_ratio is None:  # before any update: what must be 0 if old and new are computed alike
                 first_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
             measured = {"loss": loss, "clip_fraction": clipped, "approx_kl": approx_kl}
             if critic is not None:
                 values, old_values, returns = critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width]
                 measured["value_loss"] = value_loss(values, old_values, returns, mask, settings.value_clip)
-                (settings.value_coef * measured["value_loss"]).backward()
+                measured["value_loss"].backward()
                 critic_optimizers.step(scale)
             if not torch.isfinite(loss):
                 raise FloatingPointError("the loss is not finite")

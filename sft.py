@@ -19,8 +19,9 @@ fill), dropout, weight averaging.
     python sft.py --data FILE              on your own records (formats: data/formats.py)
     python sft.py --show-mask              a dialogue with its supervised tokens marked
 
-Watch: `loss` falls, and `held_out_loss` falls with it and then turns: stop before it does. A model that has its
-demonstrations by heart has no entropy left for the reinforcement learning that follows.
+Watch: `loss` falls, and `held_out_loss` with it. With more steps on the same demonstrations the first goes on falling and the
+second turns; the number of steps is fixed before that, because a model that has its demonstrations by heart has no entropy
+left for the reinforcement learning that follows.
 """
 
 import csv
@@ -144,7 +145,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
           held_out: list[Row] = (), log: Path | None = None) -> dict:
     """`settings.steps` updates on `rows`, which are taken in the given order and again from the start when they end.
 
-    Returns {"loss", "held_out_loss", "tokens", "seconds"}; writes a line a step to the CSV `log`.
+    Returns {"loss", "held_out_loss", "held_out_losses" (every look), "tokens", "seconds"}; writes a line a step to the CSV `log`.
     Raises FloatingPointError when the loss is not finite: the weights are then those of the step before.
     """
     if len(rows) < settings.rows:
@@ -178,7 +179,8 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     if log is not None:
         write_csv(log, lines)
     recent = [line["loss"] for line in lines[-20:]]
-    return {"loss": sum(recent) / len(recent), "held_out_loss": lines[-1].get("held_out_loss"), "tokens": tokens,
+    looks = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    return {"loss": sum(recent) / len(recent), "held_out_loss": looks[-1] if looks else None, "held_out_losses": looks, "tokens": tokens,
             "seconds": time.perf_counter() - began}
 
 
@@ -219,10 +221,12 @@ ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(Settings(900, **FROM_SCRATCH), Settings(500), Settings(1000), 10000, 2000,
-                            {"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 150}, ROWS),
-        "teacher": Schedule(Settings(650, **FROM_SCRATCH), Settings(300), Settings(1000), 10000, 6000,
-                            {"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500}, ROWS)},
+        "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
+                            cold_start_demonstrations=2000, rows=ROWS,
+                            shares={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 150}),
+        "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
+                            cold_start_demonstrations=6000, rows=ROWS,
+                            shares={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500})},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}
 
@@ -452,7 +456,9 @@ def run(args) -> None:
         if args.steps < 1:
             raise ValueError(f"--steps {args.steps}: needs at least 1")
         settings = replace(settings, steps=args.steps)
-    how = {"seed": args.seed, "device": device, "log": out / "sft.csv"}
+    settings = replace(settings, held_out_every=max(1, settings.steps // 4))
+    name = "pretrain" if args.pretrain else "sft"
+    how = {"seed": args.seed, "device": device, "log": out / f"{name}.csv"}
     if args.data:
         if args.pretrain:
             rows = document_rows(tokenizer, [formats.read_text(args.data)], 128)
@@ -466,9 +472,9 @@ def run(args) -> None:
         rng.shuffle(rows)
         cut = max(1, len(rows) // 20)
         held_out, rows = rows[:cut], rows[cut:]
-        settings = replace(settings, rows=min(settings.rows, max(1, len(rows))), held_out_every=max(1, settings.steps // 4))
+        settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
         before = held_out_loss(model, tokenizer, held_out, device)
-        own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, stage="sft", held_out=held_out, **how)
+        own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, stage=name, held_out=held_out, **how)
         print(f"held-out loss {before:.3f} -> {own['held_out_loss']:.3f} on {len(held_out)} rows, {len(rows)} rows trained on")
     elif args.pretrain:
         own = pretrain(model, tokenizer, replace(schedule, pretrain=settings), **how)
@@ -478,8 +484,9 @@ def run(args) -> None:
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)))
         own = cold_start_sft(model, tokenizer, replace(schedule, cold_start=settings), **how)
         print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
-    save_checkpoint(out / "sft.pt", model, tokenizer, "sft", settings=asdict(settings))
-    print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / 'sft.pt'}, log {out / 'sft.csv'}")
+        print("held-out loss at each quarter: " + ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"]))
+    save_checkpoint(out / f"{name}.pt", model, tokenizer, name, settings=asdict(settings))
+    print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / name}.pt, log {out / name}.csv")
 
 
 if __name__ == "__main__":

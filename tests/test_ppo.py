@@ -552,6 +552,15 @@ def test_the_logged_kl_is_the_mean_over_responses_of_the_sum_over_tokens(policy,
     assert data.log["kl"] == pytest.approx(sum(sums) / len(sums), abs=1e-4) and abs(data.log["kl"]) > 1e-3
 
 
+def test_without_a_reference_no_kl_is_logged(policy, tokenizer, scored):
+    assert math.isnan(roll(policy, tokenizer).log["kl"])
+
+
+def test_a_kl_target_without_a_kl_coef_is_refused(policy, tokenizer):
+    with pytest.raises(ValueError, match="kl_target multiplies kl_coef"):
+        train(policy, tokenizer, [], replace(GROUP, kl_target=1.0, kl_coef=0.0), seed=1, stage="rl_stem")
+
+
 def test_pads_change_no_kl(policy, tokenizer, scored):
     reference = moved(policy)
     data = roll(policy, tokenizer, reference=reference, kl_coef=0.1)

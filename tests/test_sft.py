@@ -368,6 +368,18 @@ def test_own_records_are_trained_on_and_leave_a_checkpoint_and_a_log(tmp_path, m
     assert saved["stage"] == "sft" and saved["settings"]["steps"] == 2 and parameter_count(model) > 200_000
 
 
+def test_pretraining_and_sft_keep_their_files_apart(tmp_path, monkeypatch, capsys):
+    code, out, err = run_command(monkeypatch, capsys, "--pretrain", "--smoke", "--out", tmp_path)
+    assert code == 0, err
+    assert {file.name for file in tmp_path.iterdir()} == {"pretrain.pt", "pretrain.csv"}
+
+
+def test_every_look_at_the_held_out_loss_is_returned(tiny_model, tokenizer):
+    rows = some_rows(tokenizer, 8)
+    own = train(tiny_model, tokenizer, rows, Settings(4, rows=2, held_out_every=2), seed=1, stage="sft", held_out=rows)
+    assert len(own["held_out_losses"]) == 2 and own["held_out_losses"][-1] == own["held_out_loss"]
+
+
 def test_show_mask_command_prints_every_kind_and_trains_nothing(tmp_path, monkeypatch, capsys):
     code, out, _ = run_command(monkeypatch, capsys, "--show-mask", "--out", tmp_path / "out")
     assert code == 0 and out.count("<|user|>") >= 5 and "[<|end|>]" in out and not (tmp_path / "out").exists()
