@@ -189,18 +189,19 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
     asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or right[i] == 1]
     negatives, wrong = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed)
     likelihood = row_means(student, tokenizer, negatives, device).tolist()
-    first = {i: k * settings.negatives for k, i in enumerate(asked)}
+    n = settings.negatives
+    groups = {i: range(k * n, (k + 1) * n) for k, i in enumerate(asked)}  # query -> its rows in negatives
     pairs, records, rehearsal, counts = [], [], [], Counter()
     for i, task in enumerate(tasks):
-        positive_score, group = right[i], list(range(first.get(i, 0), first.get(i, 0) + settings.negatives)) if i in first else []
-        scores = [wrong[k] for k in group]
+        group = groups.get(i, ())
+        positive_score, scores = right[i], [wrong[k] for k in group]
         if task.domain == "chat":
             positive_score, *scores = (world_chat.annotate(5 * score, rng) for score in (positive_score, *scores))
         allowed = preference_filter(task.domain, positive_score, scores, settings.margin)
         if not isinstance(allowed, str):
             allowed = [k for k in allowed if negatives[group[k]] != positives[i]] or "identical"
         counts[f"{task.domain}: {allowed if isinstance(allowed, str) else 'kept'}"] += 1
-        if i in first and positives[i][0][-1] == tokenizer.end_id:
+        if i in groups and positives[i][0][-1] == tokenizer.end_id:
             rehearsal.append(positives[i])
         if isinstance(allowed, str):
             continue
@@ -368,7 +369,7 @@ def run(args) -> None:
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
     settings = Settings(steps=args.steps, direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef,
                         rehearsal_rows=args.rehearsal_rows)
-    settings = replace(settings, steps=2, queries=60) if args.smoke else settings
+    settings = replace(settings, steps=2, queries=60, margin=0.0) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     out = Path(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)

@@ -144,7 +144,8 @@ def stage_settings(smoke: bool) -> dict:
     settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGES,
                 "self_reward_1": self_reward.Settings(), "self_reward_2": self_reward.Settings()}
     if smoke:
-        few = {"distill": {"steps": 2, "queries": 60}, "reward_model": {"prompts": 24, "held_out": 12},
+        few = {"distill": {"steps": 2, "queries": 60, "margin": 0.0},  # untrained models differ by the annotator's noise alone
+               "reward_model": {"prompts": 24, "held_out": 12},
                **{stage: {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16} for stage in ppo.STAGES}}
         settings = {stage: replace(chosen, **few.get(stage, {})) for stage, chosen in settings.items()}
         for stage in ("self_reward_1", "self_reward_2"):
@@ -236,29 +237,36 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
     print(sft.table_head())
     for stage in results["stages"]:
         print(stage_line(stage) + "  (done before)")
-    for function, who in todo:
-        began = time.perf_counter()
-        name = function.__name__
-        own = function(run, who)
-        checkpoint, evaluated = f"{name}.{who}.pt", None
-        if name == "reward_model":
-            save_checkpoint(run.out / checkpoint, run.models["reward_model"], run.tokenizer, name)
-        else:
-            evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed)
-            answer_samples(run, name, who)
-            save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
-        line = {
-            "name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
+    try:
+        for function, who in todo:
+            line = run_stage(run, function, who)
+            results["stages"].append(line)
+            results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
+            results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
+            results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
+            write_json(run.out / "results.json", finite(results))
+            print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
+            if line["eval"] and not all(math.isfinite(row["greedy"]) for key, row in line["eval"].items() if key != "code"):
+                raise FloatingPointError(f"{line['name']} ({who}): the evaluation is not a number")
+    finally:  # once, since the plots take longer than many a stage of a smoke run
+        if results["stages"]:
+            report(run.out, results)
+
+
+def run_stage(run: Run, function, who: str) -> dict:
+    """One stage: its entry in results.json."""
+    began = time.perf_counter()
+    name = function.__name__
+    own = function(run, who)
+    checkpoint, evaluated = f"{name}.{who}.pt", None
+    if name == "reward_model":
+        save_checkpoint(run.out / checkpoint, run.models["reward_model"], run.tokenizer, name)
+    else:
+        evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed)
+        answer_samples(run, name, who)
+        save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
+    return {"name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
             "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
-        results["stages"].append(line)
-        results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
-        results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
-        results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
-        write_json(run.out / "results.json", finite(results))
-        print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
-        if evaluated and not all(math.isfinite(row["greedy"]) for key, row in evaluated.items() if key != "code"):
-            raise FloatingPointError(f"{name} ({who}): the evaluation is not a number")
-        report(run.out, results)
 
 
 def answer_samples(run: Run, stage: str, who: str) -> None:
@@ -493,6 +501,9 @@ def prepare(args) -> tuple[Run, list, dict]:
     run = Run(out, args.size, args.seed, device, tokenizers.tiny(), schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.smoke))
     given = {"student": args.student, "teacher": args.teacher}
+    for who, path in given.items():
+        if path and not Path(path).is_file():
+            raise ValueError(f"--{who} {path}: no such checkpoint")
     run.given = {who: path and hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for who, path in given.items()} | {"no_exec": args.no_exec}
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):

@@ -45,7 +45,7 @@ from sft import Row, batch_loss, evaluate, pass_rates, rehearsal_rows, sampled_r
 
 @dataclass(frozen=True)
 class Settings:
-    iterations: int = 16
+    iterations: int = 24
     prompts: int = 32  # prompts an iteration
     samples: int = 8  # responses a prompt
     epochs: int = 2  # passes over the responses of an iteration
@@ -68,7 +68,7 @@ class Settings:
     kl_horizon: int = 10000  # episodes
     rehearsal_rows: int = 16  # overall-SFT rows in every update: ptx for InstructGPT, here what keeps the other skills
     rehearsal_coef: float = 0.5
-    candidates: int = 256  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
+    candidates: int = 512  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
     warmup: int = 2
 
 
@@ -348,7 +348,7 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
 DOMAINS = {"rl_stem": ("math", "stem"), "rl_code": ("code",), "rl_preference": ("chat",)}
 STAGES = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320),
           # the learned reward can be gamed, so the policy is tied to where it started
-          "rl_preference": Settings(iterations=10, lr=3e-4, kl_coef=0.03)}
+          "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)}
 
 
 def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int) -> tuple[list, dict]:

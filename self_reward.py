@@ -273,7 +273,7 @@ def judge_report(model: GPT, tokenizer, settings: Settings, seed: int, part: str
     parsed = [world_judge.parse_verdict(text) for group in verdicts for text in group]
     exact = [score == true for group, trues in zip(groups, truth) for score, true in zip(group, trues) if score is not None]
     return {"pairwise": sum(agreement) / len(agreement), "ties": ties / len(agreement), "exact": sum(exact) / max(1, len(exact)),
-            "spearman": sum(rank) / max(1, len(rank)), "kendall": sum(tau) / max(1, len(tau)), "constant": constant,
+            "spearman": sum(rank) / len(rank) if rank else None, "kendall": sum(tau) / len(tau) if tau else None, "constant": constant,
             "parsed": sum(score is not None for score in parsed) / len(parsed),
             "histogram": {str(n): sum(score == n for score in parsed) for n in range(6)}}
 

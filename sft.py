@@ -213,8 +213,9 @@ class Schedule:
 # What a batch of overall_sft holds, in percent. The published recipe (Nanbeige4-3B) has 40 reasoning, 30 general, 20 agent
 # and 10 code; here code is a third of the reasoning and of the kept cold-start data, and judging and asking are added,
 # because the self-rewarding loop needs both.
-ROWS = {"cold_start": 18,  # kept from stage 1, or levels 1 to 3 are forgotten
-        "reasoning": 36, "chat": 16, "agent": 14, "judge": 12, "new_prompt": 4}
+ROWS = {"cold_start": 15,  # kept from stage 1, or levels 1 to 3 are forgotten
+        "reasoning": 34, "chat": 15, "agent": 13, "judge": 11,
+        "new_prompt": 12}  # with 4, nine in ten of the prompts that the self-rewarding loop writes are nonsense; with 12, five or six
 
 # The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
@@ -223,10 +224,10 @@ SCHEDULES = {
     "tiny": {
         "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
                             cold_start_demonstrations=2000, rows=ROWS,
-                            shares={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 150}),
+                            shares={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 800}),
         "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
                             cold_start_demonstrations=6000, rows=ROWS,
-                            shares={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 500})},
+                            shares={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 800})},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}
 

@@ -361,7 +361,7 @@ def scripted(teacher, tokenizer, asked=None):
     return generate
 
 
-SMALL = Settings(queries=60, steps=2, rows=4, rehearsal_rows=2)
+SMALL = Settings(queries=60, negatives=3, steps=2, rows=4, rehearsal_rows=2)
 
 
 @pytest.fixture
@@ -606,7 +606,8 @@ def test_accumulation_is_the_large_batch(tokenizer, monkeypatch):
 
 
 def test_rehearsal_alone_pulls_the_student_to_the_teacher(tokenizer, tmp_path):
-    pairs, settings = some_pairs(tokenizer, 4), Settings(steps=20, rows=2, rehearsal_rows=4, warmup=2, dpo_coef=0.0, pos_coef=0.0, neg_coef=0.0)
+    pairs, settings = some_pairs(tokenizer, 4), Settings(steps=20, rows=2, rehearsal_rows=4, warmup=2, dpo_coef=0.0, pos_coef=0.0,
+                                                        neg_coef=0.0, muon_lr=0.005, adam_lr=0.0025)
     rehearsal = [pair[0] for pair in some_pairs(tokenizer, 4, seed=3)]
     train(small(1), small(0), tokenizer, pairs, rehearsal, settings, seed=1, log=tmp_path / "x.csv")
     lines = read_csv(tmp_path / "x.csv")

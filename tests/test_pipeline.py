@@ -361,7 +361,8 @@ def test_own_data_is_refused(monkeypatch, capsys, tmp_path):
 
 
 def test_a_missing_checkpoint_is_named(monkeypatch, capsys, tmp_path):
-    assert "none.pt" in refused(monkeypatch, capsys, "--smoke", "--teacher", tmp_path / "none.pt", "--out", tmp_path)
+    line = refused(monkeypatch, capsys, "--smoke", "--teacher", tmp_path / "none.pt", "--out", tmp_path)
+    assert line == f"error: --teacher {tmp_path}/none.pt: no such checkpoint"
 
 
 def test_an_error_in_a_stage_is_one_line_that_says_where_the_finished_ones_are(monkeypatch, capsys, tmp_path):

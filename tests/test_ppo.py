@@ -757,7 +757,7 @@ def test_the_reference_is_the_policy_as_it_enters_and_stays_so(policy, tokenizer
 def test_without_a_kl_coefficient_no_reference_is_kept(policy, tokenizer, scored, monkeypatch, settings):
     spy = Spy(monkeypatch, "rollout", lambda args, result: (args[1], result.log["kl"]))
     train(policy, tokenizer, some_tasks(), replace(settings, lr=1e-2), seed=1, stage="x")
-    assert spy.calls == [(None, 0.0), (None, 0.0)]
+    assert [reference for reference, _ in spy.calls] == [None, None] and all(math.isnan(kl) for _, kl in spy.calls)
 
 
 def test_the_controller_is_fed_the_sum_per_response(policy, tokenizer, scored, monkeypatch):
@@ -804,7 +804,7 @@ def test_a_loss_that_is_not_finite_undoes_the_updates_of_its_iteration(policy, t
 
 @pytest.mark.parametrize("settings", [GROUP, GAE])
 def test_a_log_has_one_line_an_iteration_with_everything_to_watch(policy, tokenizer, scored, tmp_path, settings):
-    out = train(policy, tokenizer, some_tasks(), settings, seed=1, stage="x", log=tmp_path / "x.csv")
+    out = train(policy, tokenizer, some_tasks(), replace(settings, kl_coef=0.1), seed=1, stage="x", log=tmp_path / "x.csv")
     with open(tmp_path / "x.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["iteration"] for line in lines] == ["0", "1"] and float(lines[0]["reward"]) == out["first_reward"] and not policy.training
