@@ -485,10 +485,10 @@ def seed_of(*key) -> int:
     return zlib.crc32(" ".join(map(str, key)).encode())
 
 
-def fail(error: Exception | str) -> None:
-    """Bad input ends a command with one line and exit code 2."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+def fail(error: Exception | str, code: int = 2) -> None:
+    """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
+    print(f"error: {error}" if code == 2 else f"\n{error}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 def common_flags(doc: str) -> argparse.ArgumentParser:

@@ -465,7 +465,19 @@ def main() -> None:
     parser.add_argument("--stages", default=None, help="only these stages, separated by commas; default: all")
     parser.add_argument("--eval-n", type=int, default=None, help="held-out prompts a domain; default: 128, 8 with --smoke")
     parser.add_argument("--force", action="store_true", help="redo stages that were finished with other settings")
+    parser.add_argument("--seeds", default=None, help="several runs one after the other, such as 1,2,3; each has a folder of its own in --out")
     args = parser.parse_args()
+    if args.seeds is None:
+        return one_run(args)
+    if not all(seed.isdecimal() for seed in args.seeds.split(",")):
+        fail(f"--seeds {args.seeds}: needs numbers separated by commas")
+    parent = args.out
+    for args.seed in map(int, args.seeds.split(",")):
+        args.out = parent and f"{parent}/seed{args.seed}"
+        one_run(args)
+
+
+def one_run(args) -> None:
     try:
         run, todo, results = prepare(args)
     except (ValueError, OSError) as error:
@@ -474,8 +486,7 @@ def main() -> None:
         run_stages(run, todo, results)
     except KeyboardInterrupt:
         done = [f"{stage['name']} ({stage['model']})" for stage in results["stages"]]
-        print(f"\nstopped; finished: {', '.join(done) or 'nothing'}. The same command goes on from there.", file=sys.stderr)
-        raise SystemExit(130) from None
+        fail(f"stopped; finished: {', '.join(done) or 'nothing'}. The same command goes on from there.", 130)
     except (FloatingPointError, ValueError, OSError) as error:
         fail(f"{error}; finished stages and their checkpoints are in {run.out}")
     print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")

@@ -425,7 +425,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; the log of the finished iterations is kept, no checkpoint was written")
+        fail("stopped; the log of the finished iterations is kept, no checkpoint was written", 130)
 
 
 def run(args) -> None:

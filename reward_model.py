@@ -419,7 +419,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; rankings typed by hand are kept, no checkpoint was written")
+        fail("stopped; rankings typed by hand are kept, no checkpoint was written", 130)
 
 
 def run(args) -> None:

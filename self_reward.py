@@ -324,7 +324,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; the rounds that were finished are kept")
+        fail("stopped; the rounds that were finished are kept", 130)
 
 
 def run(args) -> None:

@@ -425,7 +425,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         fail(error)
     except KeyboardInterrupt:
-        fail("stopped; nothing was saved")
+        fail("stopped; nothing was saved", 130)
 
 
 def run(args) -> None:

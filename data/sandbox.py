@@ -739,8 +739,11 @@ def mbpp_tests(record):
 
 
 def check_mbpp(path):
-    with open(path, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file if line.strip()]
+    try:
+        with open(path, encoding="utf-8") as file:
+            records = [json.loads(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {path}: not a JSONL of MBPP's records ({error})") from None
     tests = [mbpp_tests(record) for record in records]
     programs = [f"{record['code']}\n{record.get('test_setup_code') or ''}" for record in records]
     started = time.perf_counter()

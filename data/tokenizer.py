@@ -16,6 +16,7 @@ Supervised (mask True) is exactly what the assistant writes, each turn with its 
 marks exist only as ids: a user's string that spells `<|assistant|>` is encoded as ordinary text and forges no turn.
 """
 
+import argparse
 import base64
 import functools
 import hashlib
@@ -228,6 +229,7 @@ def save(ranks: dict[bytes, int], path: Path) -> None:
 
 def main() -> None:
     from data import world
+    argparse.ArgumentParser(description=f"Train the tokenizer on the tiny world's text and write {TINY.name}.").parse_args()
     texts = world.tokenizer_text()
     save(train(texts, ENTRIES), TINY)
     tokenizer = load(TINY)

@@ -221,6 +221,8 @@ def main() -> None:
     parser.add_argument("--stats", action="store_true", help="count the different problems by family and level")
     parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
     args = parser.parse_args()
+    if args.show < 0:
+        raise SystemExit(f"error: --show {args.show}: needs a positive number")
     if args.show:
         overall = overall_demonstrations(args.seed, {"reasoning": args.show * 2, "chat": args.show, "agent": args.show, "judge": args.show, "new_prompt": args.show})
         records = [*sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]

@@ -355,6 +355,18 @@ def test_an_unknown_stage_is_refused_with_the_names_that_there_are(monkeypatch, 
     assert "warm_start" in line and all(name in line for name, _ in KEYS)
 
 
+def test_several_seeds_are_runs_of_their_own(monkeypatch, tmp_path):
+    runs = []
+    monkeypatch.setattr(pipeline, "one_run", lambda args: runs.append((args.seed, args.out)))
+    monkeypatch.setattr(sys, "argv", ["pipeline.py", "--seeds", "1,12", "--out", str(tmp_path)])
+    pipeline.main()
+    assert runs == [(1, f"{tmp_path}/seed1"), (12, f"{tmp_path}/seed12")]
+
+
+def test_seeds_that_are_no_numbers_are_refused(monkeypatch, capsys):
+    assert "1,x" in refused(monkeypatch, capsys, "--seeds", "1,x")
+
+
 def test_own_data_is_refused(monkeypatch, capsys, tmp_path):
     assert "sft.py --data" in refused(monkeypatch, capsys, "--smoke", "--data", "x.jsonl", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
