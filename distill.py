@@ -165,39 +165,42 @@ def sample(model, tokenizer, tasks, n, temperature, seed) -> tuple[list[Row], li
     return sampled_rows(prompts, samples), world.score_replies([task for task in tasks for _ in range(n)], replies)
 
 
-def preference_filter(domain: str, positive_score: float | None, negative_scores: list[float | None], margin: float) -> list[int] | str:
+def preference_filter(domain: str, positive: float | None, negatives: list[float | None], margin: float) -> list[int] | str:
     """Ensure positive >> negative: the negatives that may stand against the positive, or the reason why there is none.
 
-    With a verifier (all domains but chat) the positive must be right and a negative wrong. Chat scores are likings from 0 to
-    5 and must lie `margin` or more apart. None is a score that could not be found (code execution is off).
+    `positive` and `negatives` say how good the responses are. With a verifier (all domains but chat) that is 1 or 0: the positive
+    must be right and a negative wrong. For chat it is the annotator's liking, 0 to 5, and must lie `margin` or more apart.
+    None could not be found (code execution is off).
     """
-    if positive_score is None or None in negative_scores:
+    if positive is None or None in negatives:
         return "not checked"
     if domain == "chat":
-        return [k for k, score in enumerate(negative_scores) if positive_score - score >= margin] or "margin too small"
-    if positive_score != 1:
+        return [k for k, liking in enumerate(negatives) if positive - liking >= margin] or "margin too small"
+    if positive != 1:
         return "positive wrong"
-    return [k for k, score in enumerate(negative_scores) if score == 0] or "negative right"
+    return [k for k, right in enumerate(negatives) if right == 0] or "negative right"
 
 
 def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device) -> tuple[list[Pair], list[Row], list[dict], Counter]:
     """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason)."""
     tasks = queries(seed, settings.queries)
     rng = world.generator(seed, "distill annotator")
-    positives, right = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
+    positives, positive_truth = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
     # nothing can stand against a wrong positive, so the student is not asked there
-    asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or right[i] == 1]
-    negatives, wrong = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed)
-    likelihood = row_means(student, tokenizer, negatives, device).tolist()
+    asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or positive_truth[i] == 1]
+    negatives, negative_truth = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed)
+    likelihood = row_means(student, tokenizer, negatives, device).tolist() if settings.negatives > 1 else [0.0] * len(negatives)
     n = settings.negatives
     groups = {i: range(k * n, (k + 1) * n) for k, i in enumerate(asked)}  # query -> its rows in negatives
     pairs, records, rehearsal, counts = [], [], [], Counter()
     for i, task in enumerate(tasks):
         group = groups.get(i, ())
-        positive_score, scores = right[i], [wrong[k] for k in group]
+        positive, negatives_here = positive_truth[i], [negative_truth[k] for k in group]
         if task.domain == "chat":
-            positive_score, *scores = (world_chat.annotate(5 * score, rng) for score in (positive_score, *scores))
-        allowed = preference_filter(task.domain, positive_score, scores, settings.margin)
+            rows = [positives[i], *(negatives[k] for k in group)]
+            positive, *negatives_here = (world_chat.annotate(5 * truth, rng, row[0][-1] == tokenizer.end_id)
+                                         for row, truth in zip(rows, (positive, *negatives_here)))
+        allowed = preference_filter(task.domain, positive, negatives_here, settings.margin)
         if not isinstance(allowed, str):
             allowed = [k for k in allowed if negatives[group[k]] != positives[i]] or "identical"
         counts[f"{task.domain}: {allowed if isinstance(allowed, str) else 'kept'}"] += 1
@@ -209,7 +212,7 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
         pairs.append((positives[i], negatives[group[near]]))
         texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
-                        "positive_score": positive_score, "negative_score": scores[near]})
+                        "positive_truth": positive, "negative_truth": negatives_here[near]})
     return pairs, rehearsal + other_skills(teacher, tokenizer, settings, seed), records, counts
 
 
@@ -338,6 +341,9 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
 
 # ---- alone ----
 
+SMOKE = {"steps": 2, "queries": 60, "margin": 0.0}  # untrained models differ by the annotator's noise alone
+
+
 def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
@@ -347,7 +353,7 @@ def main() -> None:
     parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
     parser.add_argument("--pos-coef", type=float, default=Settings.pos_coef, help="weight of L_pos")
     parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
-    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="unfiltered teacher samples a batch; 0 shows the forgetting")
+    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="teacher samples a batch that need no pair; 0 shows the forgetting")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
     args = parser.parse_args()
     try:
@@ -369,7 +375,7 @@ def run(args) -> None:
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
     settings = Settings(steps=args.steps, direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef,
                         rehearsal_rows=args.rehearsal_rows)
-    settings = replace(settings, steps=2, queries=60, margin=0.0) if args.smoke else settings
+    settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     out = Path(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,7 @@ def pair_rows(tokenizer, prompt: list[dict], chosen: str, rejected: str) -> Pair
     return tuple((ids, [k >= start_at and on for k, on in enumerate(mask)]) for ids, mask in sides)
 
 
-def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int = 256, n: int = 4) -> list[Pair]:
+def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 4) -> list[Pair]:
     """n responses of the model to each of `prompts` chat prompts; the one that the simulated annotator likes most against
     the one that it likes least. A pair that the annotator calls a tie is left out."""
     rng = world.generator(seed, "dpo")
@@ -192,7 +192,7 @@ def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int = 256, n: 
     samples = generate(model, tokenizer, ids, n=n, seed=seed_of(seed, "dpo", "responses"))
     rows, pairs = sampled_rows(ids, samples), []
     scores = world.score_replies([task for task in tasks for _ in range(n)], [tokenizer.read_reply(tokens) for tokens in samples.lists()])
-    liked = [world_chat.annotate(5 * score, rng) for score in scores]
+    liked = [world_chat.annotate(5 * score, rng, row[0][-1] == tokenizer.end_id) for score, row in zip(scores, rows)]
     for i in range(0, len(rows), n):
         group = sorted(range(i, i + n), key=lambda k: liked[k])
         if liked[group[-1]] - liked[group[0]] >= world_chat.TIE_THRESHOLD and rows[group[-1]] != rows[group[0]]:
@@ -248,6 +248,8 @@ def run(args) -> None:
         held_out, pairs = kept[:cut], kept[cut:]
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
+        if len(made) < 2:
+            raise ValueError("the model's own responses make fewer than two pairs: it says the same or breaks off everywhere")
         held_out, pairs = made[:len(made) // 10 + 1], made[len(made) // 10 + 1:]
         print(table_head())
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)

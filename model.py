@@ -46,7 +46,7 @@ class Config:
         return self.head_dim or self.width // self.heads
 
 
-# One dial sets everything. tiny: a laptop CPU, minutes; small: one GPU, minutes; base: the SmolLM2 shapes.
+# tiny: a laptop CPU, minutes. small and base (the SmolLM2 shapes) are shapes for GPUs; only tiny has a schedule yet.
 SIZES = {
     # two wide layers learn more in a minute on a CPU than four narrow ones; the short base suits rows of 30 to 150 tokens
     "tiny": {"student": Config(512, 256, 2, 96, 4, 2, 160, rope_base=1000.0, tied=False),
@@ -418,6 +418,8 @@ class Optimizers:
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         if not torch.isfinite(norm):
+            for part in self.parts:
+                part.zero_grad(set_to_none=True)
             raise FloatingPointError(f"the gradient's norm is {float(norm)}")
         for part, base in zip(self.parts, self.base):
             for group in part.param_groups:

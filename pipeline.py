@@ -144,13 +144,9 @@ def stage_settings(smoke: bool) -> dict:
     settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGES,
                 "self_reward_1": self_reward.Settings(), "self_reward_2": self_reward.Settings()}
     if smoke:
-        few = {"distill": {"steps": 2, "queries": 60, "margin": 0.0},  # untrained models differ by the annotator's noise alone
-               "reward_model": {"prompts": 24, "held_out": 12},
-               **{stage: {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16} for stage in ppo.STAGES}}
-        settings = {stage: replace(chosen, **few.get(stage, {})) for stage, chosen in settings.items()}
-        for stage in ("self_reward_1", "self_reward_2"):
-            training = replace(settings[stage].training, steps=2, rows=4)
-            settings[stage] = replace(settings[stage], prompts=8, requests=40, held_out=8, training=training)
+        few = {"distill": distillation.SMOKE, "reward_model": rewards.SMOKE, **dict.fromkeys(ppo.STAGES, ppo.SMOKE),
+               "self_reward_1": self_reward.SMOKE, "self_reward_2": self_reward.SMOKE}
+        settings = {stage: replace(chosen, **few[stage]) for stage, chosen in settings.items()}
     return settings
 
 
@@ -430,8 +426,7 @@ def plot_rl(out: Path, results: dict):
         axis.plot(columns["iteration"], columns["reward"], "o-", label="reward")
         axis.plot(columns["iteration"], columns["true_reward"], "s-", label="true reward (0 to 1)")
         other = axis.twinx()
-        other.plot(columns["iteration"], columns["entropy"] if numpy.isnan(columns["kl"]).all() else columns["kl"], ":", color="tab:red",
-                   label="entropy, nats a token" if numpy.isnan(columns["kl"]).all() else "KL to the start, nats a response")
+        other.plot(columns["iteration"], columns["kl"], ":", color="tab:red", label="KL to the start, nats a response")
         lines = [*axis.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
         axis.legend(lines, [line.get_label() for line in lines], fontsize=7)
     return save_plot(figure, out, "rl.png", "Does the true reward rise with the reward?")
@@ -447,7 +442,7 @@ def plot_self_reward(out: Path, results: dict):
     wins.axhline(0.5, color="grey", linestyle=":")
     wins.set_ylim(0.3, 0.7)
     judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(own["judge"] for own in rounds)]
-    for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact score"), ("parsed", "verdicts parsed")):
+    for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact ranking"), ("parsed", "verdicts parsed")):
         judge.plot([f"M_{k + 1}" for k in range(len(judges))], [one[key] for one in judges], "o-", label=label)
     for key, label in (("chosen_length", "chosen"), ("rejected_length", "rejected"), ("length", "held-out answers")):
         length.plot([f"M_{k + 2}" for k in range(len(rounds))], [own.get(key, numpy.nan) for own in rounds], "o-", label=label)

@@ -7,8 +7,8 @@ Step 3 of RLHF: the policy writes responses, the reward model gives each its `pr
     L_pi  = mean max(-A rho, -A clip(rho, 1 - e_low, 1 + e_high)),  rho = pi / pi_old   (PPO, 1707.06347, eq. 7)
     L_v   = mean max((V - R)^2, (clip(V, V_old - e, V_old + e) - R)^2) / 2,  R = A + V_old
 
-With a group of samples a prompt the critic can be left out: A is then the score minus the group's mean, the same for every
-token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under the same clipped loss. Multi-stage RL is the
+With a group of samples a prompt the critic can be left out: A is then score - kl_coef sum_t (log pi_old - log pi_ref)_t minus
+the group's mean of that, the same for every token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under the same clipped loss. Multi-stage RL is the
 schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox), `rl_preference` (reward model).
 
 Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
@@ -17,8 +17,8 @@ Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term i
     python ppo.py --stage rl_preference --estimator gae --kl-coef 0     over-optimise the reward model on purpose
     python ppo.py --show                one rollout as a table: token, log-probability, reference, KL, value, reward, advantage
 
-Watch: `reward` rises; `true_reward` rises with it or the reward is being gamed; `kl` grows slowly; `clip_fraction` stays below
-0.2; `entropy` falls, but not to 0; `dead_groups` (all samples alike: no advantage) grows as prompts are mastered.
+Watch: `reward` rises; `true_reward` rises with it or the reward is being gamed; `kl` to the start grows slowly; `clip_fraction` stays below
+0.2; `entropy` falls, but not to 0; `dead_groups` (all samples scored alike) grows as prompts are mastered.
 `loss` itself says little: on the first pass of a group baseline it is near 0 while its gradient is not.
 """
 
@@ -37,7 +37,7 @@ from tqdm import tqdm
 import reward_model as rewards
 from data import world
 from data import tokenizer as tokenizers
-from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start,
+from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, seed_of, start,
                    token_logprobs)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import Row, batch_loss, evaluate, pass_rates, rehearsal_rows, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
@@ -63,13 +63,14 @@ class Settings:
     value_clip: float = 0.2
     gamma: float = 1.0
     gae_lambda: float = 0.95
-    kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; then no reference model is kept
+    kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; the KL is measured and logged all the same
     kl_target: float | None = None  # nats a response: adapts kl_coef (Ziegler et al., 1909.08593)
     kl_horizon: int = 10000  # episodes
-    rehearsal_rows: int = 16  # overall-SFT rows in every update: ptx for InstructGPT, here what keeps the other skills
+    rehearsal_rows: int = 16  # overall-SFT rows in every update: InstructGPT's pretraining mix (ptx), here what keeps the other skills
     rehearsal_coef: float = 0.5
     candidates: int = 512  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
     warmup: int = 2
+    mask_truncated: bool = True  # a response that the length limit cut off leaves the loss (DAPO); False: MISSING_END
 
 
 # ---- rewards and advantages: tensors (N, S), one number a token, at the token's own position ----
@@ -147,8 +148,10 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
 
     normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first (GRPO), "constant" divides
     by N * longest (Dr. GRPO). ratio "sequence" uses the geometric mean of a response's ratios (GSPO, 2507.18071).
-    approx_kl is masked_mean((log rho)^2) / 2.
+    approx_kl is masked_mean((log rho)^2) / 2. Raises ValueError for another name.
     """
+    if normalise not in ("token", "sequence", "constant") or ratio not in ("token", "sequence"):
+        raise ValueError(f"normalise is {normalise!r} and ratio {ratio!r}; there is token, sequence and constant, and token and sequence")
     log_ratio, advantages = torch.where(mask, logprobs - old_logprobs, 0.0), torch.where(mask, advantages, 0.0)
     lengths = mask.sum(1, keepdim=True).clamp(min=1)
     approx_kl = masked_mean(log_ratio.detach() ** 2, mask) / 2
@@ -214,7 +217,7 @@ def entropy_of(model: GPT, ids: Tensor, mask: Tensor, temperature: float) -> Ten
     return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, -(logprobs.exp() * logprobs).sum(-1))
 
 
-def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, reward_model: RewardModel | None, tokenizer, tasks: list,
+def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_model: RewardModel | None, tokenizer, tasks: list,
             settings: Settings, kl_coef: float, seed: int) -> Rollouts:
     """Sample, score, and compute everything that the update needs, in no-grad forwards of the kind that the update does."""
     device, prompts = next(policy.parameters()).device, [tokenizer.prompt(task.messages) for task in tasks]
@@ -224,7 +227,7 @@ def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, rewa
     repeated = [task for task in tasks for _ in range(settings.samples)]
     truth, truncated = world.score_replies(repeated, replies), samples.truncated.tolist()
     learned = predicted_reward(reward_model, tokenizer, rows).tolist() if reward_model is not None else [None] * len(rows)
-    scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new,
+    scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new, mask_truncated=settings.mask_truncated,
                             tokens=[token for token, on in zip(*row) if on])
               for task, true, score, reply, cut, row in zip(repeated, truth, learned, replies, truncated, rows)]
     if any(score is not None and not math.isfinite(score) for score in scores):
@@ -236,7 +239,7 @@ def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, rewa
     mask = own & kept[:, None]
     with autocast(device):
         old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own)
-        ref = old if reference is None else in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own)
+        ref = in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own)
         entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[:64], own[:64])
         values = in_parts(lambda i: critic_values(critic, i), ids) if critic is not None else torch.zeros_like(old)
     groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
@@ -244,14 +247,14 @@ def rollout(policy: GPT, reference: GPT | None, critic: RewardModel | None, rewa
         advantages, returns = gae(token_rewards(score, old, ref, mask, kl_coef), values, mask, settings.gamma, settings.gae_lambda)
         advantages = whiten(advantages, mask)
     else:
-        k1 = torch.where(mask, old - ref, 0.0).sum(1).view_as(groups)
+        k1 = torch.where(mask, kl_estimates(old, ref)[0], 0.0).sum(1).view_as(groups)
         advantages = group_advantages(groups - kl_coef * k1, group_kept, settings.baseline).reshape(-1, 1) * mask  # (N, S)
         returns = torch.zeros_like(advantages)
     sampled = torch.zeros_like(old).masked_scatter(own, samples.logprobs.to(device)[samples.own.to(device)])
     spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
     known = [value for value in truth if value is not None]
     log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / max(1, len(known)),
-           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()) if reference is not None else float("nan"),
+           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()),
            "entropy": float(entropy[own[:64]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
     return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, log)
@@ -266,13 +269,17 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
     Returns the last iteration's log line and {"tokens", "seconds", "first_reward"}. Raises FloatingPointError with the iteration
     when a reward or a loss is not finite; the weights are then those of the last good iteration.
     """
+    if settings.estimator not in ("group", "gae"):
+        raise ValueError(f"{stage}: estimator is {settings.estimator!r}; there is group and gae")
     if settings.kl_target and not settings.kl_coef:
         raise ValueError(f"{stage}: kl_target multiplies kl_coef, which is 0; give a kl_coef to begin with")
     rng = random.Random(seed_of(seed, stage, "prompts"))
-    if reference is None and (settings.kl_coef or settings.kl_target):
+    if reference is None:
         reference = copy.deepcopy(policy).eval().requires_grad_(False)
     critic = RewardModel(policy, seed_of(seed, stage, "critic")) if settings.estimator == "gae" else None
     if critic is not None and reward_model is not None:
+        if reward_model.config != policy.config:
+            raise ValueError(f"{stage}: the reward model has another shape than the policy, so no critic can begin as it")
         critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
     optimizers = Optimizers(policy, settings.lr)
     critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
@@ -371,7 +378,8 @@ def rl_stage(stage: str, policy: GPT, tokenizer, settings: Settings, *, seed: in
     began = time.perf_counter()
     tasks, counts = ready_tasks(policy, tokenizer, stage, settings, seed)
     if not tasks:
-        print(f"{stage}: skipped, because none of {counts['prompts']} prompts has a pass rate between 10% and 90%")
+        print(f"{stage}: skipped, because none of {counts['prompts']} prompts has a pass rate between 10% and 90% "
+              f"(too hard {counts['too_hard']}, too easy {counts['too_easy']}, not checked {counts['not_checked']})")
         return {"tokens": 0, "seconds": 0.0, "filter": counts, "skipped": True}
     filtered = time.perf_counter() - began
     own = train(policy, tokenizer, tasks, settings, seed=seed, stage=stage, reward_model=reward_model, rehearsal=rehearsal, log=log, device=device)
@@ -394,6 +402,9 @@ def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: S
 
 
 # ---- alone ----
+
+SMOKE = {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16}
+
 
 def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) -> None:
     """One rollout as a table."""
@@ -418,6 +429,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=None, help="rounds of rollouts; default: the stage's")
     parser.add_argument("--lr", type=float, default=None, help="AdamW's learning rate; default: the stage's")
     parser.add_argument("--show", action="store_true", help="print one rollout as a table, and stop")
+    parser.add_argument("--reference", default=None, help="with --show: the checkpoint that log-probabilities are compared with; default: the policy")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
     args = parser.parse_args()
     try:
@@ -436,7 +448,7 @@ def run(args) -> None:
     policy = starting_model(args, "student", tokenizer, device)
     given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
     settings = replace(STAGES[args.stage], **given)
-    settings = replace(settings, iterations=2, prompts=4, samples=4, candidates=24) if args.smoke else settings
+    settings = replace(settings, **SMOKE) if args.smoke else settings
     if settings.iterations < 1:
         raise ValueError(f"--iterations {args.iterations}: needs at least 1")
     out = Path(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
@@ -444,16 +456,21 @@ def run(args) -> None:
     reward_model = None
     if args.stage == "rl_preference":
         reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else rewards.reward_model(
-            policy, tokenizer, replace(rewards.Settings(), **({"prompts": 24, "held_out": 12} if args.smoke else {})), seed=args.seed)[0]
+            policy, tokenizer, replace(rewards.Settings(), **(rewards.SMOKE if args.smoke else {})), seed=args.seed)[0]
     if args.show:
         critic = RewardModel(policy) if reward_model is None else reward_model
         tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)
-        return show(policy, copy.deepcopy(policy), critic, reward_model, tokenizer, tasks, replace(settings, estimator="gae", samples=2))
+        reference = load_checkpoint(args.reference, tokenizer, device)[0] if args.reference else policy
+        return show(policy, reference, critic, reward_model, tokenizer, tasks, replace(settings, estimator="gae", samples=2))
     eval_n = 4 if args.smoke else args.eval_n
     rehearsal = rehearsal_rows(tokenizer, args.size, args.seed, policy.config.context)
     print(table_head())
     print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
-    own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)
+    try:
+        own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)
+    except FloatingPointError as error:  # the policy holds the weights of the last good iteration
+        save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
+        raise FloatingPointError(f"{error}; the weights before it are in {out / (args.stage + '.pt')}") from None
     print(table_line("after", evaluate(policy, tokenizer, eval_n, seed=args.seed)))
     print("prompts: " + ", ".join(f"{name} {count}" for name, count in own["filter"].items()))
     save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))

@@ -17,7 +17,8 @@ Left out: Plackett-Luce (needs a full order), ensembles, margins, a process rewa
     python reward_model.py --rank CHECKPOINT      you are the annotator: outputs in the terminal, one line typed each
     python reward_model.py --data FILE            on your rankings, or on chosen/rejected pairs (formats: data/formats.py)
 
-Watch: `accuracy` on held-out rankings against the annotator's agreement with itself, which is the ceiling; the calibration
+Watch: `accuracy` on held-out rankings against the annotator's agreement with itself (two noisy rankings) and against
+`ceiling`, what the true rubric would reach against one noisy ranking; the calibration
 (a predicted win rate of 0.8 should win 80%); the accuracy where the longer output lost, which a length lover fails.
 """
 
@@ -149,6 +150,8 @@ def load_reward_model(path, tokenizer, device="cpu") -> RewardModel:
         saved = torch.load(path, map_location=device, weights_only=True)
         model = RewardModel(GPT(Config(**saved["config"]))).to(device)
         model.load_state_dict(saved["model"])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
     except Exception as error:
         raise ValueError(f"{path}: not a reward model of this project ({type(error).__name__})") from None
     if saved["tokenizer"] != tokenizer.fingerprint:
@@ -190,7 +193,7 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
     for task, rows in zip(tasks, groups):
         replies = [tokenizer.read_reply([token for token, on in zip(*row) if on]) for row in rows]
         true = [5 * score for score in world.score_replies([task] * outputs, replies)]
-        first, again = (rank_outputs([world_chat.annotate(score, rng) for score in true]) for _ in range(2))
+        first, again = (rank_outputs([world_chat.annotate(score, rng, reply.complete) for score, reply in zip(true, replies)]) for _ in range(2))
         rankings.append({"prompt": task.prompt, "responses": [reply.content for reply in replies], "ranking": first, "again": again,
                          "true": true, "rows": rows})
     return rankings
@@ -299,13 +302,15 @@ def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
 
 
 def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "drop") -> dict:
-    """Held-out accuracy by the annotator and by the true rubric, the ceiling, calibration, and accuracy by length."""
+    """Held-out accuracy by the annotator and by the true rubric, the annotator's agreement with itself, the ceiling (what a scorer
+    that knows the truth reaches against the annotator), calibration, and accuracy by length."""
     scores = [predicted_reward(model, tokenizer, ranking["rows"]).tolist() for ranking in rankings]
     levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in rankings]
     result = {"accuracy": pair_accuracy(scores, levels), "tie_width": float(model.tie_width.detach())}
     if "again" in rankings[0]:
         again = [[-float(level) for level in parse_ranking(ranking["again"], len(levels[0]))] for ranking in rankings]
         result["annotator_agreement"] = pair_accuracy(again, levels)
+        result["ceiling"] = pair_accuracy([ranking["true"] for ranking in rankings], levels)
         result["true_accuracy"] = pair_accuracy(scores, [[round(-score) + 5 for score in ranking["true"]] for ranking in rankings])
     lengths = [[sum(mask) for _, mask in ranking["rows"]] for ranking in rankings]
     pairs = [(gap, lengths[n][i] - lengths[n][j]) for n in range(len(rankings)) for gap, i, j in pairs_of(scores[n], levels[n])]
@@ -338,8 +343,9 @@ def calibration(gaps: list[float], width: float = 0.0, bins: int = 5) -> list[di
 
 # ---- the robust reward system ----
 
+# Ours, all of it: the rules below, their order and their numbers.
 SHAPING = 0.2  # lambda: below 1/2, so that the best wrong answer (0.2) never beats the worst right one (0.8)
-MISSING_END = -1.0  # "replace": a reply that breaks off or is malformed gets this and nothing else (N+, 2403.17031)
+MISSING_END = -1.0  # "replace": a reply without its end mark gets this and nothing else (Huang et al., 2403.17031); none scores lower
 
 
 def repetition_penalty(tokens: list[int], n: int = 3) -> float:
@@ -354,22 +360,23 @@ def overlong_penalty(length: int, longest: int, margin: int) -> float:
 
 
 def robust_reward(domain: str, *, verified: float | None, learned: float | None, complete: bool, truncated: bool, tokens: list[int],
-                  longest: int) -> float | None:
+                  longest: int, mask_truncated: bool = True) -> float | None:
     """The reward of one response; None masks it out of the loss.
 
-    1. cut off by the length limit: masked, since nothing was finished that could be judged
+    1. cut off by the length limit: masked, since nothing was finished that could be judged; without mask_truncated, rule 2
     2. no end mark, or marks out of order: MISSING_END, whatever it says
     3. math, STEM, code, agent: the verifier's 0 or 1 gates; not checked (None): masked, not punished
     4. chat: the reward model's score, squashed to (-1, 1), so that no single output dominates a batch
     5. shaping in [-1, 1], times SHAPING: repetition and length for every domain, the learned score where there is one
     """
-    if truncated:
+    if truncated and mask_truncated:
         return None
-    if not complete:
+    if truncated or not complete:
         return MISSING_END
     tidy = max(-1.0, repetition_penalty(tokens) + overlong_penalty(len(tokens), longest, longest // 4))
     if domain == "chat":
-        return None if learned is None else math.tanh(learned / 2) + SHAPING * tidy
+        # in this order a nan stays a nan
+        return None if learned is None else max(math.tanh(learned / 2) + SHAPING * tidy, MISSING_END)
     if verified is None:
         return None
     liked = 0.0 if learned is None else math.tanh(learned / 2)
@@ -377,6 +384,9 @@ def robust_reward(domain: str, *, verified: float | None, learned: float | None,
 
 
 # ---- alone ----
+
+SMOKE = {"prompts": 24, "held_out": 12}
+
 
 def rank_by_hand(args, tokenizer, device) -> None:
     """A person ranks K outputs a prompt; every line typed is appended to the JSONL at once."""
@@ -387,7 +397,7 @@ def rank_by_hand(args, tokenizer, device) -> None:
     print(f"Type a ranking such as `D > C > A = B`, best first; an empty line skips, Ctrl-D ends. Kept in {path}.")
     for task in world.draw_tasks(rng, ("chat",), 1000):
         prompt = tokenizer.prompt(task.messages)
-        rows = sample_outputs(model, tokenizer, [prompt], Settings.outputs, seed_of(args.seed, task.prompt))[0]
+        rows = sample_outputs(model, tokenizer, [prompt], args.outputs, seed_of(args.seed, task.prompt))[0]
         texts = [tokenizer.read_reply(row[0][len(prompt):]).content for row in rows]
         print(f"\n{task.prompt}")
         for label, text in zip(string.ascii_uppercase, texts):
@@ -425,11 +435,11 @@ def main() -> None:
 def run(args) -> None:
     device = start(args)
     tokenizer = tokenizers.tiny()
+    if not 2 <= args.outputs <= 26:
+        raise ValueError(f"--outputs {args.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     if args.rank:
         return rank_by_hand(args, tokenizer, device)
-    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **({"prompts": 24, "held_out": 12} if args.smoke else {}))
-    if not 2 <= settings.outputs <= 26:
-        raise ValueError(f"--outputs {settings.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
+    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **(SMOKE if args.smoke else {}))
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ Ours: rehearsal of SFT data during DPO, without which a small model forgets how 
 Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only the length-controlled selection `rho` is here.
 
     python self_reward.py                     two rounds from the tiny SFT model
-    python self_reward.py --lr 3e-4           three times the learning rate: watch correctness and the judge fall
+    python self_reward.py --lr 3e-4 --no-rehearsal    three times the learning rate: watch correctness and the judge fall
 
 Watch: the win share of M_{t+1} over M_t by the TRUE reward; the judge's pairwise agreement with the truth, which should not
 fall; the parse rate; the length of what is chosen, which grows when the judge likes long answers.
@@ -64,6 +64,13 @@ def rouge_l(a: list[str], b: list[str]) -> float:
     return 2 * row[-1] / (len(a) + len(b)) if a and b else 0.0
 
 
+def near_any(words: list[str], others: list[list[str]], limit: float) -> bool:
+    """Whether ROUGE-L to one of the others reaches the limit; the words in common bound it, and cost less to count."""
+    own = set(words)
+    return any(2 * min(len(words), len(other)) >= limit * (len(words) + len(other)) and
+               2 * sum(word in own for word in other) >= limit * (len(words) + len(other)) and rouge_l(words, other) >= limit for other in others)
+
+
 def words_of(text: str) -> list[str]:
     return re.findall(r"[a-z0-9']+", text.lower())
 
@@ -76,10 +83,11 @@ def evaluation_words() -> frozenset[str]:
     return frozenset(" ".join(words_of(task.prompt)) for task in tasks)
 
 
-def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) -> tuple[list[str], dict]:
-    """(new prompts {x_i}, counts). Written from two to four examples; filtered by form, length, likeness and the evaluation list.
+def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) -> tuple[list[str], list[dict], dict]:
+    """(new prompts {x_i}, dropped prompts with the reason, counts). Written from two to four examples; filtered by form, length,
+    likeness to each other and to the training prompts that any request shows, and the evaluation list.
 
-    Whether the world could answer a prompt is counted ("parsed"), never filtered by.
+    Whether the world could answer a prompt is counted ("parsed") and no reason to keep or drop it; what it knows to be held out is dropped.
     """
     rng = world.generator(seed, "generate_prompts")
     requests = [world_judge.new_prompt_demonstration(rng)["messages"][0]["content"] for _ in range(settings.requests)]
@@ -88,9 +96,9 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
     samples = generate(seed_model, tokenizer, prompts, max_new=40, temperature=settings.prompt_temperature, top_p=settings.top_p,
                        seed=seed_of(seed, "generate_prompts"))
     forbidden = evaluation_words()
-    known = {example for group in examples for example in group}
-    accepted, accepted_words, counts = [], [], Counter()
-    for ids, own in zip(samples.lists(), examples):
+    known = [words_of(example) for example in dict.fromkeys(example for group in examples for example in group)]
+    accepted, accepted_words, dropped, counts = [], [], [], Counter()
+    for ids in samples.lists():
         reply = tokenizer.read_reply(ids)
         text = reply.content
         words = words_of(text)
@@ -99,19 +107,23 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) 
         elif not 2 <= len(words) <= 24:
             reason = "too short or too long"
         elif " ".join(words) in forbidden or (task := world.parse(text)) is not None and (
-                world.BY_NAME[task.family].part(task.fields) != "train" or task.phrasing == 4):  # the phrasing that is never trained on
+                world.BY_NAME[task.family].part(task.fields) != "train" or task.phrasing == world.UNSEEN):
             reason = "evaluation prompt"
-        elif any(rouge_l(words, other) >= settings.rouge_limit for other in [*map(words_of, own), *accepted_words]):
+        elif near_any(words, accepted_words, settings.rouge_limit):
             reason = "near-duplicate"
+        elif near_any(words, known, settings.rouge_limit):
+            reason = "not novel"
         else:
             reason = "accepted"
             accepted.append(text)
             accepted_words.append(words)
         counts[reason] += 1
+        if reason != "accepted":
+            dropped.append({"prompt": text, "dropped": reason})
     accepted = accepted[:settings.prompts]
-    total = max(1, len(accepted))
-    return accepted, dict(counts) | {"parsed": sum(world.parse(text) is not None for text in accepted) / total,
-                                     "novel": sum(text not in known for text in accepted) / total}
+    formed = counts["accepted"] + counts["not novel"]
+    return accepted, dropped, dict(counts) | {"parsed": sum(world.parse(text) is not None for text in accepted) / max(1, len(accepted)),
+                                              "novel": counts["accepted"] / max(1, formed)}
 
 
 def generate_responses(model: GPT, tokenizer, prompts: list[str], settings: Settings, seed: int) -> list[list[Row]]:
@@ -178,9 +190,9 @@ def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0) ->
 def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, score=None) -> tuple[list[dpo.Pair], list[dict], dict]:
     """(preference pairs, readable records of everything that was generated, counts). score(prompts, responses) -> rewards takes
     the judge's place in the control experiments."""
-    prompts, counts = generate_prompts(seed_model, tokenizer, settings, seed)
+    prompts, dropped, counts = generate_prompts(seed_model, tokenizer, settings, seed)
     if not prompts:
-        return [], [], counts | {"pairs": 0}
+        return [], dropped, counts | {"pairs": 0}
     responses = generate_responses(model, tokenizer, prompts, settings, seed)
     if score is None:
         rewards, verdicts = generate_rewards(model, tokenizer, prompts, responses, settings, seed)
@@ -194,14 +206,14 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
         if picked:
             pairs.append((group[picked[0]], group[picked[1]]))
             lengths.append([sum(group[k][1]) for k in picked])
-        records.append({"prompt": prompt, "responses": [text_of(tokenizer, row) for row in group], "rewards": reward, "verdicts": verdict,
+        records.append({"prompt": prompt, "responses": [tokenizer.decode([token for token, on in zip(*row) if on]) for row in group], "rewards": reward, "verdicts": verdict,
                         "chosen": picked and picked[0], "rejected": picked and picked[1]})
     all_verdicts = [text for group in verdicts for texts in group for text in texts]
     counts |= {"prompts": len(prompts), "pairs": len(pairs), "verdicts": len(all_verdicts),
                "verdicts_parsed": sum(world_judge.parse_verdict(text) is not None for text in all_verdicts) / max(1, len(all_verdicts)),
                "chosen_length": sum(chosen for chosen, _ in lengths) / max(1, len(lengths)),
                "rejected_length": sum(rejected for _, rejected in lengths) / max(1, len(lengths))}
-    return pairs, records, counts
+    return pairs, records + dropped, counts
 
 
 # ---- Instruction following training ----
@@ -222,7 +234,7 @@ def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Setti
         formats.write_jsonl(data, records)
     following = copy.deepcopy(model)
     if not pairs:
-        print(f"{stage}: no pair, because no prompt got two different rewards; the next model is this one")
+        print(f"{stage}: no pair ({counts.get('prompts', 0)} prompts were left, and none got two different rewards); the next model is this one")
         return following, counts | {"tokens": 0, "seconds": time.perf_counter() - began}
     own = train_instruction_following(following, tokenizer, pairs, settings, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
     return following, counts | own | {"seconds": time.perf_counter() - began}
@@ -252,39 +264,48 @@ def kendall(a: list[float], b: list[float]) -> float | None:
 
 
 def judge_report(model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test", responses: int = 4) -> dict:
-    """How well the model judges: held-out chat prompts with `responses` responses of mixed quality each, whose truth is known."""
+    """How well the model judges: held-out chat prompts with `responses` responses of mixed quality each, whose truth is known.
+
+    By pairs with different true scores: "pairwise" agreement (a tie is half right) and the share of "ties"; "exact" is the share
+    of prompts with every such pair in the right order; "spearman" and "kendall" are means over prompts; "histogram" counts
+    single verdicts, rounded to whole scores.
+    """
     rng = world.generator(world.WORLD_VERSION, "judge report", part)
     tasks = [task for task in world.evaluation_tasks("chat", settings.held_out, part)]
     texts = [[world_judge.response_to(task, rng) for _ in range(responses)] for task in tasks]
     truth = [[float(world_judge.true_reward(task, text)) for text in group] for task, group in zip(tasks, texts)]
     scores, verdicts = judge(model, tokenizer, [task.prompt for task in tasks for _ in range(responses)], [t for group in texts for t in group], settings, seed)
     groups = [scores[i:i + responses] for i in range(0, len(scores), responses)]
-    agreement, ties, rank, tau, constant = [], 0, [], [], 0
+    agreement, ties, rank, tau, constant, exact = [], 0, [], [], 0, []
     for group, true in zip(groups, truth):
+        before = len(agreement)
         for i in range(responses):
             for j in range(i):
                 if true[i] != true[j]:
                     agreement.append(world.pairwise_agreement(group[i], group[j], true[i], true[j]))
                     ties += group[i] is not None and group[i] == group[j]
+        if len(agreement) > before:
+            exact.append(min(agreement[before:]) == 1)
         if None not in group:
             both = spearman(group, true), kendall(group, true)
             constant += both[0] is None
             rank, tau = (rank + [both[0]], tau + [both[1]]) if both[0] is not None else (rank, tau)
     parsed = [world_judge.parse_verdict(text) for group in verdicts for text in group]
-    exact = [score == true for group, trues in zip(groups, truth) for score, true in zip(group, trues) if score is not None]
     return {"pairwise": sum(agreement) / len(agreement), "ties": ties / len(agreement), "exact": sum(exact) / max(1, len(exact)),
             "spearman": sum(rank) / len(rank) if rank else None, "kendall": sum(tau) / len(tau) if tau else None, "constant": constant,
             "parsed": sum(score is not None for score in parsed) / len(parsed),
-            "histogram": {str(n): sum(score == n for score in parsed) for n in range(6)}}
+            "histogram": {str(n): sum(score is not None and round(score) == n for score in parsed) for n in range(6)}}
 
 
 def chat_answers(model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:
-    """True rewards (0 to 5), lengths, and the share of correct and of polite answers on held-out chat prompts, sampled once each."""
+    """True rewards (0 to 5), mean length, and the share of correct and of polite answers on held-out chat prompts, sampled once each."""
     tasks = world.evaluation_tasks("chat", settings.held_out, part)
     samples = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], temperature=settings.temperature, top_p=settings.top_p,
                        seed=seed_of(seed, "chat answers"))
     replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
-    return {"rewards": [5 * score for score in world.score_replies(tasks, replies)], "length": float(samples.lengths.float().mean())}
+    met = [world_judge.criteria_met(task, reply.content) for task, reply in zip(tasks, replies)]
+    return {"rewards": [5 * score for score in world.score_replies(tasks, replies)], "length": float(samples.lengths.float().mean()),
+            **{name: sum(one[name] for one in met) / len(met) for name in ("correct", "polite")}}
 
 
 def win_share(new: list[float], old: list[float]) -> dict:
@@ -297,7 +318,7 @@ def win_share(new: list[float], old: list[float]) -> dict:
 def measure(model: GPT, before: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:
     """M_{t+1} against M_t and against M_1, and its judge."""
     new, old, first = (chat_answers(m, tokenizer, settings, seed, part) for m in (model, before, seed_model))
-    return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), "length": new["length"], "against_previous": win_share(new["rewards"], old["rewards"]),
+    return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), **{name: new[name] for name in ("length", "correct", "polite")}, "against_previous": win_share(new["rewards"], old["rewards"]),
             "against_seed": win_share(new["rewards"], first["rewards"]), "judge": judge_report(model, tokenizer, settings, seed, part)}
 
 
@@ -308,7 +329,14 @@ def check_seed_model(report: dict) -> None:
                          "(the shares in sft.py), or a seed model that has had them")
 
 
+def judge_line(report: dict) -> str:
+    return ", ".join(f"{name} {report[name]:.3f}" for name in ("pairwise", "ties", "exact", "spearman", "kendall", "parsed") if report.get(name) is not None)
+
+
 # ---- alone ----
+
+SMOKE = {"prompts": 8, "requests": 40, "held_out": 8, "training": replace(Settings.training, steps=2, rows=4)}
+
 
 def main() -> None:
     parser = common_flags(__doc__)
@@ -333,10 +361,8 @@ def run(args) -> None:
         raise ValueError("--data: the loop writes its own prompts")
     tokenizer = tokenizers.tiny()
     seed_model = starting_model(args, "student", tokenizer, device)
-    settings = Settings(rho=args.rho)
+    settings = replace(Settings(rho=args.rho), **(SMOKE if args.smoke else {}))
     settings = replace(settings, training=replace(settings.training, lr=args.lr))
-    if args.smoke:
-        settings = replace(settings, prompts=8, requests=40, held_out=8, training=replace(settings.training, steps=2, rows=4))
     if args.rounds < 1 or not 0 <= args.rho < 0.5:
         raise ValueError(f"--rounds {args.rounds} --rho {args.rho}: needs at least 1 round, and rho from 0 to below 0.5")
     out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
@@ -348,7 +374,7 @@ def run(args) -> None:
         check_seed_model(first)
     print(table_head())
     print(table_line("M_1", evaluate(seed_model, tokenizer, eval_n, seed=args.seed)), flush=True)
-    print(f"  judge: pairwise {first['pairwise']:.3f}, parsed {first['parsed']:.2f}")
+    print(f"  judge: {judge_line(first)}")
     model = seed_model
     for number in range(1, args.rounds + 1):
         following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number, rehearsal=rehearsal,
@@ -359,8 +385,9 @@ def run(args) -> None:
         against, judged = measured["against_previous"], measured["judge"]
         print(f"  {own.get('prompts', 0)} prompts ({100 * own['parsed']:.0f}% the world can parse, {100 * own['novel']:.0f}% novel), {own['pairs']} pairs, "
               f"chosen {own.get('chosen_length', 0):.0f} and rejected {own.get('rejected_length', 0):.0f} tokens, {own['seconds']:.0f} s")
-        print(f"  true reward {measured['true_reward']:.2f} of 5, wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} "
-              f"against M_{number}; judge: pairwise {judged['pairwise']:.3f}, parsed {judged['parsed']:.2f}, length {measured['length']:.1f}", flush=True)
+        print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, length {measured['length']:.1f}; "
+              f"wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
+        print(f"  judge: {judge_line(judged)}", flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
 

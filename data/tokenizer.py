@@ -50,8 +50,11 @@ class Reply:
 class Tokenizer:
     """encoding: the byte-level BPE; headers: ids that open a turn, by role; pad_id and end_id differ.
 
-    close: ids after a user's or system's turn (none in our own format; ChatML needs some).
+    close: ids after a user's or system's turn, and after_end: those after the end mark of an assistant's turn that is followed by
+    another one (none in our own format; ChatML needs some).
     """
+
+    after_end: list[int] = []
 
     def __init__(self, encoding: tiktoken.Encoding, headers: dict[str, list[int]], ids: dict[str, int], close: list[int] = ()):
         self.encoding, self.headers, self.close = encoding, headers, list(close)
@@ -91,8 +94,10 @@ class Tokenizer:
             ids.extend(part)
             mask.extend([supervised] * len(part))
 
-        for message in messages:
+        for i, message in enumerate(messages):
             role = message["role"]
+            if i and messages[i - 1]["role"] == "assistant":
+                add(self.after_end)
             if role == "tool":
                 add([self.result_id, *self.encode(message["content"])])
                 continue

@@ -21,7 +21,7 @@ from collections import Counter
 from data import sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
 from data.calculator import parse_number, same_number
 from data.tokenizer import Reply
-from data.world_family import Family, Task
+from data.world_family import TRAINED, UNSEEN, Family, Task
 
 WORLD_VERSION = 2
 FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
@@ -52,13 +52,13 @@ def parse(prompt: str) -> Task | None:
     return None
 
 
-def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5), phrasings=range(4)) -> Task:
+def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5), phrasings=TRAINED) -> Task:
     """Family, then level, then content, each uniform among what exists."""
     families = [family for family in families_of(domain) if any(level in levels for level in family.by_level[part])]
     return rng.choice(families).draw(rng, part, levels, phrasings)
 
 
-def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", levels=(1, 2, 3, 4, 5), phrasings=range(4)) -> list[Task]:
+def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", levels=(1, 2, 3, 4, 5), phrasings=TRAINED) -> list[Task]:
     """`count` different prompts, the domains in turn; fewer where the world does not hold as many."""
     tasks, seen, misses = [], set(), 0
     while len(tasks) < count and misses < 2000:
@@ -138,7 +138,7 @@ def evaluation_tasks(domain: str, count: int, part: str = "test") -> list[Task]:
     """
     rng = generator(WORLD_VERSION, "evaluation", domain, part)
     if domain == "phrasing":
-        return draw_tasks(rng, DOMAINS[:5], count, part, phrasings=(4,))
+        return draw_tasks(rng, DOMAINS[:5], count, part, phrasings=(UNSEEN,))
     return draw_tasks(rng, (domain,), count, part)
 
 

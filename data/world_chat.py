@@ -275,9 +275,9 @@ def mixed_response(family: str, content: dict, others: list[dict], rng) -> str:
     return " ".join(sentences)
 
 
-def annotate(true_reward: float, rng, noise: float = 0.7) -> float:
-    """How much the simulated annotator likes a response: the rubric's score plus Gaussian noise."""
-    return true_reward + rng.gauss(0, noise)
+def annotate(true_reward: float, rng, complete: bool = True, noise: float = 0.7) -> float:
+    """How much the simulated annotator likes a response: the rubric's score plus Gaussian noise, and 5 less if it broke off."""
+    return true_reward + rng.gauss(0, noise) - (0 if complete else 5)
 
 
 TIE_THRESHOLD = 0.5  # two likings closer than this are written `=`; a threshold, so none of the fitted tie models

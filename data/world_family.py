@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 NAMES = ("Tom Anna Ben Mia Leo Zoe Sam Eva Max Ida Paul Nina Carl Rosa Otto Lena Hugo Vera Finn Clara Adam Ella Ivan "
          "Dora Noah Alma Igor Nora Emil Lucy").split()
 THINGS = "apple book coin shell pen egg stone stamp card ball nut cake".split()
+TRAINED, UNSEEN = range(4), 4  # phrasings: those of the demonstrations, and the one that only evaluation uses
 TURN = " || "  # stands between the turns of a phrasing that is a dialogue: user || assistant || user
 
 

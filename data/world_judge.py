@@ -10,7 +10,7 @@ import re
 
 from data import world_chat
 from data.world_chat import CRITERIA, judge_by_rubric, rubric_of
-from data.world_family import Task
+from data.world_family import TRAINED, Task
 
 VERDICT_WORDS = {"relevant": ("relevant", "off topic"), "correct": ("correct", "wrong"), "complete": ("complete", "incomplete"),
                  "polite": ("polite", "impolite"), "concise": ("concise", "wordy")}
@@ -33,11 +33,16 @@ def read_judge_prompt(prompt: str) -> tuple[str, str, int] | None:
     return match[2], match[3], JUDGE_FRAMES.index(match[1])
 
 
-def true_reward(task: Task, response: str) -> int:
-    """The rubric's score of a response to a chat task, from 0 to 5."""
+def criteria_met(task: Task, response: str) -> dict[str, bool]:
+    """Which of the rubric's five criteria a response to a chat task meets."""
     family = next(family for family in world_chat.FAMILIES if family.name == task.family)
     bare = tuple((key, value) for key, value in task.content if key not in family.dressing)
-    return sum(judge_by_rubric(rubric_of(task.family, bare), response).values())
+    return judge_by_rubric(rubric_of(task.family, bare), response)
+
+
+def true_reward(task: Task, response: str) -> int:
+    """The rubric's score of a response to a chat task, from 0 to 5."""
+    return sum(criteria_met(task, response).values())
 
 
 def verdict(task: Task, response: str) -> str:
@@ -66,7 +71,7 @@ def new_prompt_request(examples: list[str], frame: int = 0) -> str:
 
 
 def chat_task(rng: random.Random, part: str, families: list) -> Task:
-    return rng.choice(families).draw(rng, part, range(1, 6), range(4))
+    return rng.choice(families).draw(rng, part, range(1, 6), TRAINED)
 
 
 def response_to(task: Task, rng: random.Random) -> str:

@@ -370,7 +370,7 @@ def made(tokenizer, monkeypatch):
     programs, of which only the reference's text is right."""
     references = {world.reference(task)[-1]["content"] for task in TASKS}
     monkeypatch.setattr(world.sandbox, "passes_tests", lambda programs: [source in references for source, _ in programs])
-    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng: true_reward)
+    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng, complete: true_reward)
     teacher, student, asked = small(0), small(1), []
     monkeypatch.setattr(distill, "generate", scripted(teacher, tokenizer, asked))
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, SMALL, seed=1, device=CPU)
@@ -398,9 +398,9 @@ def test_every_positive_is_verified_and_every_negative_worse(made, tokenizer):
         assert positive[0][-1] == tokenizer.end_id and record["domain"] == task.domain and record["prompt"] == task.prompt
         if task.domain == "chat":
             assert 5 * scores[0] - 5 * scores[1] >= SMALL.margin
-            assert [record["positive_score"], record["negative_score"]] == pytest.approx([5 * score for score in scores])
+            assert [record["positive_truth"], record["negative_truth"]] == pytest.approx([5 * score for score in scores])
         else:
-            assert scores == [1, 0] == [record["positive_score"], record["negative_score"]]
+            assert scores == [1, 0] == [record["positive_truth"], record["negative_truth"]]
 
 
 def test_a_pair_supervises_what_the_models_wrote_and_no_tool_result(made, tokenizer):
@@ -474,7 +474,7 @@ def test_a_sample_that_repeats_the_positive_is_no_negative(tokenizer, monkeypatc
     likings = iter([5.0, 1.0] * 100)
     monkeypatch.setattr(distill, "sample_positive", same)
     monkeypatch.setattr(distill, "sample_negative", same)
-    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng: next(likings))
+    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng, complete: next(likings))
     monkeypatch.setattr(distill, "other_skills", lambda *rest: [])
     pairs, _, records, counts = preference_data(small(0), small(1), tokenizer, replace(SMALL, queries=10, negatives=1), seed=1, device=CPU)
     assert pairs == [] == records and counts == {"math: negative right": 2, "code: negative right": 2, "stem: negative right": 2,
@@ -488,7 +488,7 @@ def test_what_two_random_models_say_makes_the_same_pairs_for_the_same_seed(token
     drawn = [preference_data(small(0), small(1), tokenizer, settings, seed=seed, device=CPU) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] and drawn[0][0] != drawn[2][0] and drawn[0][0]
     assert drawn[0][3]["math: positive wrong"] == 2 and {record["domain"] for record in drawn[0][2]} == {"chat"}
-    assert all(record["positive_score"] - record["negative_score"] >= 0.1 for record in drawn[0][2])
+    assert all(record["positive_truth"] - record["negative_truth"] >= 0.1 for record in drawn[0][2])
 
 
 # ---- the loop ----

@@ -254,7 +254,7 @@ def test_the_annotators_favourite_stands_against_what_it_likes_least(tokenizer, 
     """Of four samples that the annotator likes 1, 4, 0.2 and 2, the second against the third; a group within its threshold is left out."""
     likings = iter([1, 4, 0.2, 2, 3.0, 3.1, 3.2, 3.4] * 3)
     monkeypatch.setattr(dpo, "generate", lambda model, tokenizer, prompts, n, seed: replies_of(["a", "b", "c", "d"] * len(prompts), tokenizer))
-    monkeypatch.setattr(dpo.world_chat, "annotate", lambda true_reward, rng: next(likings))
+    monkeypatch.setattr(dpo.world_chat, "annotate", lambda true_reward, rng, complete: next(likings))
     pairs = annotated_pairs(None, tokenizer, seed=1, prompts=6)
     assert len(pairs) == 3
     for (chosen, chosen_mask), (rejected, rejected_mask) in pairs:

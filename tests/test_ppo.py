@@ -488,7 +488,7 @@ def moved(model, scale=0.02, seed=3):
 
 
 def roll(policy, tokenizer, settings=GROUP, reference=None, critic=None, kl_coef=0.0, seed=0, tasks=None):
-    return rollout(policy, reference, critic, None, tokenizer, tasks or some_tasks(settings.prompts), settings, kl_coef, seed)
+    return rollout(policy, policy if reference is None else reference, critic, None, tokenizer, tasks or some_tasks(settings.prompts), settings, kl_coef, seed)
 
 
 class Spy:
@@ -552,10 +552,6 @@ def test_the_logged_kl_is_the_mean_over_responses_of_the_sum_over_tokens(policy,
     assert data.log["kl"] == pytest.approx(sum(sums) / len(sums), abs=1e-4) and abs(data.log["kl"]) > 1e-3
 
 
-def test_without_a_reference_no_kl_is_logged(policy, tokenizer, scored):
-    assert math.isnan(roll(policy, tokenizer).log["kl"])
-
-
 def test_a_kl_target_without_a_kl_coef_is_refused(policy, tokenizer):
     with pytest.raises(ValueError, match="kl_target multiplies kl_coef"):
         train(policy, tokenizer, [], replace(GROUP, kl_target=1.0, kl_coef=0.0), seed=1, stage="rl_stem")
@@ -575,6 +571,32 @@ def test_pads_change_no_kl(policy, tokenizer, scored):
 def test_a_reference_equal_to_the_policy_gives_a_kl_of_exactly_zero(policy, tokenizer, scored):
     data = roll(policy, tokenizer, reference=copy.deepcopy(policy), kl_coef=0.1)
     assert data.log["kl"] == 0 and torch.equal(data.old_logprobs, data.reference_logprobs)
+
+
+def test_old_and_reference_are_read_at_the_temperature_of_sampling(policy, tokenizer, scored):
+    data = roll(policy, tokenizer, replace(GROUP, temperature=0.7), reference=moved(policy), kl_coef=0.1)
+    for model, kept in ((policy, data.old_logprobs), (moved(policy), data.reference_logprobs)):
+        with torch.no_grad():
+            assert torch.allclose(kept, token_logprobs(model, data.ids, data.mask, 0.7), atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"normalise": "tokens"}, {"ratio": "both"}, {"estimator": "GAE"}])
+def test_an_unknown_choice_is_refused(policy, tokenizer, scored, change):
+    with pytest.raises(ValueError, match="there is"):
+        train(policy, tokenizer, some_tasks(), replace(GROUP, **change), seed=1, stage="x")
+
+
+@pytest.mark.parametrize("change", [{"baseline": "zscore"}, {"normalise": "constant"}, {"normalise": "sequence"}, {"ratio": "sequence"}, {"clip_low": 1e-6},
+                                    {"clip_high": 1e-6}, {"max_new": 3}, {"estimator": "gae", "gamma": 0.5}, {"estimator": "gae", "gae_lambda": 0.0},
+                                    {"estimator": "gae", "kl_coef": 0.5}], ids=str)
+def test_every_setting_reaches_the_update(policy, tokenizer, scored, change):
+    """Two epochs, so that clipping matters; the weights end elsewhere when one setting changes."""
+    ends = []
+    for more in ({"estimator": change.get("estimator", "group")}, change):
+        model = copy.deepcopy(policy)
+        train(model, tokenizer, some_tasks(), replace(GROUP, epochs=3, lr=1e-2, **more), seed=1, stage="x")
+        ends.append(weights_of(model))
+    assert not same_weights(ends[0], ends[1])
 
 
 def test_the_kl_lowers_the_score_that_a_group_compares(policy, tokenizer, scored):
@@ -754,10 +776,12 @@ def test_the_reference_is_the_policy_as_it_enters_and_stays_so(policy, tokenizer
 
 
 @pytest.mark.parametrize("settings", [GROUP, GAE])
-def test_without_a_kl_coefficient_no_reference_is_kept(policy, tokenizer, scored, monkeypatch, settings):
-    spy = Spy(monkeypatch, "rollout", lambda args, result: (args[1], result.log["kl"]))
-    train(policy, tokenizer, some_tasks(), replace(settings, lr=1e-2), seed=1, stage="x")
-    assert [reference for reference, _ in spy.calls] == [None, None] and all(math.isnan(kl) for _, kl in spy.calls)
+def test_the_kl_is_logged_even_where_it_costs_nothing(policy, tokenizer, scored, tmp_path, settings):
+    """kl_coef 0 is how a reward is over-optimised on purpose: the KL to the start is what one wants to see then."""
+    train(policy, tokenizer, some_tasks(), replace(settings, lr=1e-2, iterations=3), seed=1, stage="x", log=tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        kl = [float(line["kl"]) for line in csv.DictReader(file)]
+    assert abs(kl[0]) < 1e-4 < abs(kl[-1])
 
 
 def test_the_controller_is_fed_the_sum_per_response(policy, tokenizer, scored, monkeypatch):
@@ -804,7 +828,7 @@ def test_a_loss_that_is_not_finite_undoes_the_updates_of_its_iteration(policy, t
 
 @pytest.mark.parametrize("settings", [GROUP, GAE])
 def test_a_log_has_one_line_an_iteration_with_everything_to_watch(policy, tokenizer, scored, tmp_path, settings):
-    out = train(policy, tokenizer, some_tasks(), replace(settings, kl_coef=0.1), seed=1, stage="x", log=tmp_path / "x.csv")
+    out = train(policy, tokenizer, some_tasks(), settings, seed=1, stage="x", log=tmp_path / "x.csv")
     with open(tmp_path / "x.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["iteration"] for line in lines] == ["0", "1"] and float(lines[0]["reward"]) == out["first_reward"] and not policy.training
@@ -854,13 +878,14 @@ def test_the_filter_asks_the_policy_that_enters_and_chat_is_not_filtered(policy,
     assert len(asked) == 1 and counts == {"prompts": 5, "kept": 5} and {task.domain for task in tasks} == {"chat"}
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0, None])
-def test_a_stage_whose_filter_leaves_nothing_says_so_and_changes_nothing(policy, tokenizer, monkeypatch, capsys, rate):
+@pytest.mark.parametrize("rate, why", [(0.0, "too hard 7, too easy 0, not checked 0"), (1.0, "too hard 0, too easy 7, not checked 0"),
+                                       (None, "too hard 0, too easy 0, not checked 7")])
+def test_a_stage_whose_filter_leaves_nothing_says_so_and_changes_nothing(policy, tokenizer, monkeypatch, capsys, rate, why):
     monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: [rate] * len(tasks))
     before = weights_of(policy)
     out = rl_stem(policy, tokenizer, replace(GROUP, candidates=7), seed=1)
     assert out["skipped"] and out["filter"]["kept"] == 0 and same_weights(before, policy.state_dict())
-    assert capsys.readouterr().out == "rl_stem: skipped, because none of 7 prompts has a pass rate between 10% and 90%\n"
+    assert capsys.readouterr().out == "rl_stem: skipped, because none of 7 prompts has a pass rate between 10% and 90% " f"({why})\n"
 
 
 def test_a_stage_trains_on_the_kept_prompts_only(policy, tokenizer, scored, monkeypatch):

@@ -299,7 +299,7 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     save_checkpoint(tmp_path / "policy.pt", tiny_model, tokenizer, "overall_sft")  # a language model has no score head
     save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface"), "reward_model")
     for name, reason in (("text", "not a reward model"), ("list", "not a reward model"), ("policy", "not a reward model"),
-                         ("missing", "not a reward model"), ("other", "another tokenizer")):
+                         ("missing", "no such checkpoint"), ("other", "another tokenizer")):
         with pytest.raises(ValueError, match=reason) as caught:
             load_reward_model(tmp_path / f"{name}.pt", tokenizer)
         assert str(caught.value).startswith(f"{tmp_path / name}.pt: ") and "\n" not in str(caught.value)
@@ -335,7 +335,7 @@ def test_the_annotator_ranks_every_prompts_own_outputs(tiny_model, tokenizer, mo
     """With an annotator without noise the ranking is the order of the true scores, ties included."""
     rng = random.Random(0)
     monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [rng.randint(0, 5) / 5 for _ in tasks])
-    monkeypatch.setattr(world_chat, "annotate", lambda score, rng: score)
+    monkeypatch.setattr(world_chat, "annotate", lambda score, rng, complete: score)
     rankings = annotated_rankings(tiny_model, tokenizer, prompts=6, outputs=3, seed=1)
     assert len(rankings) == 6 and len({ranking["prompt"] for ranking in rankings}) == 6
     for ranking in rankings:

@@ -186,7 +186,9 @@ def accepted_of(tokenizer, script, replies, settings=TINY, **how):
     """(accepted prompts, counts) when the seed model writes these replies, one a request."""
     replies = iter(replies)
     played = script(lambda text, k: next(replies))
-    return (*generate_prompts("M_1", tokenizer, settings, 1, **how), played)
+    accepted, dropped, counts = generate_prompts("M_1", tokenizer, settings, 1, **how)
+    assert len(dropped) == sum(counts[reason] for reason in {one["dropped"] for one in dropped})
+    return accepted, counts, played
 
 
 def test_good_prompts_are_accepted_as_they_stand_and_counted(tokenizer, script):
@@ -286,17 +288,17 @@ def test_a_prompt_too_like_an_accepted_one_is_dropped(tokenizer, script):
     assert accepted == [ten, nine, nine[:-1] + "z"] and counts["near-duplicate"] == 3
 
 
-def test_a_prompt_that_copies_an_example_of_its_own_request_is_dropped(tokenizer, script):
+def test_a_prompt_that_copies_an_example_of_a_request_is_dropped(tokenizer, script):
     script(lambda text, k: text.splitlines()[-1][2:].upper())
-    accepted, counts = generate_prompts(None, tokenizer, replace(TINY, requests=12), 1)
-    assert accepted == [] and counts["near-duplicate"] == 12
+    accepted, dropped, counts = generate_prompts(None, tokenizer, replace(TINY, requests=12), 1)
+    assert accepted == [] and counts["not novel"] == 12 == len(dropped) and counts["novel"] == 0
 
 
 def test_the_accepted_prompts_are_cut_to_as_many_as_asked_for_and_every_reply_is_counted_once(tokenizer, script):
     replies = [*train_prompts(5), "Why?", said(tokenizer, "a b")[:-1], train_prompts(1)[0]]
     accepted, counts, _ = accepted_of(tokenizer, script, replies, replace(TINY, requests=8, prompts=3))
     assert accepted == replies[:3] and counts["parsed"] == 1
-    assert sum(counts[reason] for reason in ("accepted", "too short or too long", "malformed", "near-duplicate")) == 8 and counts["accepted"] == 5
+    assert sum(counts.get(reason, 0) for reason in ("accepted", "too short or too long", "malformed", "near-duplicate", "not novel")) == 8 and counts["accepted"] == 5
 
 
 # ---- responses, verdicts, rewards ----
@@ -397,7 +399,7 @@ def test_the_records_hold_every_response_reward_and_verdict_and_go_through_json(
     script(reply)
     pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
     liked, doubled = ["Fine \u2714. Score: 4", "Score: 1", "none"], ["Score: x Score: 2", "Score: 1", "none"]
-    expected = {"responses": [None, "A", "B", "B"], "rewards": [None, 1.0, 2.5, 2.5], "verdicts": [[], doubled, liked, liked],
+    expected = {"responses": ["and so on", "A<|end|>", "B<|end|>", "B<|end|>"], "rewards": [None, 1.0, 2.5, 2.5], "verdicts": [[], doubled, liked, liked],
                 "chosen": 2, "rejected": 1}
     assert all(record == {"prompt": record["prompt"], **expected} for record in records) and len(records) == len(pairs) == 6
     assert len({record["prompt"] for record in records}) == 6
@@ -435,7 +437,7 @@ def test_another_judge_can_take_the_models_place_in_a_control(tokenizer, play):
 def test_without_a_single_new_prompt_there_is_no_data_and_no_error(tokenizer, script):
     played = script(lambda text, k: "Why?")
     pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
-    assert pairs == records == [] and counts["pairs"] == 0 and counts["too short or too long"] == 6 and len(played.calls) == 1
+    assert pairs == [] and records == 6 * [{"prompt": "Why?", "dropped": "too short or too long"}] and counts["pairs"] == 0 and counts["too short or too long"] == 6 and len(played.calls) == 1
 
 
 # ---- a round ----
@@ -500,8 +502,8 @@ def test_a_judge_that_always_says_the_same_makes_no_pair_says_so_and_the_loop_go
         following, own = next_iteration_model(model, tiny_model, tokenizer, TINY, seed=1, round_number=number, data=tmp_path / f"{number}.jsonl")
         assert following is not model and same(following, before)
         assert (own["pairs"], own["tokens"], own["prompts"]) == (0, 0, 6) and own["seconds"] > 0
-        assert capsys.readouterr().out == f"self_reward_{number}: no pair, because no prompt got two different rewards; the next model is this one\n"
-        records = formats.read_jsonl(tmp_path / f"{number}.jsonl")
+        assert capsys.readouterr().out == f"self_reward_{number}: no pair (6 prompts were left, and none got two different rewards); the next model is this one\n"
+        records = [record for record in formats.read_jsonl(tmp_path / f"{number}.jsonl") if "dropped" not in record]
         assert all(record["rewards"] == [3] * 4 and record["chosen"] is None for record in records) and len(records) == 6
         model = following
 
@@ -549,8 +551,7 @@ def test_the_report_counts_ties_as_half_and_their_share_apart_and_a_missing_scor
     report = judge_report(None, tokenizer, TINY, 1)
     assert report["pairwise"] == pytest.approx(half) and report["ties"] == pytest.approx(ties)
     assert report["parsed"] == sum(score is not None for score in scores) / 4 and report["constant"] == (scores == [2] * 4)
-    known = [(score, true) for score, true in zip(scores, HUMAN) if score is not None]
-    assert report["exact"] == (sum(score == true for score, true in known) / len(known) if known else 0)
+    assert report["exact"] == 0  # no judge here orders every pair of the prompt
     if None not in scores and len(set(scores)) > 1:
         assert (report["spearman"], report["kendall"]) == (pytest.approx(spearman(scores, HUMAN)), pytest.approx(kendall(scores, HUMAN)))
 
@@ -588,7 +589,7 @@ def test_answers_get_their_true_reward_from_0_to_5(tokenizer, monkeypatch):
     replies[0] = replies[0][:-1]  # broke off
     monkeypatch.setattr(self_reward, "generate", lambda model, tokenizer, prompts, **how: samples_of(replies))
     answers = chat_answers(None, tokenizer, TINY, 1)
-    assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
+    assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and 0.8 < answers["correct"] <= 1 and 0.8 < answers["polite"] <= 1 and answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
 
 
 def test_the_win_share_by_hand_with_ties_as_half():
@@ -598,7 +599,7 @@ def test_the_win_share_by_hand_with_ties_as_half():
 
 def test_a_round_is_measured_against_the_model_before_it_and_against_the_seed_model(tokenizer, monkeypatch):
     rewards = {"M_3": [5, 4, 3], "M_2": [4, 4, 2], "M_1": [0, 0, 5]}
-    monkeypatch.setattr(self_reward, "chat_answers", lambda model, *rest: {"rewards": rewards[model], "length": len(model) + 5.0})
+    monkeypatch.setattr(self_reward, "chat_answers", lambda model, *rest: {"rewards": rewards[model], "length": len(model) + 5.0, "correct": 0.5, "polite": 1.0})
     monkeypatch.setattr(self_reward, "judge_report", lambda model, *rest: {"judged": model})
     found = measure("M_3", "M_2", "M_1", tokenizer, TINY, 1)
     assert found["true_reward"] == 4 and found["length"] == 8 and found["judge"] == {"judged": "M_3"}
@@ -639,16 +640,17 @@ def test_one_smoke_round_from_a_random_checkpoint_leaves_a_checkpoint_and_its_da
     model, saved = load_checkpoint(tmp_path / "out" / "self_reward_1.pt", tokenizer)
     assert saved["stage"] == "self_reward_1" and saved["settings"]["training"]["steps"] == 2 and model.config.width == 16
     records = formats.read_jsonl(tmp_path / "out" / "self_reward_1.jsonl")
-    assert all(set(record) == {"prompt", "responses", "rewards", "verdicts", "chosen", "rejected"} for record in records)
+    keys = {"prompt", "responses", "rewards", "verdicts", "chosen", "rejected"}
+    assert records and all(set(record) in (keys, {"prompt", "dropped"}) for record in records)
 
 
 def test_two_rounds_under_a_constant_judge_end_with_the_seed_models_weights(command, play, tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(self_reward, "judge", always_3)
     monkeypatch.setattr(self_reward, "evaluate", lambda *args, **how: {})
-    monkeypatch.setattr(self_reward, "chat_answers", lambda *args: {"rewards": [1.0], "length": 1.0})
+    monkeypatch.setattr(self_reward, "chat_answers", lambda *args: {"rewards": [1.0], "length": 1.0, "correct": 1.0, "polite": 1.0})
     code, out, err = command("--smoke", "--rounds", "2")
     assert code == 0, err
-    assert out.count("no pair, because no prompt got two different rewards") == 2 and "against M_2" in out
+    assert out.count("none got two different rewards") == 2 and "against M_2" in out
     state = bits(load_checkpoint(tmp_path / "init.pt")[0])
     assert all(same(load_checkpoint(tmp_path / "out" / f"self_reward_{n}.pt")[0], state) for n in (1, 2))
 
@@ -668,7 +670,7 @@ def test_the_flags_reach_the_rounds_and_each_round_starts_from_the_model_before(
 
     def compare(model, before, seed_model, *rest):
         compared.append((model, before, seed_model))
-        return {"true_reward": 1, "length": 1, "against_previous": win_share([1], [1]), "judge": {"pairwise": 1, "parsed": 1}}
+        return {"true_reward": 1, "length": 1, "correct": 1, "polite": 1, "against_previous": win_share([1], [1]), "judge": {"pairwise": 1, "parsed": 1}}
     monkeypatch.setattr(self_reward, "next_iteration_model", one_round)
     monkeypatch.setattr(self_reward, "measure", compare)
     code, _, err = command("--rounds", "2", "--lr", "3e-4", "--rho", "0.32", "--no-rehearsal", "--seed", "7")

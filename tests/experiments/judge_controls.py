@@ -27,10 +27,11 @@ from model import fail, load_checkpoint, seed_of  # noqa: E402
 from tests.experiments.targets import interval  # noqa: E402
 
 
-def random_judge(seed: int):
-    def score(prompts, responses):
-        rng = random.Random(seed_of(seed, "random judge"))
-        return [[float(rng.randrange(6)) for _ in group] for group in responses]
+def random_judge(tokenizer, seed: int):
+    rng = random.Random(seed_of(seed, "random judge"))
+
+    def score(prompts, responses):  # what broke off has no score, as with the other judges
+        return [[None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6)) for row in group] for group in responses]
     return score
 
 
@@ -63,7 +64,7 @@ def main() -> None:
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
         rehearsal = sft.rehearsal_rows(tokenizer, "tiny", seed, seed_model.config.context)
         first = self_reward.measure(seed_model, seed_model, seed_model, tokenizer, settings, seed)
-        for name, score, chosen, rows in (("its own judge", None, settings, rehearsal), ("random judge", random_judge(seed), settings, rehearsal),
+        for name, score, chosen, rows in (("its own judge", None, settings, rehearsal), ("random judge", random_judge(tokenizer, seed), settings, rehearsal),
                                           ("true reward as judge", true_judge(tokenizer), settings, rehearsal),
                                           ("three times the learning rate, no rehearsal", None, hot, [])):
             model, path = seed_model, [first]
@@ -73,22 +74,23 @@ def main() -> None:
                 model = following
             curves.setdefault(name, []).append(path)
             print(f"seed {seed} {name:44} true reward " + " ".join(f"{m['true_reward']:.2f}" for m in path) + "  win share "
-                  + " ".join(f"{m['against_previous']['win_share']:.3f}" for m in path[1:]) + "  judge " + " ".join(f"{m['judge']['pairwise']:.3f}" for m in path)
+                  + " ".join(f"{m['against_previous']['win_share']:.3f}" for m in path[1:]) + "  correct " + " ".join(f"{m['correct']:.2f}" for m in path) + "  judge " + " ".join(f"{m['judge']['pairwise']:.3f}" for m in path)
                   + f"  parsed {path[-1]['judge']['parsed']:.2f}  pairs {[m['pairs'] for m in path[1:]]}", flush=True)
     report(curves, out, args.start)
 
 
 def report(curves: dict, out: Path, start: str) -> None:
     gains = {name: interval([path[2]["true_reward"] - path[0]["true_reward"] for path in paths]) for name, paths in curves.items()}
-    print(f"\n| judge, M_1 = {start} | true reward M_1, M_2, M_3 | gain | win share of M_2, M_3 | judge's agreement M_1, M_3 | length M_1, M_3 |\n|---|---|---|---|---|---|")
+    print(f"\n| judge, M_1 = {start} | true reward M_1, M_2, M_3 | gain | win share of M_2, M_3 | correct M_1, M_3 | polite M_1, M_3 | judge's agreement M_1, M_3 | length M_1, M_3 |\n|---|---|---|---|---|---|---|---|")
     for name, paths in curves.items():
         def mean(function):
             return sum(map(function, paths)) / len(paths)
         rewards = ", ".join(f"{mean(lambda p: p[k]['true_reward']):.2f}" for k in range(3))
         wins = ", ".join(f"{mean(lambda p: p[k]['against_previous']['win_share']):.3f}" for k in (1, 2))
         judged = ", ".join(f"{mean(lambda p: p[k]['judge']['pairwise']):.3f}" for k in (0, 2))
+        kept = " | ".join(", ".join(f"{mean(lambda p: p[k][name]):.2f}" for k in (0, 2)) for name in ("correct", "polite"))
         length = ", ".join(f"{mean(lambda p: p[k]['length']):.1f}" for k in (0, 2))
-        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {judged} | {length} |")
+        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {kept} | {judged} | {length} |")
     truth = gains["true reward as judge"][0]
     (out / "judge_controls.json").write_text(json.dumps({"share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
                                                          "random": gains["random judge"], "gains": gains, "curves": curves}, indent=1) + "\n", encoding="utf-8")
