@@ -1,6 +1,6 @@
 """The whole schedule: every stage in order, each one evaluated, everything kept in one folder.
 
-    cold-start SFT -> overall SFT -> distillation -> multi-stage RL -> self-rewarding rounds
+    pretraining -> cold-start SFT -> overall SFT -> distillation -> reward model -> multi-stage RL -> self-rewarding rounds
 
 The schedule is the list STAGES below; a stage is a function that trains one model and returns what it alone measured.
 
@@ -289,7 +289,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 def report(out: Path, results: dict) -> None:
     """report.md with the table and the plots."""
     (out / "plots").mkdir(exist_ok=True)
-    plots = [title for plot in (plot_stages, plot_losses, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
+    plots = [title for plot in (plot_stages, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
     text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
             f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
             f"student {results['params']['student']:,} parameters, teacher {results['params']['teacher']:,}.", "",
@@ -302,6 +302,8 @@ def report(out: Path, results: dict) -> None:
         text.append(f"| {stage['name']} | {stage['model']} | " + " | ".join(cells) + f" | {stage['seconds']:.0f} | {stage['tokens']:,} |")
     for title, name in plots:
         text += ["", f"![{title}](plots/{name})"]
+    for path in sorted(out.glob("*.png")):  # of experiments that were told to write here
+        text += ["", f"![{path.stem}]({path.name})"]
     text += ["", "The same prompts answered by every stage are in samples.md."]
     temporary = out / "report.md.tmp"
     temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -360,24 +362,6 @@ def plot_stages(out: Path, results: dict):
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
     return save_plot(figure, out, "stages.png", "Which stage teaches what? Held-out prompts, 95% intervals")
-
-
-def plot_losses(out: Path, results: dict):
-    names = [name for name in ("pretrain", "cold_start_sft", "overall_sft") if own_of(results, name)]
-    if not names:
-        return None
-    figure, axes = panels(names, ["loss, nats a supervised token"] * len(names), "step")
-    for axis, name in zip(axes, names):
-        for who, colour in (("student", "tab:blue"), ("teacher", "tab:orange")):
-            columns = columns_of(out / f"{name}.{who}.csv")
-            if columns:
-                axis.plot(smooth(columns["loss"]), color=colour, label=f"{who}, training (mean of 10 steps)")
-                seen = ~numpy.isnan(columns.get("held_out_loss", numpy.array([numpy.nan])))
-                if seen.any():
-                    axis.plot(columns["step"][seen], columns["held_out_loss"][seen], "o--", color=colour, label=f"{who}, held out")
-        axis.set_yscale("log")
-        axis.legend(fontsize=7)
-    return save_plot(figure, out, "losses.png", "Where is the held-out loss?")
 
 
 def plot_distill(out: Path, results: dict):
@@ -455,8 +439,8 @@ def plot_self_reward(out: Path, results: dict):
 
 def main() -> None:
     parser = common_flags(__doc__)
-    parser.add_argument("--student", default=None, help="checkpoint that the student starts from")
-    parser.add_argument("--teacher", default=None, help="checkpoint that the teacher starts from")
+    parser.add_argument("--student", default=None, help="checkpoint that the student starts from; name the stages that follow in --stages")
+    parser.add_argument("--teacher", default=None, help="checkpoint of the teacher; distill needs one")
     parser.add_argument("--stages", default=None, help="only these stages, separated by commas; default: all")
     parser.add_argument("--eval-n", type=int, default=None, help="held-out prompts a domain; default: 128, 8 with --smoke")
     parser.add_argument("--force", action="store_true", help="redo stages that were finished with other settings")
@@ -517,6 +501,10 @@ def prepare(args) -> tuple[Run, list, dict]:
     for row in (row for stage in results["stages"] for row in (stage["eval"] or {}).values()):
         row |= {key: math.nan for key, value in row.items() if value is None}  # a score that could not be found; the file has null
     todo = unfinished(results, run, chosen, args.force)
+    for who in given:  # no stage but pretrain starts from random weights
+        needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]
+        if needs and needs[0] != "pretrain" and not given[who] and not any(stage["model"] == who for stage in results["stages"]):
+            raise ValueError(f"{needs[0]} has no {who} to start from: give --{who} CHECKPOINT, or name the stages before it in --stages too")
     results |= {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION}
     for who in ("student", "teacher"):
         last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who and stage["eval"]), None)

@@ -4,7 +4,8 @@ Step 1 of RLHF (Pretrained LLM -> finetune on human-written outputs -> SFT LLM),
 
     pretrain        every token of plain text is supervised                           -> a base model
     cold_start_sft  math, code and STEM, levels 1 to 3                                -> foundational reasoning skills
-    overall_sft     chat, agent, judge, new_prompt and reasoning of levels 2 to 5     -> general, by a rising curriculum
+    overall_sft     chat, agent, judge, new_prompt, reasoning of levels 2 to 5, and a share of stage 1 kept
+                                                                                      -> general, by a rising curriculum
 
     L = - sum_{i,t} m_it log p(y_it | x_i, y_i,<t) / sum_{i,t} m_it
 
@@ -16,7 +17,8 @@ Left out: packing of several dialogues into one row (rows are sorted by length i
 fill), dropout, weight averaging.
 
     python sft.py                          cold-start SFT of a fresh tiny model, evaluated before and after
-    python sft.py --data FILE              on your own records (formats: data/formats.py)
+    python sft.py --pretrain               the base model instead; then --init runs/sft/pretrain.pt goes on with SFT
+    python sft.py --data FILE              on your own records (formats: data/formats.py); with --pretrain, plain text
     python sft.py --show-mask              a dialogue with its supervised tokens marked
 
 Watch: `loss` falls, and `held_out_loss` with it. With more steps on the same demonstrations the first goes on falling and the
@@ -60,7 +62,7 @@ class Settings:
 
 def supervised_positions(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(select, targets) for ids and mask (N, S): the positions (N, S) whose logits predict a supervised token, and those
-    tokens (supervised,). This is the one shift in the project: position t predicts token t + 1."""
+    tokens (supervised,): position t predicts token t + 1 (model.token_logprobs shifts in the same way)."""
     select = F.pad(mask[:, 1:], (0, 1))
     shifted = mask.clone()
     shifted[:, 0] = False  # nothing predicts the first token
@@ -242,6 +244,7 @@ def smoke(schedule: Schedule) -> Schedule:
 def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:
     """A base model: plain documents of the world, all tokens supervised."""
     rows = document_rows(tokenizer, world.documents(how["seed"], schedule.documents), 96)
+    # other documents of the same world: their facts recur in what is trained on, as facts must
     held_out = document_rows(tokenizer, world.documents(seed_of(how["seed"], "held out"), 200), 96)
     random.Random(seed_of(how["seed"], "pretrain")).shuffle(rows)
     return train(model, tokenizer, rows, schedule.pretrain, stage="pretrain", held_out=held_out, **how)

@@ -367,6 +367,22 @@ def test_seeds_that_are_no_numbers_are_refused(monkeypatch, capsys):
     assert "1,x" in refused(monkeypatch, capsys, "--seeds", "1,x")
 
 
+@pytest.mark.parametrize("stages, missing", [("cold_start_sft", "student"), ("distill", "student"), ("pretrain,rl_stem", None)])
+def test_a_stage_never_starts_from_random_weights_unless_it_is_pretraining(monkeypatch, capsys, tmp_path, stages, missing):
+    monkeypatch.setattr(pipeline, "run_stages", lambda run, todo, results: results.update(seconds=0.0))
+    if missing:
+        assert f"has no {missing} to start from: give --{missing} CHECKPOINT" in refused(monkeypatch, capsys, "--smoke", "--stages", stages, "--out", tmp_path)
+    else:
+        monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--stages", stages, "--out", str(tmp_path)])
+        pipeline.main()
+
+
+def test_distillation_needs_a_teacher(monkeypatch, capsys, tmp_path, tokenizer):
+    save_checkpoint(tmp_path / "student.pt", GPT(SIZES["tiny"]["student"]), tokenizer, "elsewhere")
+    line = refused(monkeypatch, capsys, "--smoke", "--stages", "distill", "--student", tmp_path / "student.pt", "--out", tmp_path / "run")
+    assert "has no teacher to start from: give --teacher CHECKPOINT" in line
+
+
 def test_own_data_is_refused(monkeypatch, capsys, tmp_path):
     assert "sft.py --data" in refused(monkeypatch, capsys, "--smoke", "--data", "x.jsonl", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
