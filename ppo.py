@@ -290,16 +290,15 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         while len(order) < count:
             order += rng.sample(range(len(tasks)), len(tasks))
         batch, order = [tasks[k] for k in order[:count]], order[count:]
-        good = copy.deepcopy(policy.state_dict())
+        good, scale = copy.deepcopy(policy.state_dict()), learning_rate_scale(iteration, settings.iterations, settings.warmup, 0.7)
         try:
             data = rollout(policy, reference, critic, reward_model, tokenizer, batch, settings, kl_coef, seed_of(seed, stage, iteration))
-            update = learn(policy, critic, optimizers, critic_optimizers, data, settings, tokenizer, rehearsal, rng,
-                           learning_rate_scale(iteration, settings.iterations, settings.warmup, 0.7), device)
+            update = learn(policy, critic, optimizers, critic_optimizers, data, settings, tokenizer, rehearsal, rng, scale, device)
         except FloatingPointError as error:
             policy.load_state_dict(good)
             raise FloatingPointError(f"{stage}: {error} at iteration {iteration}") from None
         tokens += sum(len(row[0]) for row in data.rows)
-        lines.append({"iteration": iteration, "kl_coef": kl_coef, "tokens": tokens, **data.log, **update})
+        lines.append({"iteration": iteration, "kl_coef": kl_coef, "lr_scale": scale, "tokens": tokens, **data.log, **update})
         if settings.kl_target:
             kl_coef = next_kl_coef(kl_coef, data.log["kl"], settings.kl_target, len(data.rows), settings.kl_horizon)
         bar.set_postfix_str(f"reward {data.log['reward']:.3f}, true {data.log['true_reward']:.3f}, kl {data.log['kl']:.2f}")
@@ -311,7 +310,7 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
 
 def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, settings: Settings, tokenizer, rehearsal, rng, scale: float, device) -> dict:
     """Several passes of minibatches over one iteration's rollouts; means of what they measured."""
-    sums, updates, first_ratio = {}, 0, None
+    sums, updates, first_log_ratio = {}, 0, None
     # ours: a row without an advantage costs no forward, and is not counted in the loss's denominator either
     live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
     policy.train()
@@ -326,8 +325,8 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
                 logprobs = token_logprobs(policy, ids, mask, settings.temperature)
             loss, clipped, approx_kl = policy_loss(logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high,
                                                    settings.normalise, settings.max_new, settings.ratio)
-            if first_ratio is None:  # before any update: what must be 0 if old and new are computed alike
-                first_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
+            if first_log_ratio is None:  # before any update: what must be 0 if old and new are computed alike
+                first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
             measured = {"loss": loss, "clip_fraction": clipped, "approx_kl": approx_kl}
             if critic is not None:
                 values, old_values, returns = critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width]
@@ -347,7 +346,7 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
     policy.eval()
     result = {name: sums.get(name, float("nan")) / max(1, updates) for name in ("loss", "clip_fraction", "approx_kl", "value_loss", "grad_norm")}
     result["explained_variance"] = explained_variance(data.old_values, data.returns, data.mask) if critic is not None else float("nan")
-    return result | {"first_ratio": first_ratio if first_ratio is not None else 0.0, "updates": updates}
+    return result | {"first_log_ratio": first_log_ratio if first_log_ratio is not None else 0.0, "updates": updates}
 
 
 # ---- multi-stage RL ----

@@ -433,7 +433,7 @@ def test_two_rollouts_by_hand_through_gae():
     # losses: -1.2 * 1.056996 = -1.268395, -1.28 * .939552 = -1.202627 (clipped) | .8 * 1.056996 = .845597 (clipped), -, 1.3 * .939552 = 1.221418
     assert out["loss"] == pytest.approx((-1.268395 - 1.202627 + 0.845597 + 1.221418) / 4, abs=1e-5) and out["clip_fraction"] == 0.5
     # (log rho)^2: .033241, .068835 | .127217, -, .068835; half their mean .037266; the largest |log rho| is that of .7
-    assert out["approx_kl"] == pytest.approx(0.037266, abs=1e-5) and out["first_ratio"] == pytest.approx(0.356675, abs=1e-5)
+    assert out["approx_kl"] == pytest.approx(0.037266, abs=1e-5) and out["first_log_ratio"] == pytest.approx(0.356675, abs=1e-5)
     # new V: .6, 1.3 | -.3, -, -.5; within .2 of the old: .6, 1.0 | -.2, -, -.5
     # worse squared errors: .25^2 = .0625, max(.2^2, .1^2) = .04 | max(.25^2, .35^2) = .1225, -, .4^2 = .16; half their mean .048125
     assert out["value_loss"] == pytest.approx(0.048125, abs=1e-5)
@@ -522,15 +522,15 @@ def test_the_first_pass_sees_a_ratio_of_one(policy, tokenizer, scored, settings)
     critic = RewardModel(policy) if settings.estimator == "gae" else None
     data = roll(policy, tokenizer, settings, critic=critic)
     out = learn(policy, critic, NoStep(), NoStep(), data, replace(settings, minibatches=3), tokenizer, (), random.Random(0), 1.0, CPU)
-    assert out["first_ratio"] < 1e-5 and out["approx_kl"] < 1e-9 and out["clip_fraction"] == 0 and out["updates"] > 1
+    assert out["first_log_ratio"] < 1e-5 and out["approx_kl"] < 1e-9 and out["clip_fraction"] == 0 and out["updates"] > 1
     assert data.log["sampling_gap"] < 1e-4  # nor does generation, with its cache, see other probabilities
 
 
-def test_the_first_ratio_is_taken_before_any_update(policy, tokenizer, scored):
+def test_the_first_log_ratio_is_taken_before_any_update(policy, tokenizer, scored):
     data = roll(policy, tokenizer)
     settings = replace(GROUP, epochs=2, minibatches=2)
     out = learn(policy, None, Optimizers(policy, 1e-2), None, data, settings, tokenizer, (), random.Random(0), 1.0, CPU)
-    assert out["first_ratio"] < 1e-5 and out["approx_kl"] > 1e-4
+    assert out["first_log_ratio"] < 1e-5 and out["approx_kl"] > 1e-4
 
 
 def test_old_logprobs_are_those_of_the_rows_alone(policy, tokenizer, scored):
@@ -699,7 +699,7 @@ def test_rollouts_without_an_advantage_change_nothing(policy, tokenizer, monkeyp
     monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: 1.0)
     before = weights_of(policy)
     out = learn(policy, None, Optimizers(policy, 1e-3), None, roll(policy, tokenizer), GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
-    assert same_weights(before, policy.state_dict()) and out["updates"] == 0 and out["first_ratio"] == 0
+    assert same_weights(before, policy.state_dict()) and out["updates"] == 0 and out["first_log_ratio"] == 0
 
 
 def test_the_minibatches_of_a_pass_hold_every_row_with_an_advantage_once(policy, tokenizer, scored, monkeypatch):
