@@ -9,7 +9,7 @@ as much as a short one and beta would mean something else. beta (log pi - log re
 same few lines: label smoothing (cDPO), IPO, length-normalised DPO, and an added likelihood term on the chosen response
 (RPO).
 
-Left out: SimPO and other losses without a reference, dropout, several epochs over a fixed public data set.
+Left out: losses without a reference (SimPO, ORPO), unbiased corrections for flipped labels (robust DPO), dropout.
 
     python dpo.py                     DPO of the tiny SFT model on pairs that the simulated annotator made, evaluated before and after
     python dpo.py --data FILE         on your own pairs (formats: data/formats.py)

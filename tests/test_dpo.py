@@ -286,6 +286,12 @@ def test_training_starts_at_ln_2_and_margin_0_and_the_margin_grows(tiny_model, t
     assert len(lines) == 20 and [line["kl"] is not None for line in lines] == [False] * 19 + [True]
 
 
+def test_the_default_learning_rate_moves_the_loss(tiny_model, tokenizer, tmp_path):
+    """A rate that is some hundred times too small (a published default for one model on another) leaves the loss at 0.693."""
+    train(tiny_model, tokenizer, some_pairs(tokenizer, 12), Settings(40, rows=8), seed=1, log=tmp_path / "dpo.csv")
+    assert read_csv(tmp_path / "dpo.csv")[-1]["loss"] < LN2 - 0.02
+
+
 def test_the_margin_is_exactly_0_before_the_first_step(tiny_model, tokenizer, tmp_path):
     """One pair, so that policy and reference read the very same batch."""
     train(tiny_model, tokenizer, some_pairs(tokenizer, 1), Settings(1, rows=1), seed=1, log=tmp_path / "dpo.csv")

@@ -2,8 +2,9 @@
 
     python -m tests.experiments.overoptimise runs/tiny-seed1 runs/tiny-seed2 --out runs/overoptimise
 
-PPO's group baseline with several kl_coef (0 among them), run several times longer than the pipeline does, and best-of-n up to
-n = 64, whose KL is log n - (n-1)/n (Gao et al., 2210.10760). Both rewards are measured on held-out prompts with known truth.
+PPO's clipped loss with the group baseline and several kl_coef (0 among them), run several times longer than the pipeline does, and
+best-of-n up to n = 64, whose KL is log n - (n-1)/n (Gao et al., 2210.10760). Both rewards are measured on held-out prompts with
+known truth.
 """
 
 import argparse
@@ -41,6 +42,11 @@ def measured(policy, reference, model, tokenizer, tasks, seed: int) -> dict:
     return {"kl": max(0.0, float(kl.mean())), "rm": float(rewards.predicted_reward(model, tokenizer, rows).mean()), "true": 5 * sum(true) / len(true)}
 
 
+def best_of_n_kl(n: int) -> float:
+    """KL of best-of-n to the policy that it picks from, in nats (an upper bound where the policy is discrete; Gao et al., 2210.10760)."""
+    return math.log(n) - (n - 1) / n
+
+
 def best_of(policy, model, tokenizer, tasks, seed: int, most: int = 64) -> list[dict]:
     prompts = [tokenizer.prompt(task.messages) for task in tasks]
     samples = generate(policy, tokenizer, prompts, n=most, seed=seed_of(seed, "best of n"))
@@ -50,7 +56,7 @@ def best_of(policy, model, tokenizer, tasks, seed: int, most: int = 64) -> list[
     for n in (1, 2, 4, 8, 16, 32, 64):
         groups, truths = score.view(len(tasks), -1, n), true.view(len(tasks), -1, n)  # every sample is used, in groups of n
         best = groups.argmax(2, keepdim=True)
-        points.append({"kl": math.log(n) - (n - 1) / n, "rm": float(groups.gather(2, best).mean()), "true": float(truths.gather(2, best).mean())})
+        points.append({"kl": best_of_n_kl(n), "rm": float(groups.gather(2, best).mean()), "true": float(truths.gather(2, best).mean())})
     return points
 
 
@@ -75,13 +81,14 @@ def main() -> None:
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
         queries = world.draw_tasks(world.generator(seed, "overoptimise"), ("chat",), 256)
         for kl_coef in map(float, args.kl_coefs.split(",")):
-            # one schedule of constant learning rate, cut into pieces that are each looked at; no rehearsal, so that nothing else holds the policy
+            # pieces of ten iterations, each with its own warm-up and decay, so that the policy can be looked at in between; no rehearsal, so
+            # that nothing but the KL holds it
             policy, points = copy.deepcopy(start), [measured(start, start, model, tokenizer, tasks, seed)]
             settings = replace(ppo.STAGES["rl_preference"], iterations=10, kl_coef=kl_coef, rehearsal_rows=0)
             for piece in range(args.iterations // 10):
                 ppo.train(policy, tokenizer, queries, settings, seed=seed_of(seed, kl_coef, piece), stage="overoptimise", reward_model=model, reference=start)
                 points.append(measured(policy, start, model, tokenizer, tasks, seed))
-            curves.setdefault(f"PPO, kl_coef {kl_coef:g}", []).append(points)
+            curves.setdefault(f"RL, kl_coef {kl_coef:g}", []).append(points)
             print(f"seed {seed} kl_coef {kl_coef:g}: " + ", ".join(f"KL {p['kl']:.1f} RM {p['rm']:.2f} true {p['true']:.2f}" for p in points), flush=True)
         curves.setdefault("best of n", []).append(best_of(start, model, tokenizer, tasks, seed))
         print(f"seed {seed} best of n: " + ", ".join(f"KL {p['kl']:.1f} RM {p['rm']:.2f} true {p['true']:.2f}" for p in curves["best of n"][-1]), flush=True)
