@@ -335,8 +335,8 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
     if data is not None:
         formats.write_jsonl(data, records)
     own = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
-    return own | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal), "sampling_seconds": time.perf_counter() - began - own["seconds"],
-                  "filter": dict(sorted(counts.items()))}
+    return own | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
+                  "sampling_seconds": time.perf_counter() - began - own["seconds"], "filter": dict(sorted(counts.items()))}
 
 
 # ---- alone ----

@@ -224,7 +224,8 @@ def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
     name, own = f"{stage['name']} ({stage['model']})", stage["own"]
     if stage["eval"] is None:
-        return f"{name:26} held-out accuracy {own['accuracy']:.3f}, by the true rubric {own['true_accuracy'] or math.nan:.3f}, the annotator with itself {own['annotator_agreement'] or math.nan:.3f}"
+        told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
+        return f"{name:26} " + ", ".join(f"{words} {own[key] or math.nan:.3f}" for words, key in told.items())
     return sft.table_line(name, stage["eval"])
 
 

@@ -8,8 +8,8 @@ Step 3 of RLHF: the policy writes responses, the reward model gives each its `pr
     L_v   = mean max((V - R)^2, (clip(V, V_old - e, V_old + e) - R)^2) / 2,  R = A + V_old
 
 With a group of samples a prompt the critic can be left out: A is then score - kl_coef sum_t (log pi_old - log pi_ref)_t minus
-the group's mean of that, the same for every token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under the same clipped loss. Multi-stage RL is the
-schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox), `rl_preference` (reward model).
+the group's mean of that, the same for every token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under
+the same clipped loss. Multi-stage RL is the schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox), `rl_preference` (reward model).
 
 Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
 
@@ -227,8 +227,8 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     repeated = [task for task in tasks for _ in range(settings.samples)]
     truth, truncated = world.score_replies(repeated, replies), samples.truncated.tolist()
     learned = predicted_reward(reward_model, tokenizer, rows).tolist() if reward_model is not None else [None] * len(rows)
-    scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new, mask_truncated=settings.mask_truncated,
-                            tokens=[token for token, on in zip(*row) if on])
+    scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new,
+                            mask_truncated=settings.mask_truncated, tokens=[token for token, on in zip(*row) if on])
               for task, true, score, reply, cut, row in zip(repeated, truth, learned, replies, truncated, rows)]
     if any(score is not None and not math.isfinite(score) for score in scores):
         raise FloatingPointError("a reward is not finite")
@@ -415,7 +415,8 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
     for t in range(data.ids.shape[1]):
         if data.mask[0, t]:
             numbers = [x[0, t] for x in (data.old_logprobs, data.reference_logprobs, data.old_logprobs - data.reference_logprobs, data.old_values, reward)]
-            print(f"{tokenizer.encoding.decode([int(data.ids[0, t])])!r:>14} " + " ".join(f"{float(x):8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
+            token = tokenizer.encoding.decode([int(data.ids[0, t])])
+            print(f"{token!r:>14} " + " ".join(f"{float(x):8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
 
 
 def main() -> None:
@@ -466,7 +467,8 @@ def run(args) -> None:
     print(table_head())
     print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
     try:
-        own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)
+        own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal,
+                       log=out / f"{args.stage}.csv", device=device)
     except FloatingPointError as error:  # the policy holds the weights of the last good iteration
         save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
         raise FloatingPointError(f"{error}; the weights before it are in {out / (args.stage + '.pt')}") from None

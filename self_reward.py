@@ -206,8 +206,8 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
         if picked:
             pairs.append((group[picked[0]], group[picked[1]]))
             lengths.append([sum(group[k][1]) for k in picked])
-        records.append({"prompt": prompt, "responses": [tokenizer.decode([token for token, on in zip(*row) if on]) for row in group], "rewards": reward, "verdicts": verdict,
-                        "chosen": picked and picked[0], "rejected": picked and picked[1]})
+        texts = [tokenizer.decode([token for token, on in zip(*row) if on]) for row in group]
+        records.append({"prompt": prompt, "responses": texts, "rewards": reward, "verdicts": verdict, "chosen": picked and picked[0], "rejected": picked and picked[1]})
     all_verdicts = [text for group in verdicts for texts in group for text in texts]
     counts |= {"prompts": len(prompts), "pairs": len(pairs), "verdicts": len(all_verdicts),
                "verdicts_parsed": sum(world_judge.parse_verdict(text) is not None for text in all_verdicts) / max(1, len(all_verdicts)),
@@ -318,8 +318,8 @@ def win_share(new: list[float], old: list[float]) -> dict:
 def measure(model: GPT, before: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:
     """M_{t+1} against M_t and against M_1, and its judge."""
     new, old, first = (chat_answers(m, tokenizer, settings, seed, part) for m in (model, before, seed_model))
-    return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), **{name: new[name] for name in ("length", "correct", "polite")}, "against_previous": win_share(new["rewards"], old["rewards"]),
-            "against_seed": win_share(new["rewards"], first["rewards"]), "judge": judge_report(model, tokenizer, settings, seed, part)}
+    return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), **{name: new[name] for name in ("length", "correct", "polite")},
+            "against_previous": win_share(new["rewards"], old["rewards"]), "against_seed": win_share(new["rewards"], first["rewards"]), "judge": judge_report(model, tokenizer, settings, seed, part)}
 
 
 def check_seed_model(report: dict) -> None:
@@ -385,8 +385,8 @@ def run(args) -> None:
         against, judged = measured["against_previous"], measured["judge"]
         print(f"  {own.get('prompts', 0)} prompts ({100 * own['parsed']:.0f}% the world can parse, {100 * own['novel']:.0f}% novel), {own['pairs']} pairs, "
               f"chosen {own.get('chosen_length', 0):.0f} and rejected {own.get('rejected_length', 0):.0f} tokens, {own['seconds']:.0f} s")
-        print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, length {measured['length']:.1f}; "
-              f"wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
+        print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, "
+              f"length {measured['length']:.1f}; wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
         print(f"  judge: {judge_line(judged)}", flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
