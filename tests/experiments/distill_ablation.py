@@ -42,14 +42,16 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     own = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
     answers = sft.dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
     positives = [positive for positive, _ in pairs]
-    mixed = sft.interleave([sft.repeated(positives, count // 2, rng), sft.repeated(rehearsal, count // 2, rng)], rng)
+
+    def with_rehearsal(rows):
+        return sft.interleave([sft.repeated(rows, count // 2, rng), sft.repeated(rehearsal, count // 2, rng)], rng)
 
     def supervised(rows):
         return lambda model: sft.train(model, tokenizer, sft.repeated(rows, count, rng) if len(rows) < count else rows[:count], like, seed=seed, stage="ablation")
 
-    yield "more SFT on own demonstrations", supervised(own)
-    yield "SFT on teacher samples", supervised(positives)
-    yield "SFT on teacher samples, rehearsal", supervised(mixed)
+    for name, rows in (("more SFT on own demonstrations", own), ("SFT on teacher samples", positives)):
+        yield name, supervised(rows)
+        yield name + ", rehearsal", supervised(with_rehearsal(rows))
     for name, (dpo_coef, pos_coef, neg_coef) in LOSSES.items():
         for rehearsed in (False, True):
             chosen = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef,

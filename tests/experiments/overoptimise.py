@@ -93,6 +93,10 @@ def main() -> None:
         curves.setdefault("best of n", []).append(best_of(start, model, tokenizer, tasks, seed))
         print(f"seed {seed} best of n: " + ", ".join(f"KL {p['kl']:.1f} RM {p['rm']:.2f} true {p['true']:.2f}" for p in curves["best of n"][-1]), flush=True)
         (out / "overoptimise.json").write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+    plot(curves, out)
+
+
+def plot(curves: dict, out: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharex=True)
     for name, paths in curves.items():
         mean = [{key: sum(path[k][key] for path in paths) / len(paths) for key in ("kl", "rm", "true")} for k in range(len(paths[0]))]
@@ -103,7 +107,7 @@ def main() -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    figure.suptitle(f"When does a learned reward stop meaning anything? {len(args.runs)} seeds, held-out prompts")
+    figure.suptitle(f"When does a learned reward stop meaning anything? {len(curves['best of n'])} seeds, held-out prompts")
     figure.savefig(out / "overoptimise.png", dpi=110, bbox_inches="tight")
 
 
