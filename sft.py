@@ -217,7 +217,7 @@ class Schedule:
 # because the self-rewarding loop needs both.
 ROWS = {"cold_start": 15,  # kept from stage 1, or levels 1 to 3 are forgotten
         "reasoning": 34, "chat": 15, "agent": 13, "judge": 11,
-        "new_prompt": 12}  # with 4, nine in ten of the prompts that the self-rewarding loop writes are nonsense; with 12, five or six
+        "new_prompt": 12}  # with 4, nine in ten of the prompts that the self-rewarding loop writes are nonsense; with 12, half
 
 # The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
