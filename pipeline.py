@@ -389,9 +389,9 @@ def plot_reward_model(out: Path, results: dict):
     if not own:
         return None
     figure, (bars, curve) = panels(["accuracy on held-out rankings", "calibration"], ["share of pairs", "observed win rate"], "")
-    names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "true_accuracy": "by the true rubric",
-             "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
-    bars.bar([names[key] for key in names], [own[key] or 0 for key in names], color=["tab:blue", "grey", "tab:blue", "tab:cyan", "tab:cyan"])
+    names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "ceiling": "the truth, by the annotator",
+             "true_accuracy": "by the true rubric", "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
+    bars.bar([names[key] for key in names], [own[key] or 0 for key in names], color=["tab:blue", "grey", "grey", "tab:blue", "tab:cyan", "tab:cyan"])
     bars.tick_params(axis="x", rotation=25, labelsize=7)
     bars.set_ylim(0, 1)
     curve.plot([0.5, 1], [0.5, 1], ":", color="grey", label="perfect")
