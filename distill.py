@@ -7,11 +7,11 @@
     L_DPO = -log sigmoid(positive score - negative score),  score(y) = beta [log pi_S(y|x) - log pi_ref(y|x)]
     L_pos = mean_t KL(pi_T || pi_S) over the tokens of the positive
     L_neg = mean_t KL(pi_T || pi_S) over the tokens of the negative
-    L     = L_DPO + a_pos L_pos + a_neg L_neg  [+ L_pos on rehearsal rows]
+    L     = a_dpo L_DPO + a_pos L_pos + a_neg L_neg  [+ L_pos on rehearsal rows]
 
 The figure and the three terms are those of the Nanbeige4-3B report (2512.06266, section 3.3). It publishes no equation, so
 these are OUR reconstruction: the KL's direction (forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of
-and raises what it under-rates, which is what the text describes), its mean over tokens, the weights 1, beta 0.1, the frozen
+and raises what it under-rates, which is what the text describes), its mean over tokens, the weights, beta 0.1, the frozen
 SFT student as reference, the temperatures (pi_T is the teacher at temperature 0.5, both to sample from and to distil: what it
 means, not its slips), the filter's rules, and rehearsal: teacher samples in every batch that went through no pair filter,
 though a verifier found them right where there is one. The filter keeps only what the student gets
@@ -53,9 +53,9 @@ class Settings:
     muon_lr: float | None = 0.003  # block matrices; at SFT's 0.01 what the student knew is overwritten
     adam_lr: float = 0.0015  # the rest
     beta: float = 0.1
-    dpo_coef: float = 1.0  # L_DPO
+    dpo_coef: float = 0.1  # a_dpo; at 1 it goes on pushing the negative down long after the student has left it, and what it knew goes too
     pos_coef: float = 1.0  # a_pos
-    neg_coef: float = 1.0  # a_neg
+    neg_coef: float = 0.3  # a_neg; with 1 for all three the gain is two thirds of this
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
     temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
     queries: int = 3200  # the student is short of data, so twice the queries are worth more than more steps on fewer

@@ -497,7 +497,8 @@ def toy_step(tmp_path, monkeypatch, pairs=((POSITIVE, NEGATIVE),), rehearsal=(),
     """One plain step of the toy student (a = 0.3) with the toy teacher (0.5): (log line, student's gradient (5, 4), teacher)."""
     monkeypatch.setattr(distill, "Optimizers", PlainDescent)
     student, teacher = Fixed(0.3), Fixed(0.5)
-    settings = Settings(**{"steps": 1, "rows": len(pairs), "rehearsal_rows": len(rehearsal), "teacher_temperature": 1.0, **how})
+    settings = Settings(**{"steps": 1, "rows": len(pairs), "rehearsal_rows": len(rehearsal), "teacher_temperature": 1.0,
+                           "dpo_coef": 1.0, "neg_coef": 1.0, **how})
     train(student, teacher, SimpleNamespace(pad_id=0), list(pairs), list(rehearsal), settings, seed=1, log=tmp_path / "toy.csv")
     return read_csv(tmp_path / "toy.csv")[0], (Fixed(0.3).logits - student.logits).detach() / 0.01, teacher
 
@@ -539,7 +540,7 @@ def test_training_starts_at_ln_2_and_both_divergences_fall(tokenizer, tmp_path):
     student, teacher, pairs = small(1), small(0, width=32), some_pairs(tokenizer, 6)
     with torch.no_grad():
         expected = [sequence_logprobs(student, tokenizer, [pair[side] for pair in pairs], CPU).mean().item() for side in (0, 1)]
-    out = train(student, teacher, tokenizer, pairs, [], Settings(steps=20, rows=6, warmup=2), seed=1, log=tmp_path / "x.csv")
+    out = train(student, teacher, tokenizer, pairs, [], Settings(steps=20, rows=6, warmup=2, dpo_coef=1.0, neg_coef=1.0), seed=1, log=tmp_path / "x.csv")
     lines = read_csv(tmp_path / "x.csv")
     first, last = lines[0], lines[-1]
     assert first["dpo"] == pytest.approx(LN2, abs=1e-5) and first["margin"] == pytest.approx(0, abs=1e-5)
@@ -552,7 +553,7 @@ def test_training_starts_at_ln_2_and_both_divergences_fall(tokenizer, tmp_path):
 
 
 def test_with_dpo_alone_the_margin_grows(tokenizer, tmp_path):
-    settings = Settings(steps=15, rows=6, warmup=2, pos_coef=0.0, neg_coef=0.0)
+    settings = Settings(steps=15, rows=6, warmup=2, dpo_coef=1.0, pos_coef=0.0, neg_coef=0.0)
     train(small(1), small(0), tokenizer, some_pairs(tokenizer, 6), [], settings, seed=1, log=tmp_path / "x.csv")
     lines = read_csv(tmp_path / "x.csv")
     assert lines[-1]["margin"] > 0.1 and lines[-1]["accuracy"] == 1 and lines[-1]["dpo"] == lines[-1]["loss"] < LN2 - 0.05

@@ -30,7 +30,9 @@ from tests.experiments.targets import interval  # noqa: E402
 
 CPU = torch.device("cpu")
 FOUR = ("math", "code", "stem", "agent")
-LOSSES = {"L_pos": (0.0, 1.0, 0.0), "L_DPO": (1.0, 0.0, 0.0), "L_DPO + L_pos": (1.0, 1.0, 0.0), "joint": (1.0, 1.0, 1.0)}
+# weights of L_DPO, L_pos and L_neg
+LOSSES = {"L_pos": (0.0, 1.0, 0.0), "L_DPO": (1.0, 0.0, 0.0), "L_DPO + L_pos": (0.1, 1.0, 0.0), "joint": (0.1, 1.0, 0.3),
+          "joint with all weights 1": (1.0, 1.0, 1.0)}
 
 
 def rows_of(settings, student, teacher, tokenizer, seed: int):
