@@ -7,6 +7,7 @@ Left out: dropout (post-training of small models on little data stops early inst
 of experts, sliding windows, a paged cache.
 
     python model.py runs/tiny-seed1/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
+    python model.py DIRECTORY                                  or to a Llama or Qwen3 model in Hugging Face layout (data/hf.py)
 """
 
 import argparse
@@ -22,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import sandbox
+from data import hf, sandbox
 from data import tokenizer as tokenizers
 
 
@@ -447,8 +448,15 @@ def save_checkpoint(path: Path, model: GPT, tokenizer, stage: str, **more) -> No
 
 
 def load_checkpoint(path: Path, tokenizer=None, device="cpu") -> tuple[GPT, dict]:
-    """(model, everything else that was saved). Raises ValueError in one line for a file that is no checkpoint of ours,
-    or whose tokenizer is another one."""
+    """(model, everything else that was saved) of a file of ours, or of a directory in Hugging Face layout. Raises ValueError in
+    one line for anything else, or where the tokenizer is another one."""
+    if Path(path).is_dir():
+        config, weights = hf.read_model(path)
+        if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
+            raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
+        model = GPT(Config(**config))
+        model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
+        return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         model = GPT(Config(**saved["config"])).to(device)
@@ -522,13 +530,13 @@ def start(args) -> torch.device:
 def main() -> None:
     from data.world import run_tool
     parser = argparse.ArgumentParser(description="Talk to a checkpoint.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("checkpoint", help="a .pt file of a run")
+    parser.add_argument("checkpoint", help="a .pt file of a run, or a Llama or Qwen3 directory")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    tokenizer = tokenizers.tiny()
     try:
+        tokenizer = hf.read_tokenizer(args.checkpoint) if Path(args.checkpoint).is_dir() else tokenizers.tiny()
         model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
     except ValueError as error:
         fail(error)

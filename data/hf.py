@@ -1,0 +1,199 @@
+"""Checkpoints of other makers: directories in Hugging Face layout of the Llama and Qwen3 kind, read and written.
+
+`read_model` gives the numbers of a `model.Config` and the weights under our names, `read_tokenizer` the same
+`tiktoken.Encoding` as the directory's tokenizer.json, with the checkpoint's own chat marks. What this project's model has no
+part for (sliding windows, scaled rotary positions, mixtures of experts, biases, other activations; tokenizers that are not
+byte-level BPE) is refused by name. Rotary positions are rotate-half on both sides, so no row of a matrix changes its place.
+
+The `safetensors` package is needed here alone, and is imported only when a directory is read or written.
+"""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import tiktoken
+import torch
+from torch import Tensor
+
+from data.tokenizer import Tokenizer
+
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+# GPT-2's pattern after every digit was cut out by itself: white space before a digit stands at the end of its piece, so it is whole
+DIGITS_PATTERN = r"""'(?:[sdmt]|ll|ve|re)|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"""
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+
+
+def safetensors():
+    try:
+        import safetensors.torch as package
+    except ImportError:
+        raise ValueError("reading and writing safetensors needs the package safetensors: pip install safetensors") from None
+    return package
+
+
+# ---- weights ----
+
+def config_of(raw: dict, where) -> dict:
+    """The fields of `model.Config` for a config.json. Raises ValueError by name for what our model cannot compute."""
+    kind = raw.get("model_type")
+    if kind not in ("llama", "qwen3"):
+        raise ValueError(f"{where}: model_type is {kind!r}; llama and qwen3 can be read")
+    rope = raw.get("rope_parameters") or {}
+    refused = {
+        "attention_bias": raw.get("attention_bias"), "mlp_bias": raw.get("mlp_bias"),
+        "rope_scaling": raw.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None),
+        "partial_rotary_factor": (raw.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1) != 1,
+        "sliding window": raw.get("use_sliding_window") or "sliding_attention" in (raw.get("layer_types") or ()),
+        "mixture of experts": raw.get("num_experts") or raw.get("num_local_experts"),
+        "hidden_act": raw.get("hidden_act", "silu") != "silu" and raw["hidden_act"]}
+    if named := [f"{name} ({value})" for name, value in refused.items() if value]:
+        raise ValueError(f"{where}: not supported: {', '.join(named)}")
+    try:
+        return {"vocab_size": raw["vocab_size"], "context": raw["max_position_embeddings"], "layers": raw["num_hidden_layers"],
+                "width": raw["hidden_size"], "heads": raw["num_attention_heads"],
+                "kv_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"], "ffn": raw["intermediate_size"],
+                "head_dim": raw.get("head_dim") or 0, "rope_base": float(raw.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+                "norm_eps": raw.get("rms_norm_eps", 1e-6), "qk_norm": kind == "qwen3", "tied": bool(raw.get("tie_word_embeddings", False))}
+    except KeyError as error:
+        raise ValueError(f"{where}: {error} is missing") from None
+
+
+def raw_config(config: dict) -> dict:
+    """The config.json of a `model.Config` given as a dict: Qwen3 where it has QK-norm, else Llama."""
+    kind = "qwen3" if config["qk_norm"] else "llama"
+    return {"architectures": ["Qwen3ForCausalLM" if config["qk_norm"] else "LlamaForCausalLM"], "model_type": kind,
+            "vocab_size": config["vocab_size"], "max_position_embeddings": config["context"], "num_hidden_layers": config["layers"],
+            "hidden_size": config["width"], "num_attention_heads": config["heads"], "num_key_value_heads": config["kv_heads"],
+            "intermediate_size": config["ffn"], "head_dim": config["head_dim"] or config["width"] // config["heads"],
+            "rope_theta": config["rope_base"], "rms_norm_eps": config["norm_eps"], "tie_word_embeddings": config["tied"], "hidden_act": "silu",
+            "attention_bias": False, "torch_dtype": "float32"}
+
+
+def names(config: dict) -> dict[str, list[str]]:
+    """Our name of each weight -> the names of the tensors that are stacked to it, in their order."""
+    table = {"embedding.weight": ["model.embed_tokens.weight"], "norm.weight": ["model.norm.weight"]}
+    if not config["tied"]:
+        table["head.weight"] = ["lm_head.weight"]
+    for i in range(config["layers"]):
+        theirs, ours = f"model.layers.{i}", f"blocks.{i}"
+        table[f"{ours}.attention_norm.weight"] = [f"{theirs}.input_layernorm.weight"]
+        table[f"{ours}.ffn_norm.weight"] = [f"{theirs}.post_attention_layernorm.weight"]
+        table[f"{ours}.attention.qkv.weight"] = [f"{theirs}.self_attn.{part}_proj.weight" for part in "qkv"]
+        table[f"{ours}.attention.out.weight"] = [f"{theirs}.self_attn.o_proj.weight"]
+        table[f"{ours}.gate_up.weight"] = [f"{theirs}.mlp.{part}_proj.weight" for part in ("gate", "up")]
+        table[f"{ours}.down.weight"] = [f"{theirs}.mlp.down_proj.weight"]
+        if config["qk_norm"]:
+            table[f"{ours}.attention.query_norm.weight"] = [f"{theirs}.self_attn.q_norm.weight"]
+            table[f"{ours}.attention.key_norm.weight"] = [f"{theirs}.self_attn.k_norm.weight"]
+    return table
+
+
+def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
+    """(fields of `model.Config`, weights by our names in float32) of a directory, one file or sharded.
+
+    Raises ValueError in one line that names the file for anything missing, unexpected or not supported.
+    """
+    folder = Path(folder)
+    config = config_of(read_json(folder / "config.json"), folder / "config.json")
+    index = folder / "model.safetensors.index.json"
+    files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    weights = {}
+    for file in files:
+        package = safetensors()
+        try:
+            weights |= package.load_file(folder / file)
+        except Exception as error:  # the package's own errors are no OSError
+            raise ValueError(f"{folder / file}: cannot be read ({error})") from None
+    wanted = names(config)
+    if missing := [name for parts in wanted.values() for name in parts if name not in weights]:
+        raise ValueError(f"{folder}: {missing[0]} is missing ({len(missing)} tensors in all)")
+    used = {name for parts in wanted.values() for name in parts}
+    spare = [name for name in weights if name not in used and not name.endswith("rotary_emb.inv_freq") and not (config["tied"] and name == "lm_head.weight")]
+    if spare:
+        raise ValueError(f"{folder}: {spare[0]} has no place in the model ({len(spare)} tensors in all)")
+    return config, {ours: torch.cat([weights[name].float() for name in parts]) for ours, parts in wanted.items()}
+
+
+def write_model(folder, config: dict, weights: dict[str, Tensor]) -> None:
+    """The directory that `read_model` reads back exactly, and `transformers` too."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    head = config["head_dim"] or config["width"] // config["heads"]
+    sizes = {"qkv": [config["heads"] * head, config["kv_heads"] * head, config["kv_heads"] * head], "gate_up": [config["ffn"]] * 2}
+    stored = {}
+    for ours, parts in names(config).items():
+        pieces = weights[ours].split(next((s for key, s in sizes.items() if f"{key}.weight" in ours), [len(weights[ours])]))
+        stored |= {name: piece.detach().float().cpu().contiguous() for name, piece in zip(parts, pieces)}
+    safetensors().save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(raw_config(config), indent=1) + "\n", encoding="utf-8")
+
+
+# ---- tokenizer ----
+
+def byte_letters() -> dict[str, int]:
+    """GPT-2's printable stand-in for each byte -> the byte: printable Latin-1 stands for itself, the rest from U+0100 on."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def pattern_of(pre: dict | None, where) -> str:
+    """The pattern that cuts text into words before any merge, of the three kinds that Llama- and Qwen-like tokenizers use."""
+    steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
+    kinds = [step["type"] for step in steps]
+    if steps and kinds[-1] == "ByteLevel" and not steps[-1].get("add_prefix_space"):
+        if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
+            return GPT2_PATTERN
+        if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
+            return DIGITS_PATTERN
+        if kinds == ["Split", "ByteLevel"] and "Regex" in steps[0]["pattern"] and steps[0]["behavior"] == "Isolated" and not steps[1].get("use_regex", True):
+            return steps[0]["pattern"]["Regex"]
+    raise ValueError(f"{where}: pre-tokenizer {' + '.join(kinds) or 'none'}: only byte-level BPE with GPT-2's pattern, single digits before it, or a "
+                     "pattern of its own can be read")
+
+
+class HubTokenizer(Tokenizer):
+    """A Tokenizer that normalises text first, where the checkpoint's does."""
+
+    form: str | None = None
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(unicodedata.normalize(self.form, text) if self.form else text)
+
+
+def read_tokenizer(folder) -> HubTokenizer:
+    """The tokenizer of a directory, with ChatML turns. Raises ValueError by name for any other kind."""
+    path = Path(folder) / "tokenizer.json"
+    raw = read_json(path)
+    bpe, normalizer = raw["model"], (raw.get("normalizer") or {}).get("type")
+    if bpe.get("type") != "BPE" or bpe.get("byte_fallback"):
+        raise ValueError(f"{path}: {'SentencePiece-like BPE' if bpe.get('type') == 'BPE' else bpe.get('type')} is not byte-level BPE")
+    if normalizer not in (None, "NFC"):
+        raise ValueError(f"{path}: normalizer {normalizer}: only NFC or none can be read")
+    pattern = pattern_of(raw.get("pre_tokenizer"), path)
+    special = {token["content"]: token["id"] for token in raw.get("added_tokens", ())}
+    letters = byte_letters()
+    ranks = {bytes(letters[letter] for letter in text): i for text, i in bpe["vocab"].items() if text not in special}
+    merged = [bytes(letters[letter] for letter in (pair.replace(" ", "") if isinstance(pair, str) else "".join(pair))) for pair in bpe["merges"]]
+    order = [ranks[token] for token in dict.fromkeys(merged)]
+    if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
+        raise ValueError(f"{path}: the ids do not follow the order of the merges")
+    encoding = tiktoken.Encoding(path.parent.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+    if not {"<|im_start|>", "<|im_end|>"} <= set(special):
+        raise ValueError(f"{path}: no ChatML marks (<|im_start|>, <|im_end|>)")
+    begin, end = special["<|im_start|>"], special["<|im_end|>"]
+    newline = encoding.encode_ordinary("\n")
+    pad = next((special[name] for name in ("<|pad|>", "<|endoftext|>") if name in special), None)
+    if pad is None:
+        raise ValueError(f"{path}: no token besides the end mark that could pad (<|pad|>, <|endoftext|>)")
+    tokenizer = HubTokenizer(encoding, {role: [begin, *encoding.encode_ordinary(role + "\n")] for role in ("user", "assistant", "system")},
+                             {"end": end, "pad": pad, "begin": begin}, close=[end, *newline])
+    tokenizer.after_end, tokenizer.form = newline, normalizer
+    return tokenizer

@@ -1,0 +1,158 @@
+"""Directories of other makers: parity with `transformers` where it is installed, and everything that is refused."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from data import hf
+from model import GPT, Config, load_checkpoint
+
+safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
+BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "tie_word_embeddings": False, "hidden_act": "silu"}
+KINDS = {"llama, grouped": ("llama", {}), "llama, tied": ("llama", {"tie_word_embeddings": True}), "llama, explicit head size": ("llama", {"head_dim": 16}),
+         "llama, every head its own": ("llama", {"num_key_value_heads": 4}), "qwen3": ("qwen3", {"head_dim": 16}), "qwen3, tied": ("qwen3", {"head_dim": 8, "tie_word_embeddings": True})}
+
+
+def ours_from(folder) -> GPT:
+    return load_checkpoint(folder)[0].eval()
+
+
+@pytest.mark.parametrize("kind, changes", KINDS.values(), ids=KINDS)
+def test_logits_are_those_of_transformers(kind, changes, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](**BASE | changes)
+    torch.manual_seed(0)
+    theirs = getattr(transformers, {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind])(config).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
+    theirs.save_pretrained(tmp_path)
+    ids = torch.randint(96, (3, 20))
+    with torch.no_grad():
+        assert (ours_from(tmp_path)(ids) - theirs(ids).logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("changes", [{}, {"qk_norm": False}, {"tied": True}, {"head_dim": 16}])
+def test_what_is_written_reads_back_exactly(changes, tmp_path):
+    config = asdict(Config(96, 64, 2, 32, 4, 2, 48)) | {"tied": False} | changes
+    model = GPT(Config(**config)).init_weights(1)
+    weights = {name: value for name, value in model.state_dict().items() if not (config["tied"] and name == "head.weight")}
+    hf.write_model(tmp_path, config, weights)
+    read, back = hf.read_model(tmp_path)
+    assert Config(**read) == Config(**config | {"head_dim": config["head_dim"] or 8})
+    assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+def test_what_is_written_opens_in_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    config = Config(96, 64, 2, 32, 4, 2, 48, tied=False)
+    model = GPT(config).init_weights(1).eval()
+    hf.write_model(tmp_path, asdict(config), model.state_dict())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ids = torch.randint(96, (2, 12))
+    with torch.no_grad():
+        assert (model(ids) - theirs(ids).logits).abs().max() < 1e-4
+
+
+def test_shards_are_read_as_one(tmp_path):
+    config = asdict(Config(96, 64, 2, 32, 4, 2, 48))
+    model = GPT(Config(**config)).init_weights(1)
+    hf.write_model(tmp_path, config, model.state_dict())
+    whole = hf.safetensors().load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    weight_map = {name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(sorted(whole))}
+    for file in set(weight_map.values()):
+        hf.safetensors().save_file({name: whole[name] for name in whole if weight_map[name] == file}, tmp_path / file)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert torch.equal(hf.read_model(tmp_path)[1]["blocks.1.gate_up.weight"], model.blocks[1].gate_up.weight)
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"model_type": "mixtral"}, "mixtral"), ({"attention_bias": True}, "attention_bias"), ({"rope_scaling": {"factor": 2.0, "rope_type": "linear"}}, "rope_scaling"),
+    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"), ({"use_sliding_window": True}, "sliding window"),
+    ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding window"), ({"num_experts": 8}, "mixture of experts"), ({"hidden_act": "gelu"}, "gelu"),
+    ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"), ({"hidden_size": None}, "hidden_size")])
+def test_what_the_model_has_no_part_for_is_refused_by_name(changes, told, tmp_path):
+    raw = {key: value for key, value in (BASE | {"model_type": "qwen3"} | changes).items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=told) as caught:
+        hf.read_model(tmp_path)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_and_a_spare_tensor_are_named(tmp_path):
+    config = asdict(Config(96, 64, 1, 32, 4, 2, 48))
+    hf.write_model(tmp_path, config, GPT(Config(**config)).init_weights(1).state_dict())
+    whole = hf.safetensors().load_file(tmp_path / "model.safetensors")
+    for change, told in (({"model.norm.weight": None}, "model.norm.weight is missing"), ({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, "q_proj.bias has no place")):
+        hf.safetensors().save_file({name: value for name, value in (whole | change).items() if value is not None}, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=told):
+            hf.read_model(tmp_path)
+
+
+def test_a_directory_without_a_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match="config.json: cannot be read"):
+        hf.read_model(tmp_path / "nothing")
+
+
+# ---- tokenizers ----
+
+TEXTS = ["Hello world, it's 12345 tests!", "  leading and   many   spaces  7 and tabs\t\tand\n\nlines \n 8", "def f(x):\n    return x ** 2  # 3.14",
+         "Grüße, señor — naïve café", "日本語のテキストと中文", "Привет, мир 42", "emoji 🎉👩‍🚀 and ½ ² ٣", "<|im_start|> spelled out", "e\u0301 decomposed", ""]
+
+
+def trained(pre_tokenizer, folder: Path, normalizer=None):
+    """A small byte-level BPE of the `tokenizers` package, saved to folder."""
+    package = pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install safetensors transformers")
+    from tokenizers import decoders, models, normalizers, trainers
+    made = package.Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizer(package.pre_tokenizers), decoders.ByteLevel()
+    if normalizer:
+        made.normalizer = getattr(normalizers, normalizer)()
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], initial_alphabet=package.pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    made.train_from_iterator(TEXTS * 5 + [Path(__file__).read_text(encoding="utf-8")], trainer)
+    made.save(str(folder / "tokenizer.json"))
+    return made
+
+
+SPLITS = {"GPT-2": lambda p: p.ByteLevel(add_prefix_space=False),
+          "digits": lambda p: p.Sequence([p.Digits(individual_digits=True), p.ByteLevel(add_prefix_space=False)]),
+          "own pattern": lambda p: p.Sequence([p.Split(__import__("tokenizers").Regex(r"\p{N}{1,3}| ?\p{L}+|\s+|[^\s\p{L}\p{N}]+"), "isolated"),
+                                               p.ByteLevel(add_prefix_space=False, use_regex=False)])}
+
+
+@pytest.mark.parametrize("normalizer", [None, "NFC"])
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+def test_ids_are_those_of_the_original(split, normalizer, tmp_path):
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install safetensors transformers")
+    made = trained(split, tmp_path, normalizer)
+    ours = hf.read_tokenizer(tmp_path)
+    for text in TEXTS:
+        if "<|" in text:  # the spelling of a mark stays text with us
+            assert ours.end_id not in ours.encode(text) and ours.decode(ours.encode(text)) == text
+        else:
+            assert ours.encode(text) == made.encode(text, add_special_tokens=False).ids, text
+
+
+def test_a_dialogue_is_chatml_and_supervised_on_the_assistants_turns(tmp_path):
+    made = trained(SPLITS["digits"], tmp_path)
+    ours = hf.read_tokenizer(tmp_path)
+    messages = [{"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes"}]
+    ids, mask = ours.render(messages)
+    text = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>"
+    assert ids == made.encode(text).ids and ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == "4<|im_end|>Yes<|im_end|>"
+    assert ours.read_reply(ours.encode("Yes") + [ours.end_id]).content == "Yes" and ours.pad_id != ours.end_id
+
+
+def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    for raw, told in (({"model": {"type": "BPE", "byte_fallback": True}}, "SentencePiece-like BPE"), ({"model": {"type": "Unigram"}}, "Unigram"),
+                      ({"model": {"type": "BPE"}, "normalizer": {"type": "Lowercase"}}, "Lowercase"),
+                      ({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}, "Whitespace")):
+        path.write_text(json.dumps(raw))
+        with pytest.raises(ValueError, match=told):
+            hf.read_tokenizer(tmp_path)
