@@ -64,9 +64,9 @@ class Table:
         if model == "student" and before != "pretrain":
             cool = self.values(lambda run: minus(None if before not in run["control"] else 100 * sum(run["control"][before][d] for d in domains) / len(domains),
                                                  score(run, before, domains, "sampled")))
+            gains = self.values(lambda run: minus(score(run, after, domains, "sampled"), score(run, before, domains, "sampled")))
             self.add(row, f"{', '.join(domains)}: control, the entering checkpoint at temperature 0.5 over 1", "{:+.1f} +-{:.1f}".format(*interval(cool)) if cool else "",
-                     "sampled gain above it", None if not cool else interval(self.values(
-                         lambda run: minus(score(run, after, domains, "sampled"), score(run, before, domains, "sampled"))))[0] > interval(cool)[0])
+                     "sampled gain above it", interval(gains)[0] > interval(cool)[0] if cool and gains else None)
 
     def forgetting(self, row: str, after: str, before: str, domains) -> None:
         worst = []
