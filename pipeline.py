@@ -4,7 +4,7 @@
 
 The schedule is the list STAGES below; a stage is a function that trains one model and returns what it alone measured.
 
-    python pipeline.py --size tiny            five to six minutes on two cores; the table grows as it goes
+    python pipeline.py --size tiny            about six minutes on two cores; the table grows as it goes
     python pipeline.py --size tiny --smoke    every stage in a few steps
     python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
