@@ -27,18 +27,19 @@ import matplotlib
 import numpy
 import torch
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  the backend must be chosen first
+import matplotlib.pyplot as plt
 
-import distill as distillation  # noqa: E402
-import ppo  # noqa: E402
-import reward_model as rewards  # noqa: E402
-import self_reward  # noqa: E402
-import sft  # noqa: E402
-from data import formats, world  # noqa: E402
-from data import tokenizer as tokenizers  # noqa: E402
-from model import (GPT, SIZES, common_flags, fail, generate, load_checkpoint, parameter_count, save_checkpoint, seed_of,  # noqa: E402
+import distill as distillation
+import ppo
+import reward_model as rewards
+import self_reward
+import sft
+from data import formats, world
+from data import tokenizer as tokenizers
+from model import (GPT, SIZES, common_flags, fail, generate, load_checkpoint, parameter_count, save_checkpoint, seed_of,
                    start)
+
+matplotlib.use("Agg")  # no window, wherever it runs
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 

@@ -18,15 +18,16 @@ from pathlib import Path
 import matplotlib
 import torch
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-import distill  # noqa: E402
-import sft  # noqa: E402
-from data import tokenizer as tokenizers  # noqa: E402
-from data import world  # noqa: E402
-from model import fail, load_checkpoint, parameter_count, seed_of  # noqa: E402
-from tests.experiments.targets import interval  # noqa: E402
+import distill
+import sft
+from data import tokenizer as tokenizers
+from data import world
+from model import fail, load_checkpoint, parameter_count, seed_of
+from tests.experiments.targets import interval
+
+matplotlib.use("Agg")  # no window, wherever it runs
 
 CPU = torch.device("cpu")
 FOUR = ("math", "code", "stem", "agent")

@@ -16,15 +16,16 @@ from pathlib import Path
 import matplotlib
 import torch
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-import self_reward  # noqa: E402
-import sft  # noqa: E402
-from data import tokenizer as tokenizers  # noqa: E402
-from data import world, world_judge  # noqa: E402
-from model import fail, load_checkpoint, seed_of  # noqa: E402
-from tests.experiments.targets import interval  # noqa: E402
+import self_reward
+import sft
+from data import tokenizer as tokenizers
+from data import world, world_judge
+from model import fail, load_checkpoint, seed_of
+from tests.experiments.targets import interval
+
+matplotlib.use("Agg")  # no window, wherever it runs
 
 
 def random_judge(tokenizer, seed: int):

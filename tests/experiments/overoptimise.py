@@ -17,16 +17,17 @@ from pathlib import Path
 import matplotlib
 import torch
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-import dpo  # noqa: E402
-import ppo  # noqa: E402
-import reward_model as rewards  # noqa: E402
-from data import tokenizer as tokenizers  # noqa: E402
-from data import world  # noqa: E402
-from model import fail, generate, load_checkpoint, seed_of  # noqa: E402
-from sft import sampled_rows  # noqa: E402
+import dpo
+import ppo
+import reward_model as rewards
+from data import tokenizer as tokenizers
+from data import world
+from model import fail, generate, load_checkpoint, seed_of
+from sft import sampled_rows
+
+matplotlib.use("Agg")  # no window, wherever it runs
 
 CPU = torch.device("cpu")
 
