@@ -43,3 +43,19 @@ def tiny_model(tokenizer):
             if name.endswith(("out.weight", "down.weight")):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return model.eval()
+
+
+class PlainDescent:
+    """Stands in for Optimizers: p -= RATE * gradient, so that weights tell gradients apart and nothing is normalised away."""
+
+    RATE = 0.01
+
+    def __init__(self, model, adam_lr, muon_lr=None):
+        self.model = model
+
+    def step(self, scale):
+        with torch.no_grad():
+            for p in self.model.parameters():
+                p -= self.RATE * p.grad
+                p.grad = None
+        return 0.0

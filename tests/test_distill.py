@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import PlainDescent
 import distill
 from data import world
 from distill import (Joint, Settings, Side, joint_loss, other_skills, preference_data, preference_filter, queries, row_means, token_divergence,
@@ -58,20 +59,6 @@ class Fixed(nn.Module):
 
     def forward(self, ids, select=None, attend=None):
         return self.logits[:ids.shape[1]].expand(len(ids), -1, -1)[select]
-
-
-class PlainDescent:
-    """Stands in for Optimizers: p -= 0.01 * gradient, so that weights tell gradients apart and nothing is normalised away."""
-
-    def __init__(self, model, adam_lr, muon_lr=None):
-        self.model = model
-
-    def step(self, scale):
-        with torch.no_grad():
-            for p in self.model.parameters():
-                p -= 0.01 * p.grad
-                p.grad = None
-        return 0.0
 
 
 def some_pairs(tokenizer, count, seed=0):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import PlainDescent
 import dpo
 from data import world
 from dpo import Settings, annotated_pairs, dpo_loss, pair_rows, probe, reference_logprobs, sequence_logprobs, train
@@ -47,20 +48,6 @@ class Fixed(nn.Module):
 
 TOY = ([0, 1, 2, 3, 1], [False, False, True, True, True]), ([0, 1, 3, 0], [False, False, True, True])  # section 6's pair
 TOY_TOKENIZER = SimpleNamespace(pad_id=0)
-
-
-class PlainDescent:
-    """Stands in for Optimizers: p -= 0.01 * gradient, so that weights tell gradients apart and nothing is normalised away."""
-
-    def __init__(self, model, adam_lr, muon_lr=None):
-        self.model = model
-
-    def step(self, scale):
-        with torch.no_grad():
-            for p in self.model.parameters():
-                p -= 0.01 * p.grad
-                p.grad = None
-        return 0.0
 
 
 def some_pairs(tokenizer, count, seed=0):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import PlainDescent
 import sft
 from data import world
 from data import tokenizer as tokenizers
@@ -47,18 +48,8 @@ def weights_of(model):
     return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
 
 
-class PlainDescent:
-    """Stands in for Optimizers: p -= 0.1 * gradient, so that weights tell gradients apart and nothing is normalised away."""
-
-    def __init__(self, model, adam_lr, muon_lr):
-        self.model = model
-
-    def step(self, scale):
-        with torch.no_grad():
-            for p in self.model.parameters():
-                p -= 0.1 * p.grad
-                p.grad = None
-        return 0.0
+class Descent(PlainDescent):
+    RATE = 0.1
 
 
 class Uniform(nn.Module):
@@ -133,7 +124,7 @@ def test_padding_changes_nothing(tiny_model, tokenizer):
 
 def test_accumulation_is_the_large_batch(tiny_model, tokenizer, monkeypatch):
     """Weights after three plain steps are the same with one row a forward as with all eight."""
-    monkeypatch.setattr(sft, "Optimizers", PlainDescent)
+    monkeypatch.setattr(sft, "Optimizers", Descent)
     rows, start, ends = some_rows(tokenizer, 8), tiny_model.state_dict(), []
     start = {name: value.clone() for name, value in start.items()}
     for micro_tokens in (1, 60, 65536):
