@@ -26,6 +26,7 @@ also grows when both fall; `dpo` starts at ln 2 = 0.693. The counts say how many
 """
 
 import copy
+import math
 import random
 import time
 from collections import Counter
@@ -36,12 +37,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from data import formats, world, world_chat, world_judge
-from data import tokenizer as tokenizers
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
-from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start)
+from model import (GPT, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
+                   tokenizer_of)
 from sft import Row, evaluate, sampled_rows, starting_model, supervised_positions, table_head, table_line, write_csv
 
 
@@ -279,7 +279,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
     optimizers = Optimizers(student, settings.adam_lr, settings.muon_lr)
     order, spare, lines, tokens, began = [], [], [], 0, time.perf_counter()
     student.train()
-    bar = tqdm(range(settings.steps), desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    bar = progress(range(settings.steps), stage)
     for step in bar:
         while len(order) < settings.rows:
             order += rng.sample(range(len(pairs)), len(pairs))
@@ -292,9 +292,10 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
             spared, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
         spared_count = sum(sum(mask) for _, mask in spared)
         sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
-        parts = -(-len(batch) // settings.micro_pairs)
+        mine, mine_spared = share(batch), share(spared)
+        parts = -(-max(len(mine), len(mine_spared)) // settings.micro_pairs)
         for i in range(parts):
-            part, others = batch[i::parts], spared[i::parts]
+            part, others = mine[i::parts], mine_spared[i::parts]
             # positives, negatives and rehearsal in one forward of each model
             logits = both_logits(student, teacher, tokenizer, [pairs[k][0] for k in part] + [pairs[k][1] for k in part] + others,
                                  settings.teacher_temperature, device)
@@ -310,8 +311,9 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
                                 ("positive_logprob", (joint.positive_score / settings.beta + reference_positive[part]).sum() / len(batch)),
                                 ("negative_logprob", (joint.negative_score / settings.beta + reference_negative[part]).sum() / len(batch))):
                 sums[name] += float(value)
-            tokens += sum(len(row[0]) for k in part for row in pairs[k]) + sum(len(row[0]) for row in others)
-        if not torch.isfinite(torch.tensor(sums["loss"])):
+        tokens += sum(len(row[0]) for k in batch for row in pairs[k]) + sum(len(row[0]) for row in spared)
+        sums = summed(sums)
+        if not math.isfinite(sums["loss"]):
             raise FloatingPointError(f"{stage}: the loss is {sums['loss']} at step {step}")
         scale = learning_rate_scale(step, settings.steps, settings.warmup, 0.4)
         norm = optimizers.step(scale)
@@ -355,13 +357,7 @@ def main() -> None:
     parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
     parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="teacher samples a batch that need no pair; 0 shows the forgetting")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; nothing was saved", 130)
+    command(parser, run, "stopped; nothing was saved")
 
 
 def run(args) -> None:
@@ -370,7 +366,7 @@ def run(args) -> None:
         raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
     if args.steps < 1:
         raise ValueError(f"--steps {args.steps}: needs at least 1")
-    tokenizer = tokenizers.tiny()
+    tokenizer = tokenizer_of(args.init)
     student = starting_model(args, "student", tokenizer, device)
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
     settings = Settings(steps=args.steps, direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef,

@@ -20,6 +20,7 @@ often FALLS, only less than `rejected_logprob`: the loss sees nothing but their 
 """
 
 import copy
+import math
 import random
 import time
 from dataclasses import asdict, dataclass, replace
@@ -28,13 +29,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from data import formats, world, world_chat
-from data import tokenizer as tokenizers
-from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, pad_rows, save_checkpoint, seed_of, start,
-                   token_logprobs)
-from sft import Row, batch_loss, evaluate, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
+from model import (GPT, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start,
+                   summed, token_logprobs, tokenizer_of)
+from sft import Row, evaluate, rehearse, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
 
 Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens
 
@@ -132,14 +131,15 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
     optimizers = Optimizers(model, settings.lr)
     order, lines, tokens, began = [], [], 0, time.perf_counter()
     model.train()
-    bar = tqdm(range(settings.steps), desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    bar = progress(range(settings.steps), stage)
     for step in bar:
         while len(order) < settings.rows:
             order += rng.sample(range(len(pairs)), len(pairs))
         batch, order = order[:settings.rows], order[settings.rows:]
         total, sums = 0.0, dict.fromkeys(("margin", "accuracy", "chosen_logprob", "rejected_logprob"), 0.0)
-        for i in range(0, len(batch), settings.micro_pairs):
-            part = batch[i:i + settings.micro_pairs]
+        mine = share(batch)
+        for i in range(0, len(mine), settings.micro_pairs):
+            part = mine[i:i + settings.micro_pairs]
             rows = [side for k in part for side in pairs[k]]
             logps = sequence_logprobs(model, tokenizer, rows, device).view(-1, 2)  # (pairs, chosen and rejected)
             lengths = torch.tensor([sum(mask) for _, mask in rows], device=device).view(-1, 2)
@@ -153,12 +153,14 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
             margins = chosen_rewards - rejected_rewards
             for name, values in (("margin", margins), ("accuracy", margins > 0), ("chosen_logprob", logps[:, 0]), ("rejected_logprob", logps[:, 1])):
                 sums[name] += float(values.detach().float().sum()) / len(batch)
-            tokens += sum(len(row[0]) for row in rows)
+        tokens += sum(len(side[0]) for k in batch for side in pairs[k])
         if rehearsal and settings.rehearsal_rows:
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-            (settings.rehearsal_coef * batch_loss(model, tokenizer, rows, supervised_count(rows), device)).backward()
+            rehearse(model, tokenizer, rows, settings.rehearsal_coef, device)
             tokens += sum(len(row[0]) for row in rows)
-        if not torch.isfinite(torch.tensor(total)):
+        total, *means = summed({"loss": total, **sums}).values()
+        sums = dict(zip(sums, means))
+        if not math.isfinite(total):
             raise FloatingPointError(f"{stage}: the loss is {total} at step {step}")
         scale = learning_rate_scale(step, settings.steps, settings.warmup)
         norm = optimizers.step(scale)
@@ -211,18 +213,12 @@ def main() -> None:
     parser.add_argument("--kind", choices=("sigmoid", "ipo"), default=Settings.kind, help="form of the loss")
     parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help="likelihood term on the chosen response (RPO)")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; nothing was saved", 130)
+    command(parser, run, "stopped; nothing was saved")
 
 
 def run(args) -> None:
     device = start(args)
-    tokenizer = tokenizers.tiny()
+    tokenizer = tokenizer_of(args.init)
     out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
     if args.steps < 1:
         raise ValueError(f"--steps {args.steps}: needs at least 1")

@@ -11,6 +11,7 @@ of experts, sliding windows, a paged cache.
 """
 
 import argparse
+import atexit
 import contextlib
 import math
 import os
@@ -20,8 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
 
 from data import hf, sandbox
 from data import tokenizer as tokenizers
@@ -47,7 +51,7 @@ class Config:
         return self.head_dim or self.width // self.heads
 
 
-# tiny: a laptop CPU, minutes. small and base (the SmolLM2 shapes) are shapes for GPUs; only tiny has a schedule yet.
+# tiny: a laptop CPU, minutes. small: one GPU, minutes. base: the SmolLM2 shapes, one or more GPUs.
 SIZES = {
     # two wide layers learn more in a minute on a CPU than four narrow ones; the short base suits rows of 30 to 150 tokens
     "tiny": {"student": Config(512, 256, 2, 96, 4, 2, 160, rope_base=1000.0, tied=False),
@@ -146,6 +150,7 @@ class GPT(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.recompute = False  # activations of the blocks again in the backward pass, instead of keeping them
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
@@ -194,7 +199,10 @@ class GPT(nn.Module):
                 mask = mask & causal | torch.eye(start + length, dtype=torch.bool, device=ids.device)[start:]
         x = self.embedding(ids)
         for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, cache, layer)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, mask, cache, layer, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, mask, cache, layer)
         if cache is not None:
             cache.length += length
         return self.norm(x)
@@ -212,7 +220,10 @@ def parameter_count(model: nn.Module) -> int:
 def pad_rows(rows: list[list], pad, left: bool = False, device=None) -> Tensor:
     """Rows of unequal length as one tensor (N, longest)."""
     longest = max(map(len, rows))
-    return torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows], device=device)
+    padded = torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows])
+    if device is not None and device.type == "cuda":
+        return padded.pin_memory().to(device, non_blocking=True)  # the copy goes on while the next batch is laid out
+    return padded.to(device or "cpu")
 
 
 def token_logprobs(model: nn.Module, ids: Tensor, mask: Tensor, temperature: float = 1.0, attend: Tensor | None = None) -> Tensor:
@@ -315,22 +326,33 @@ def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max
     model.eval()
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))  # prompts of like length need little padding
     per_batch = max(1, rows // n)
-    results = [None] * len(prompts)
+    results = {}
     for start in range(0, len(order), per_batch):
         chosen = order[start:start + per_batch]
         generator = torch.Generator().manual_seed(seed_of(seed, start))  # one a batch: how long another batch took changes nothing
-        batch = generate_batch(model, tokenizer, [prompts[i] for i in chosen], n, max_new, temperature, top_k, top_p, generator, run_tool)
-        for k, i in enumerate(chosen):
-            results[i] = [tensor[k * n:(k + 1) * n] for tensor in batch]
+        mine = share(range(len(chosen)))
+        if not mine:
+            continue
+        places = torch.tensor(mine).repeat_interleave(n) * n + torch.arange(n).repeat(len(mine))  # of this rank's rows in the batch
+        batch = generate_batch(model, tokenizer, [prompts[chosen[k]] for k in mine], n, max_new, temperature, top_k, top_p, generator,
+                               len(chosen) * n, places, run_tool)
+        for j, k in enumerate(mine):
+            results[chosen[k]] = [tensor[j * n:(j + 1) * n] for tensor in batch]
     model.train(was_training)
+    if ranks() > 1:
+        device = next(model.parameters()).device
+        results = {i: [tensor.to(device) for tensor in row] for i, row in gathered({i: [tensor.cpu() for tensor in row] for i, row in results.items()}).items()}
+    results = [results[i] for i in range(len(prompts))]
     width = max(result[0].shape[1] for result in results)
     pads = (tokenizer.pad_id, 0.0, False)
     padded = [torch.cat([F.pad(r[j], (0, width - r[j].shape[1]), value=pads[j]) for r in results]) for j in range(3)]
     return Samples(*padded, torch.cat([r[3] for r in results]), torch.cat([r[4] for r in results]))
 
 
-def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, top_p, generator, run_tool):
-    """One batch of `generate`: (tokens, logprobs, own) of shape (N, T), lengths and truncated (N,)."""
+def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, top_p, generator, drawn, places, run_tool):
+    """One batch of `generate`: (tokens, logprobs, own) of shape (N, T), lengths and truncated (N,).
+
+    `drawn` uniform numbers are drawn a step, and the batch's rows take those at their `places` (N,)."""
     device = next(model.parameters()).device
     ids = pad_rows(prompts, tokenizer.pad_id, left=True, device=device)  # (B, P)
     real = pad_rows([[True] * len(prompt) for prompt in prompts], False, left=True, device=device)
@@ -355,7 +377,7 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
     for step in range(steps):
         # one number for every row, finished ones too: dropping rows changes nothing for the others
-        uniform = torch.rand(total, generator=generator).to(device)
+        uniform = torch.rand(drawn, generator=generator)[places].to(device)
         logits = sampling_logits(logits, heat[alive], top_k, top_p)
         token = draw(logits, uniform[alive], heat[alive] == 0)
         logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
@@ -417,6 +439,11 @@ class Optimizers:
 
         Raises FloatingPointError, and changes nothing, where the gradient is not finite.
         """
+        if ranks() > 1:
+            for parameter in self.parameters:
+                if parameter.grad is None:  # no row of this rank's share reached it
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         if not torch.isfinite(norm):
             for part in self.parts:
@@ -437,20 +464,66 @@ class Optimizers:
             part.load_state_dict(state)
 
 
+# ---- ranks: the same script under torchrun ----
+
+# Every rank holds the whole model and all of the batch's rows, computes the loss of its share of them, divided by the count
+# of the whole batch, and Optimizers.step adds the gradients up. That is data parallelism by hand: DistributedDataParallel
+# averages instead, and wants one wrapped forward a backward, where RL, rehearsal and a critic have several.
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share(items):
+    """This rank's part of a list or range: every `ranks`-th; all of it in a single process."""
+    return items[rank()::ranks()]
+
+
+def gathered(part: dict) -> dict:
+    """The dicts of all ranks as one, on every rank."""
+    if ranks() == 1:
+        return part
+    parts = [None] * ranks()
+    dist.all_gather_object(parts, part)
+    return {key: value for one in parts for key, value in one.items()}
+
+
+def summed(values: dict) -> dict:
+    """Numbers of this rank's share, by name -> their sums over all ranks."""
+    if ranks() == 1:
+        return values
+    total = torch.tensor([float(value) for value in values.values()], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(total)
+    return dict(zip(values, total.tolist()))
+
+
+def progress(steps, stage: str, unit: str = "step"):
+    """A progress bar with the time left, on rank 0's terminal."""
+    return tqdm(steps, desc=stage, unit=unit, ascii=True, leave=False, dynamic_ncols=True, disable=True if rank() else None)
+
+
 # ---- checkpoints, devices, seeds ----
 
 def save_checkpoint(path: Path, model: GPT, tokenizer, stage: str, **more) -> None:
-    """Written under a temporary name and renamed, so that a file of this name is always whole."""
-    state = {name: value for name, value in model.state_dict().items() if not (model.config.tied and name == "head.weight")}
-    temporary = Path(f"{path}.tmp")
-    torch.save({"config": asdict(model.config), "tokenizer": tokenizer.fingerprint, "stage": stage, "model": state, **more}, temporary)
-    os.replace(temporary, path)
+    """Written under a temporary name and renamed, so that a file of this name is always whole; by rank 0, the others wait."""
+    if rank() == 0:
+        state = {name: value for name, value in model.state_dict().items() if not (model.config.tied and name == "head.weight")}
+        temporary = Path(f"{path}.tmp")
+        torch.save({"config": asdict(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": stage,
+                    "model": state, **more}, temporary)
+        os.replace(temporary, path)
+    if ranks() > 1:
+        dist.barrier()
 
 
-def load_checkpoint(path: Path, tokenizer=None, device="cpu") -> tuple[GPT, dict]:
-    """(model, everything else that was saved) of a file of ours, or of a directory in Hugging Face layout. Raises ValueError in
-    one line for anything else, or where the tokenizer is another one."""
-    if Path(path).is_dir():
+def load_checkpoint(path, tokenizer=None, device="cpu", build=None, kind="checkpoint") -> tuple[nn.Module, dict]:
+    """(model, everything else that was saved) of a file of ours, or of a directory in Hugging Face layout. build(config) makes
+    another kind of model than a GPT. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
+    if Path(path).is_dir() and build is None:
         config, weights = hf.read_model(path)
         if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
             raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
@@ -459,18 +532,37 @@ def load_checkpoint(path: Path, tokenizer=None, device="cpu") -> tuple[GPT, dict
         return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
-        model = GPT(Config(**saved["config"])).to(device)
+        model = (build or GPT)(Config(**saved["config"])).to(device)
         missing, unexpected = model.load_state_dict(saved.pop("model"), strict=False)
         saved["tokenizer"], saved["stage"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such checkpoint") from None
     except Exception as error:
-        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
+        raise ValueError(f"{path}: not a {kind} of this project ({type(error).__name__})") from None
     if unexpected or set(missing) - ({"head.weight"} if model.config.tied else set()):
-        raise ValueError(f"{path}: the weights do not fit its own config")
+        raise ValueError(f"{path}: not a {kind} of this project (other weights)")
     if tokenizer is not None and saved["tokenizer"] != tokenizer.fingerprint:
         raise ValueError(f"{path}: was trained with another tokenizer ({saved['tokenizer']}, here {tokenizer.fingerprint})")
     return model, saved
+
+
+def tokenizer_of(path=None):
+    """The tokenizer that belongs to a checkpoint or a directory in Hugging Face layout; without a path, the tiny one."""
+    if path and Path(path).is_dir():
+        return hf.read_tokenizer(path)
+    try:
+        text = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("tokenizer_json") if path else None
+    except Exception:  # load_checkpoint says what is wrong with the file
+        text = None
+    return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
+
+
+def placed(model: GPT, args, device: torch.device) -> GPT:
+    """The model on its device, with what --recompute and --compile ask for."""
+    model.recompute = args.recompute
+    if args.compile:
+        model.compile(dynamic=True)  # training forwards only: generation calls the parts
+    return model.to(device)
 
 
 def pick_device(name: str) -> torch.device:
@@ -501,6 +593,17 @@ def fail(error: Exception | str, code: int = 2) -> None:
     raise SystemExit(code) from None
 
 
+def command(parser: argparse.ArgumentParser, run, stopped: str) -> None:
+    """Parse the command line and call run(args); bad input and Ctrl-C end it with one line and no traceback."""
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail(stopped, 130)
+
+
 def common_flags(doc: str) -> argparse.ArgumentParser:
     """The flags that every concept file and the pipeline share."""
     parser = argparse.ArgumentParser(description=doc.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -511,18 +614,29 @@ def common_flags(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", default=None, help="folder for what the run leaves behind")
     parser.add_argument("--data", default=None, help="your own records instead of the tiny world's")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the training forwards")
+    parser.add_argument("--recompute", action="store_true", help="less memory for a third more work: activations are computed again in the backward pass")
     parser.add_argument("--no-exec", action="store_true", help="never run a model-written program; code then goes unchecked")
     return parser
 
 
 def start(args) -> torch.device:
-    """Threads, the sandbox's switch and the device of a command; raises ValueError for a device that is not there."""
+    """Threads, the sandbox's switch, the ranks and the device of a command; raises ValueError for a device that is not there."""
     if args.threads < 1:
         raise ValueError(f"--threads {args.threads}: needs at least 1")
     torch.set_num_threads(args.threads)
     if args.no_exec:
         sandbox.disable()
-    return pick_device(args.device)
+    device = pick_device(args.device)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():  # torchrun has set it
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+        if rank():
+            sys.stdout = open(os.devnull, "w")  # rank 0 speaks for all
+    return device
 
 
 # ---- a conversation in the terminal ----

@@ -119,7 +119,8 @@ def self_rewarding_round(run: Run, who: str, number: int) -> dict:
         if not run.smoke:
             self_reward.check_seed_model(own["seed_judge"])
     before = run.models[who]
-    run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number, rehearsal=rehearsal(run),
+    run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number,
+                                                             training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run),
                                                              data=run.out / f"{stage}.jsonl", **how(run, stage, who))
     return own | made | self_reward.measure(run.models[who], before, seed_model, run.tokenizer, settings, run.seed)
 
@@ -129,7 +130,7 @@ def how(run: Run, stage: str, who: str) -> dict:
 
 
 def rehearsal(run: Run) -> list:
-    return sft.rehearsal_rows(run.tokenizer, run.size, run.seed, run.models["student"].config.context)
+    return sft.rehearsal_data(run.tokenizer, run.size, run.seed, run.models["student"].config.context)
 
 
 STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "student"), (cold_start_sft, "teacher"),
@@ -142,10 +143,10 @@ ORDER = [(function.__name__, who) for function, who in STAGES]
 
 def stage_settings(smoke: bool) -> dict:
     """The settings of each stage after SFT."""
-    settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGES,
+    settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGE_SETTINGS,
                 "self_reward_1": self_reward.Settings(), "self_reward_2": self_reward.Settings()}
     if smoke:
-        few = {"distill": distillation.SMOKE, "reward_model": rewards.SMOKE, **dict.fromkeys(ppo.STAGES, ppo.SMOKE),
+        few = {"distill": distillation.SMOKE, "reward_model": rewards.SMOKE, **dict.fromkeys(ppo.STAGE_SETTINGS, ppo.SMOKE),
                "self_reward_1": self_reward.SMOKE, "self_reward_2": self_reward.SMOKE}
         settings = {stage: replace(chosen, **few[stage]) for stage, chosen in settings.items()}
     return settings
@@ -168,12 +169,6 @@ def read_json(path: Path, default):
         return default
     except ValueError:
         raise ValueError(f"{path}: not valid JSON; delete the file, or give another --out") from None
-
-
-def write_json(path: Path, value) -> None:
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def environment() -> dict:
@@ -242,7 +237,7 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
             results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
             results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
-            write_json(run.out / "results.json", finite(results))
+            formats.write_json(run.out / "results.json", finite(results))
             print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
             if line["eval"] and not all(math.isfinite(row["greedy"]) for key, row in line["eval"].items() if key != "code"):
                 raise FloatingPointError(f"{line['name']} ({who}): the evaluation is not a number")
@@ -281,9 +276,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
     text = ["# The same prompts, answered by every stage", "", "Greedy, unedited, with all marks.", ""]
     for prompt in dict.fromkeys(line["prompt"] for line in lines):
         text += [f"## {prompt}", ""] + [f"- {line['stage']} ({line['model']}): `{line['reply']}`" for line in lines if line["prompt"] == prompt] + [""]
-    temporary = run.out / "samples.md.tmp"
-    temporary.write_text("\n".join(text), encoding="utf-8")
-    os.replace(temporary, run.out / "samples.md")
+    formats.write_text(run.out / "samples.md", "\n".join(text))
 
 
 # ---- the report ----
@@ -307,9 +300,7 @@ def report(out: Path, results: dict) -> None:
     for path in sorted(out.glob("*.png")):  # of experiments that were told to write here
         text += ["", f"![{path.stem}]({path.name})"]
     text += ["", "The same prompts answered by every stage are in samples.md."]
-    temporary = out / "report.md.tmp"
-    temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "report.md")
+    formats.write_text(out / "report.md", "\n".join(text) + "\n")
 
 
 def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
@@ -403,7 +394,7 @@ def plot_reward_model(out: Path, results: dict):
 
 
 def plot_rl(out: Path, results: dict):
-    names = [name for name in ppo.STAGES if "reward" in own_of(results, name)]
+    names = [name for name in ppo.STAGE_SETTINGS if "reward" in own_of(results, name)]
     if not names:
         return None
     figure, axes = panels(names, ["reward of a response"] * len(names), "iteration")
@@ -476,8 +467,6 @@ def one_run(args) -> None:
 def prepare(args) -> tuple[Run, list, dict]:
     """The run, the stages still to do, and the results so far, from the command line and what lies in the folder."""
     device = start(args)
-    if args.size not in sft.SCHEDULES:
-        raise ValueError(f"--size {args.size} has no schedule yet; there is {', '.join(sft.SCHEDULES)}")
     if args.data:
         raise ValueError("--data: the pipeline runs on the tiny world; python sft.py --data FILE trains on your own records")
     chosen = STAGES
@@ -522,10 +511,10 @@ def prepare(args) -> tuple[Run, list, dict]:
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
         run.models["seed_model"], _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer, device)
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
-    write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in given},
+    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in given},
                                      "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
                                      "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
-    write_json(out / "env.json", environment())
+    formats.write_json(out / "env.json", environment())
     return run, todo, results
 
 

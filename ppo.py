@@ -32,15 +32,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 import reward_model as rewards
 from data import world
-from data import tokenizer as tokenizers
-from model import (GPT, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, seed_of, start,
-                   token_logprobs)
+from model import (GPT, Optimizers, autocast, command, common_flags, gathered, generate, learning_rate_scale, load_checkpoint, pad_rows, progress,
+                   ranks, save_checkpoint, seed_of, share, start, summed, token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import Row, batch_loss, evaluate, pass_rates, rehearsal_rows, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
+from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, starting_model, table_head, table_line, write_csv
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class Settings:
     kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; the KL is measured and logged all the same
     kl_target: float | None = None  # nats a response: adapts kl_coef (Ziegler et al., 1909.08593)
     kl_horizon: int = 10000  # episodes
+    micro_rows: int = 128  # responses of one forward; a larger minibatch is accumulated
     rehearsal_rows: int = 16  # overall-SFT rows in every update: InstructGPT's pretraining mix (ptx), here what keeps the other skills
     rehearsal_coef: float = 0.5
     candidates: int = 512  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
@@ -143,12 +142,13 @@ def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizo
 # ---- the losses ----
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_low: float = 0.2, clip_high: float = 0.2,
-                normalise: str = "token", longest: int | None = None, ratio: str = "token") -> tuple[Tensor, Tensor, Tensor]:
+                normalise: str = "token", longest: int | None = None, ratio: str = "token", count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, clip fraction, approx_kl) of (N, S) tensors: the clipped surrogate (1707.06347, eq. 7).
 
     normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first (GRPO), "constant" divides
     by N * longest (Dr. GRPO). ratio "sequence" uses the geometric mean of a response's ratios (GSPO, 2507.18071).
-    approx_kl is masked_mean((log rho)^2) / 2. Raises ValueError for another name.
+    approx_kl is masked_mean((log rho)^2) / 2. `count` is the number of own tokens, or for the other two of responses, in the whole
+    minibatch, where this is only a part of it. Raises ValueError for another name.
     """
     if normalise not in ("token", "sequence", "constant") or ratio not in ("token", "sequence"):
         raise ValueError(f"normalise is {normalise!r} and ratio {ratio!r}; there is token, sequence and constant, and token and sequence")
@@ -160,19 +160,22 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
     clipped = masked_mean(((rho < 1 - clip_low) & (advantages < 0) | (rho > 1 + clip_high) & (advantages > 0)).float(), mask)
     losses = torch.where(mask, losses, 0.0)
     if normalise == "sequence":
-        loss = (losses.sum(1, keepdim=True) / lengths).mean()
+        loss = (losses.sum(1, keepdim=True) / lengths).sum() / (count or len(losses))
     elif normalise == "constant":
-        loss = losses.sum() / (len(losses) * longest)
+        loss = losses.sum() / ((count or len(losses)) * longest)
     else:
-        loss = losses.sum() / mask.sum().clamp(min=1)
+        loss = losses.sum() / (count or mask.sum().clamp(min=1))
     return loss, clipped, approx_kl
 
 
-def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
-    """Half the mean of the worse of the squared errors of V and of V clipped around its old value (ppo2 of OpenAI baselines)."""
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2, count: int | None = None) -> Tensor:
+    """Half the mean of the worse of the squared errors of V and of V clipped around its old value (ppo2 of OpenAI baselines).
+
+    `count` is the number of own tokens in the whole minibatch, where this is only a part of it."""
     values, old_values, returns = (torch.where(mask, x, 0.0) for x in (values, old_values, returns))  # or a nan there spoils the gradient
     near = torch.maximum(torch.minimum(values, old_values + clip), old_values - clip)
-    return masked_mean(torch.maximum((values - returns) ** 2, (near - returns) ** 2), mask) / 2
+    worse = torch.where(mask, torch.maximum((values - returns) ** 2, (near - returns) ** 2), 0.0)
+    return worse.sum() / (count or mask.sum().clamp(min=1)) / 2
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
@@ -207,8 +210,13 @@ def critic_values(critic: RewardModel, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def in_parts(function, *tensors: Tensor, size: int = 128) -> Tensor:
-    return torch.cat([function(*(tensor[i:i + size] for tensor in tensors)) for i in range(0, len(tensors[0]), size)])
+def in_parts(function, *tensors: Tensor, size: int) -> Tensor:
+    """function(*tensors) in parts of `size` rows, each rank its share of them."""
+    device = tensors[0].device
+    parts = {i: function(*(tensor[i:i + size] for tensor in tensors)) for i in share(range(0, len(tensors[0]), size))}
+    if ranks() > 1:
+        parts = gathered({i: part.cpu() for i, part in parts.items()})
+    return torch.cat([parts[i].to(device) for i in sorted(parts)])
 
 
 def entropy_of(model: GPT, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -238,10 +246,10 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     own = pad_rows([row[1] for row in rows], False, device=device)
     mask = own & kept[:, None]
     with autocast(device):
-        old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own)
-        ref = in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own)
-        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[:64], own[:64])
-        values = in_parts(lambda i: critic_values(critic, i), ids) if critic is not None else torch.zeros_like(old)
+        old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own, size=settings.micro_rows)
+        ref = in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own, size=settings.micro_rows)
+        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[:64], own[:64], size=settings.micro_rows)
+        values = in_parts(lambda i: critic_values(critic, i), ids, size=settings.micro_rows) if critic is not None else torch.zeros_like(old)
     groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
     if settings.estimator == "gae":
         advantages, returns = gae(token_rewards(score, old, ref, mask, kl_coef), values, mask, settings.gamma, settings.gae_lambda)
@@ -284,7 +292,7 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
     optimizers = Optimizers(policy, settings.lr)
     critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
     kl_coef, order, lines, tokens, began = settings.kl_coef, [], [], 0, time.perf_counter()
-    bar = tqdm(range(settings.iterations), desc=stage, unit="iteration", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    bar = progress(range(settings.iterations), stage, "iteration")
     for iteration in bar:
         count = min(settings.prompts, len(tasks))
         while len(order) < count:
@@ -318,30 +326,40 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
         rng.shuffle(live)
         size = max(1, math.ceil(len(live) / settings.minibatches))
         for i in range(0, len(live), size):
-            part = torch.tensor(live[i:i + size], device=device)
-            width = max(len(data.rows[k][0]) for k in live[i:i + size])
-            ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
-            with autocast(device):
-                logprobs = token_logprobs(policy, ids, mask, settings.temperature)
-            loss, clipped, approx_kl = policy_loss(logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high,
-                                                   settings.normalise, settings.max_new, settings.ratio)
-            if first_log_ratio is None:  # before any update: what must be 0 if old and new are computed alike
-                first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
-            measured = {"loss": loss, "clip_fraction": clipped, "approx_kl": approx_kl}
-            if critic is not None:
-                values, old_values, returns = critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width]
-                measured["value_loss"] = value_loss(values, old_values, returns, mask, settings.value_clip)
-                measured["value_loss"].backward()
-                critic_optimizers.step(scale)
-            if not torch.isfinite(loss):
+            chosen, measured = live[i:i + size], dict.fromkeys(("loss", "clip_fraction", "approx_kl", "value_loss"), 0.0)
+            tokens, mine = int(data.mask[chosen].sum()), share(chosen)
+            for k in range(0, len(mine), settings.micro_rows):
+                part = mine[k:k + settings.micro_rows]
+                width = max(len(data.rows[row][0]) for row in part)
+                ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
+                with autocast(device):
+                    logprobs = token_logprobs(policy, ids, mask, settings.temperature)
+                loss, clipped, approx_kl = policy_loss(
+                    logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high, settings.normalise,
+                    settings.max_new, settings.ratio, tokens if settings.normalise == "token" else len(chosen))
+                loss.backward()
+                if first_log_ratio is None:  # before any update: what must be 0 if old and new are computed alike
+                    first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
+                here = int(mask.sum()) / tokens
+                terms = {"loss": loss, "clip_fraction": here * clipped, "approx_kl": here * approx_kl}
+                if critic is not None:
+                    terms["value_loss"] = value_loss(critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width], mask,
+                                                     settings.value_clip, tokens)
+                    terms["value_loss"].backward()
+                for name, value in terms.items():
+                    measured[name] += float(value.detach())
+            measured = summed(measured)
+            if not math.isfinite(measured["loss"]):
                 raise FloatingPointError("the loss is not finite")
-            loss.backward()
             if rehearsal and settings.rehearsal_rows:
-                rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-                (settings.rehearsal_coef * batch_loss(policy, tokenizer, rows, supervised_count(rows), device)).backward()
-            measured["grad_norm"] = torch.tensor(optimizers.step(scale))
+                rehearse(policy, tokenizer, rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal))), settings.rehearsal_coef, device)
+            measured["grad_norm"] = optimizers.step(scale)
+            if critic is not None:
+                critic_optimizers.step(scale)
+            else:
+                measured["value_loss"] = math.nan
             for name, value in measured.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] = sums.get(name, 0.0) + value
             updates += 1
     policy.eval()
     result = {name: sums.get(name, float("nan")) / max(1, updates) for name in ("loss", "clip_fraction", "approx_kl", "value_loss", "grad_norm")}
@@ -352,7 +370,7 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
 # ---- multi-stage RL ----
 
 DOMAINS = {"rl_stem": ("math", "stem"), "rl_code": ("code",), "rl_preference": ("chat",)}
-STAGES = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320),
+STAGE_SETTINGS = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320),
           # the learned reward can be gamed, so the policy is tied to where it started
           "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)}
 
@@ -385,17 +403,17 @@ def rl_stage(stage: str, policy: GPT, tokenizer, settings: Settings, *, seed: in
     return own | {"filter": counts, "filter_seconds": filtered}
 
 
-def rl_stem(policy: GPT, tokenizer, settings: Settings = STAGES["rl_stem"], **how) -> dict:
+def rl_stem(policy: GPT, tokenizer, settings: Settings = STAGE_SETTINGS["rl_stem"], **how) -> dict:
     """Math and STEM: the reward is exact arithmetic."""
     return rl_stage("rl_stem", policy, tokenizer, settings, **how)
 
 
-def rl_code(policy: GPT, tokenizer, settings: Settings = STAGES["rl_code"], **how) -> dict:
+def rl_code(policy: GPT, tokenizer, settings: Settings = STAGE_SETTINGS["rl_code"], **how) -> dict:
     """Code: the reward is hidden tests in the sandbox."""
     return rl_stage("rl_code", policy, tokenizer, settings, **how)
 
 
-def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: Settings = STAGES["rl_preference"], **how) -> dict:
+def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: Settings = STAGE_SETTINGS["rl_preference"], **how) -> dict:
     """Human preference: the reward is the reward model's score, with a KL penalty to the policy that entered."""
     return rl_stage("rl_preference", policy, tokenizer, settings, reward_model=reward_model, **how)
 
@@ -422,7 +440,7 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
 def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="the policy's checkpoint; default: a run's overall_sft, or SFT is done first")
-    parser.add_argument("--stage", choices=list(STAGES), default="rl_stem", help="which reward")
+    parser.add_argument("--stage", choices=list(STAGE_SETTINGS), default="rl_stem", help="which reward")
     parser.add_argument("--reward-model", default=None, help="checkpoint of python reward_model.py, for rl_preference; default: one is trained first")
     parser.add_argument("--estimator", choices=("group", "gae"), default=None, help="advantages; default: the stage's")
     parser.add_argument("--kl-coef", type=float, default=None, help="KL penalty; default: the stage's")
@@ -431,23 +449,17 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print one rollout as a table, and stop")
     parser.add_argument("--reference", default=None, help="with --show: the checkpoint that log-probabilities are compared with; default: the policy")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; the log of the finished iterations is kept, no checkpoint was written", 130)
+    command(parser, run, "stopped; the log of the finished iterations is kept, no checkpoint was written")
 
 
 def run(args) -> None:
     device = start(args)
     if args.data:
         raise ValueError("--data: RL needs a verifier or a reward model for its prompts, so it runs on the tiny world's")
-    tokenizer = tokenizers.tiny()
+    tokenizer = tokenizer_of(args.init)
     policy = starting_model(args, "student", tokenizer, device)
     given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
-    settings = replace(STAGES[args.stage], **given)
+    settings = replace(STAGE_SETTINGS[args.stage], **given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
     if settings.iterations < 1:
         raise ValueError(f"--iterations {args.iterations}: needs at least 1")
@@ -463,7 +475,7 @@ def run(args) -> None:
         reference = load_checkpoint(args.reference, tokenizer, device)[0] if args.reference else policy
         return show(policy, reference, critic, reward_model, tokenizer, tasks, replace(settings, estimator="gae", samples=2))
     eval_n = 4 if args.smoke else args.eval_n
-    rehearsal = rehearsal_rows(tokenizer, args.size, args.seed, policy.config.context)
+    rehearsal = rehearsal_data(tokenizer, args.size, args.seed, policy.config.context)
     print(table_head())
     print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
     try:

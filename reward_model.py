@@ -33,13 +33,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data import formats, world, world_chat
-from data import tokenizer as tokenizers
 from data.formats import parse_ranking
-from model import (GPT, Config, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   save_checkpoint, seed_of, start)
+from model import (GPT, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, load_checkpoint, pad_rows,
+                   progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
 from sft import Row, sampled_rows, starting_model, write_csv
 
 TIES = ("drop", "half", "rao_kupper", "davidson")
@@ -59,15 +57,16 @@ class Settings:
 
 # ---- the loss ----
 
-def ranking_loss(scores: Tensor, levels: Tensor, ties: str = "drop", width: Tensor | None = None) -> Tensor:
+def ranking_loss(scores: Tensor, levels: Tensor, ties: str = "drop", width: Tensor | None = None, count: int | None = None) -> Tensor:
     """Mean over the prompts of the mean over a prompt's valid pairs; scores and levels (B, K), level 0 is the best.
 
     Equal levels are a tie; a level below 0 marks an output that is not there. With d = r_i - r_j and width w > 0:
     "drop" ties count nothing; "half" -log sigmoid(d)/2 - log sigmoid(-d)/2 (Christiano et al., 1706.03741);
     "rao_kupper" P(i>j) = sigmoid(d - w), P(tie) = (e^2w - 1) sigmoid(d - w) sigmoid(-d - w), w = log theta;
     "davidson" P(i>j) = e^(d/2) / Z, P(tie) = 2w / Z, Z = e^(d/2) + e^(-d/2) + 2w.
-    A prompt without a valid pair counts nothing (ours: InstructGPT does not print its denominator under ties).
-    Raises ValueError for an unknown rule, or a missing width.
+    A prompt without a valid pair counts nothing (ours: InstructGPT does not print its denominator under ties). `count` is
+    `prompts_with_pairs` of the whole optimizer batch, where this is only a part of it. Raises ValueError for an unknown rule, or a
+    missing width.
     """
     if ties not in TIES:
         raise ValueError(f"ties is {ties!r}; there is {', '.join(TIES)}")
@@ -88,8 +87,15 @@ def ranking_loss(scores: Tensor, levels: Tensor, ties: str = "drop", width: Tens
         win, even = -F.logsigmoid(gap), -(F.logsigmoid(gap) + F.logsigmoid(-gap)) / 2
     valid = there & ~tie if ties == "drop" else there
     losses = torch.where(valid, torch.where(tie, even, win), 0.0)
-    some = valid.any(1)
-    return (losses.sum(1) / valid.sum(1).clamp(min=1)).sum() / some.sum().clamp(min=1)
+    return (losses.sum(1) / valid.sum(1).clamp(min=1)).sum() / max(1, prompts_with_pairs(levels, ties) if count is None else count)
+
+
+def prompts_with_pairs(levels: Tensor, ties: str = "drop") -> int:
+    """How many of the prompts of levels (B, K) have a pair that counts under the tie rule."""
+    if ties == "drop":
+        worst, best = levels.amax(1), torch.where(levels < 0, levels.shape[1], levels).amin(1)
+        return int((worst > best).sum())
+    return int(((levels >= 0).sum(1) >= 2).sum())
 
 
 # ---- the model ----
@@ -146,17 +152,7 @@ def predicted_reward(reward_model: RewardModel, tokenizer, rows: list[Row]) -> T
 
 def load_reward_model(path, tokenizer, device="cpu") -> RewardModel:
     """Raises ValueError in one line for a file that is no reward model of this project."""
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        model = RewardModel(GPT(Config(**saved["config"]))).to(device)
-        model.load_state_dict(saved["model"])
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
-    except Exception as error:
-        raise ValueError(f"{path}: not a reward model of this project ({type(error).__name__})") from None
-    if saved["tokenizer"] != tokenizer.fingerprint:
-        raise ValueError(f"{path}: was trained with another tokenizer")
-    return model.eval()
+    return load_checkpoint(path, tokenizer, device, lambda config: RewardModel(GPT(config)), "reward model")[0].eval()
 
 
 # ---- rankings ----
@@ -235,25 +231,29 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     steps = settings.epochs * (len(rankings) // size)
     optimizers, order, lines, tokens, began = Optimizers(model, settings.lr), [], [], 0, time.perf_counter()
     model.train()
-    bar = tqdm(range(steps), desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    bar = progress(range(steps), stage)
     for step in bar:
         if len(order) < size:
             order += rng.sample(range(len(rankings)), len(rankings))
         batch, order = [rankings[k] for k in order[:size]], order[size:]
         most = max(len(ranking["rows"]) for ranking in batch)
-        levels = torch.tensor([(parse_ranking(ranking["ranking"], len(ranking["rows"])) + [-1] * most)[:most] for ranking in batch], device=device)
-        flat = model.score_rows(tokenizer, [row for ranking in batch for row in ranking["rows"]], size=1 << 30)
-        scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)
-        loss = ranking_loss(scores, levels, settings.ties, model.tie_width)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{stage}: the loss is {float(loss.detach())} at step {step}")
-        loss.backward()
+        all_levels = torch.tensor([(parse_ranking(ranking["ranking"], len(ranking["rows"])) + [-1] * most)[:most] for ranking in batch], device=device)
+        count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "accuracy": 0.0}
+        if mine := share(batch):
+            levels = share(all_levels)
+            flat = model.score_rows(tokenizer, [row for ranking in mine for row in ranking["rows"]], size=1 << 30)
+            scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)
+            loss = ranking_loss(scores, levels, settings.ties, model.tie_width, count)
+            loss.backward()
+            sums = {"loss": float(loss.detach()), "accuracy": pair_accuracy(scores.detach().tolist(), levels.tolist()) * len(mine) / len(batch)}
+        sums = summed(sums)
+        if not math.isfinite(sums["loss"]):
+            raise FloatingPointError(f"{stage}: the loss is {sums['loss']} at step {step}")
         scale = learning_rate_scale(step, steps, settings.warmup)
         norm = optimizers.step(scale)
         tokens += sum(len(row[0]) for ranking in batch for row in ranking["rows"])
-        right = pair_accuracy(scores.detach().tolist(), levels.tolist())
-        lines.append({"step": step, "loss": float(loss.detach()), "grad_norm": norm, "lr_scale": scale, "tokens": tokens, "accuracy": right})
-        bar.set_postfix_str(f"loss {lines[-1]['loss']:.3f}, accuracy {right:.2f}")
+        lines.append({"step": step, "grad_norm": norm, "lr_scale": scale, "tokens": tokens, **sums})
+        bar.set_postfix_str(f"loss {sums['loss']:.3f}, accuracy {sums['accuracy']:.2f}")
     model.eval()
     if log is not None:
         write_csv(log, lines)
@@ -423,18 +423,12 @@ def main() -> None:
     parser.add_argument("--ties", choices=TIES, default=Settings.ties, help="what a tie is worth")
     parser.add_argument("--outputs", type=int, default=Settings.outputs, help="outputs a prompt (K)")
     parser.add_argument("--rank", default=None, metavar="CHECKPOINT", help="be the annotator of this model's outputs")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; rankings typed by hand are kept, no checkpoint was written", 130)
+    command(parser, run, "stopped; rankings typed by hand are kept, no checkpoint was written")
 
 
 def run(args) -> None:
     device = start(args)
-    tokenizer = tokenizers.tiny()
+    tokenizer = tokenizer_of(args.rank or args.init)
     if not 2 <= args.outputs <= 26:
         raise ValueError(f"--outputs {args.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     if args.rank:

@@ -32,9 +32,8 @@ import torch
 
 import dpo
 from data import formats, world, world_judge
-from data import tokenizer as tokenizers
-from model import GPT, common_flags, fail, generate, save_checkpoint, seed_of, start
-from sft import Row, evaluate, rehearsal_rows, sampled_rows, starting_model, table_head, table_line
+from model import GPT, command, common_flags, generate, save_checkpoint, seed_of, start, tokenizer_of
+from sft import Row, chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 
 
 @dataclass(frozen=True)
@@ -84,20 +83,19 @@ def evaluation_words() -> frozenset[str]:
     return frozenset(" ".join(words_of(task.prompt)) for task in tasks)
 
 
-def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int) -> tuple[list[str], list[dict], dict]:
-    """(new prompts {x_i}, dropped prompts with the reason, counts). Written from two to four examples; filtered by form, length,
-    likeness to each other and to the training prompts that any request shows, and the evaluation list.
+def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int, training_prompts: list[str]) -> tuple[list[str], list[dict], dict]:
+    """(new prompts {x_i}, dropped prompts with the reason, counts). Written from two to four of the training prompts as examples;
+    filtered by form, length, likeness to each other and to any training prompt, and the evaluation list.
 
     Whether the world could answer a prompt is counted ("parsed") and no reason to keep or drop it; what it knows to be held out is dropped.
     """
     rng = world.generator(seed, "generate_prompts")
-    requests = [world_judge.new_prompt_demonstration(rng)["messages"][0]["content"] for _ in range(settings.requests)]
-    examples = [[line[2:] for line in request.splitlines()[1:]] for request in requests]
+    requests = [world_judge.new_prompt_request(rng.sample(training_prompts, rng.randint(2, 4)), rng.randrange(4)) for _ in range(settings.requests)]
     prompts = [tokenizer.prompt([{"role": "user", "content": request}]) for request in requests]
     samples = generate(seed_model, tokenizer, prompts, max_new=40, temperature=settings.prompt_temperature, top_p=settings.top_p,
                        seed=seed_of(seed, "generate_prompts"))
     forbidden = evaluation_words()
-    known = [words_of(example) for example in dict.fromkeys(example for group in examples for example in group)]
+    known = [words_of(prompt) for prompt in training_prompts]
     accepted, accepted_words, dropped, counts = [], [], [], Counter()
     for ids in samples.lists():
         reply = tokenizer.read_reply(ids)
@@ -190,10 +188,11 @@ def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0, le
     return (chosen, rejected) if gap > 0 and gap >= least_gap - 1e-6 else None
 
 
-def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, score=None) -> tuple[list[dpo.Pair], list[dict], dict]:
+def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, training_prompts: list[str],
+                                 score=None) -> tuple[list[dpo.Pair], list[dict], dict]:
     """(preference pairs, readable records of everything that was generated, counts). score(prompts, responses) -> rewards takes
     the judge's place in the control experiments."""
-    prompts, dropped, counts = generate_prompts(seed_model, tokenizer, settings, seed)
+    prompts, dropped, counts = generate_prompts(seed_model, tokenizer, settings, seed, training_prompts)
     if not prompts:
         return [], dropped, counts | {"pairs": 0}
     responses = generate_responses(model, tokenizer, prompts, settings, seed)
@@ -227,12 +226,12 @@ def train_instruction_following(model: GPT, tokenizer, pairs: list[dpo.Pair], se
     return dpo.train(model, tokenizer, pairs, settings.training, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
 
 
-def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int, rehearsal: list[Row] = (),
+def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int, training_prompts: list[str], rehearsal: list[Row] = (),
                          data: Path | None = None, log: Path | None = None, score=None, device=torch.device("cpu")) -> tuple[GPT, dict]:
     """One round: (M_{t+1}, what was counted). Without a single pair M_{t+1} is M_t, and a line says so."""
     began = time.perf_counter()
     stage = f"self_reward_{round_number}"
-    pairs, records, counts = create_self_instruction_data(model, seed_model, tokenizer, settings, seed_of(seed, stage), score)
+    pairs, records, counts = create_self_instruction_data(model, seed_model, tokenizer, settings, seed_of(seed, stage), training_prompts, score)
     if data is not None:
         formats.write_jsonl(data, records)
     following = copy.deepcopy(model)
@@ -349,20 +348,14 @@ def main() -> None:
     parser.add_argument("--rho", type=float, default=0.0, help="length-controlled selection; 0 is highest against lowest")
     parser.add_argument("--no-rehearsal", action="store_true", help="DPO pairs alone, as in the paper")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; the rounds that were finished are kept", 130)
+    command(parser, run, "stopped; the rounds that were finished are kept")
 
 
 def run(args) -> None:
     device = start(args)
     if args.data:
         raise ValueError("--data: the loop writes its own prompts")
-    tokenizer = tokenizers.tiny()
+    tokenizer = tokenizer_of(args.init)
     seed_model = starting_model(args, "student", tokenizer, device)
     settings = replace(Settings(rho=args.rho), **(SMOKE if args.smoke else {}))
     settings = replace(settings, training=replace(settings.training, lr=args.lr))
@@ -370,7 +363,8 @@ def run(args) -> None:
         raise ValueError(f"--rounds {args.rounds} --rho {args.rho}: needs at least 1 round, and rho from 0 to below 0.5")
     out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
-    rehearsal = [] if args.no_rehearsal else rehearsal_rows(tokenizer, args.size, args.seed, seed_model.config.context)
+    rehearsal = [] if args.no_rehearsal else rehearsal_data(tokenizer, args.size, args.seed, seed_model.config.context)
+    training_prompts = chat_prompts(args.size, args.seed)
     eval_n = 4 if args.smoke else args.eval_n
     first = judge_report(seed_model, tokenizer, settings, args.seed)
     if not args.smoke:
@@ -380,7 +374,7 @@ def run(args) -> None:
     print(f"  judge: {judge_line(first)}")
     model = seed_model
     for number in range(1, args.rounds + 1):
-        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number, rehearsal=rehearsal,
+        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number, training_prompts=training_prompts, rehearsal=rehearsal,
                                               data=out / f"self_reward_{number}.jsonl", log=out / f"self_reward_{number}.csv", device=device)
         measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
         save_checkpoint(out / f"self_reward_{number}.pt", following, tokenizer, f"self_reward_{number}", settings=asdict(settings))

@@ -27,7 +27,8 @@ left for the reinforcement learning that follows.
 """
 
 import csv
-import os
+import io
+import math
 import random
 import time
 from dataclasses import asdict, dataclass, replace
@@ -36,12 +37,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from data import formats, world, world_judge
-from data import tokenizer as tokenizers
-from model import (GPT, SIZES, Optimizers, autocast, common_flags, fail, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   parameter_count, save_checkpoint, seed_of, start)
+from model import (GPT, SIZES, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, load_checkpoint, pad_rows,
+                   parameter_count, placed, progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
@@ -136,6 +135,12 @@ def supervised_count(rows: list[Row]) -> int:
     return sum(sum(mask[1:]) for _, mask in rows)
 
 
+def rehearse(model, tokenizer, rows: list[Row], coef: float, device) -> None:
+    """Add the gradient of coef times the cross-entropy of SFT rows, each rank that of its share."""
+    if mine := share(rows):
+        (coef * batch_loss(model, tokenizer, mine, supervised_count(rows), device)).backward()
+
+
 @torch.no_grad()
 def held_out_loss(model, tokenizer, rows: list[Row], device, size: int = 128) -> float:
     """Mean -log p of a supervised token over rows that are not trained on."""
@@ -159,14 +164,15 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
     lines, tokens, began, look = [], 0, time.perf_counter(), settings.held_out_every
     model.train()
-    bar = tqdm(batches, desc=stage, unit="step", ascii=True, leave=False, dynamic_ncols=True, disable=None)
+    bar = progress(batches, stage)
     for step, batch in enumerate(bar):
-        count, loss, micro = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch))
-        for i in range(0, len(batch), micro):
-            part = batch_loss(model, tokenizer, batch[i:i + micro], count, device)
+        count, loss, micro, mine = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch)), share(batch)
+        for i in range(0, len(mine), micro):
+            part = batch_loss(model, tokenizer, mine[i:i + micro], count, device)
             part.backward()
             loss += float(part.detach())
-        if not torch.isfinite(torch.tensor(loss)):
+        loss = summed({"loss": loss})["loss"]
+        if not math.isfinite(loss):
             raise FloatingPointError(f"{stage}: the loss is {loss} at step {step}")
         scale = learning_rate_scale(step, settings.steps, settings.warmup, settings.constant)
         norm = optimizers.step(scale)
@@ -187,14 +193,12 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
 
 
 def write_csv(path: Path, lines: list[dict]) -> None:
-    """One row a dict; a key that some rows lack is left empty there. Written under a temporary name and renamed."""
-    fields = list(dict.fromkeys(key for line in lines for key in line))
-    temporary = Path(f"{path}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(lines)
-    os.replace(temporary, path)
+    """One row a dict; a key that some rows lack is left empty there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    formats.write_text(path, text.getvalue())
 
 
 # ---- the three stages on the tiny world ----
@@ -208,28 +212,47 @@ class Schedule:
     overall: Settings
     documents: int
     cold_start_demonstrations: int
-    shares: dict  # overall_sft: different demonstrations of each kind
-    rows: dict  # overall_sft: share of each kind among the rows that are seen
+    demonstrations: dict  # overall_sft: how many different ones of each kind
+    shares: dict  # overall_sft: percent of each kind among the rows that are seen
+    cold_start_levels: tuple = (1, 2, 3)
+    curriculum_levels: tuple = (2, 3, 4, 5)  # of overall_sft's reasoning, in this order
 
 
 # What a batch of overall_sft holds, in percent. The published recipe (Nanbeige4-3B) has 40 reasoning, 30 general, 20 agent
 # and 10 code; here code is a third of the reasoning and of the kept cold-start data, and judging and asking are added,
 # because the self-rewarding loop needs both.
-ROWS = {"cold_start": 15,  # kept from stage 1, or levels 1 to 3 are forgotten
-        "reasoning": 34, "chat": 15, "agent": 13, "judge": 11,
-        "new_prompt": 12}  # with 4, nine in ten of the prompts that the self-rewarding loop writes are nonsense; with 12, half
+SHARES = {"cold_start": 15,  # kept from stage 1, or its levels are forgotten
+          "reasoning": 34, "chat": 15, "agent": 13, "judge": 11,
+          "new_prompt": 12}  # with 4, nine in ten of the prompts that the self-rewarding loop writes are nonsense; with 12, half
 
 # The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
+HARDER = {"cold_start_levels": (1, 2, 3, 4), "curriculum_levels": (3, 4, 5)}
+GENTLE = {"muon_lr": 0.001, "adam_lr": 1e-4}  # for weights that somebody has pretrained
 SCHEDULES = {
     "tiny": {
         "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
-                            cold_start_demonstrations=2000, rows=ROWS,
-                            shares={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 800}),
+                            cold_start_demonstrations=2000, shares=SHARES,
+                            demonstrations={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 800}),
         "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
-                            cold_start_demonstrations=6000, rows=ROWS,
-                            shares={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 800})},
+                            cold_start_demonstrations=6000, shares=SHARES,
+                            demonstrations={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 800})},
+    # on GPUs: more of everything and harder levels. Chosen by proportion from tiny's; not measured
+    "small": {
+        "student": Schedule(pretrain=Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), cold_start=Settings(1500, rows=64, adam_lr=0.002),
+                            overall=Settings(3000, rows=64, adam_lr=0.002), documents=200000, cold_start_demonstrations=8000, shares=SHARES,
+                            demonstrations={"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000}, **HARDER),
+        "teacher": Schedule(pretrain=Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), cold_start=Settings(1500, rows=64, adam_lr=0.002),
+                            overall=Settings(4000, rows=64, adam_lr=0.002), documents=200000, cold_start_demonstrations=30000, shares=SHARES,
+                            demonstrations={"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, **HARDER)},
+    "base": {
+        "student": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003), cold_start=Settings(600, rows=128, **GENTLE),
+                            overall=Settings(1500, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=20000, shares=SHARES,
+                            demonstrations={"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000}, **HARDER),
+        "teacher": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003), cold_start=Settings(600, rows=128, **GENTLE),
+                            overall=Settings(2000, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=60000, shares=SHARES,
+                            demonstrations={"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, **HARDER)},
 }
 SMOKE = {"steps": 4, "demonstrations": 80}
 
@@ -238,7 +261,7 @@ def smoke(schedule: Schedule) -> Schedule:
     """The same stages in a few steps, to see that everything runs."""
     few = {name: replace(getattr(schedule, name), steps=SMOKE["steps"], rows=16) for name in ("pretrain", "cold_start", "overall")}
     return replace(schedule, **few, documents=200, cold_start_demonstrations=SMOKE["demonstrations"],
-                   shares={name: SMOKE["demonstrations"] for name in schedule.shares})
+                   demonstrations={name: SMOKE["demonstrations"] for name in schedule.demonstrations})
 
 
 def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:
@@ -258,25 +281,25 @@ def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -
 
 
 def cold_start_sft(model, tokenizer, schedule: Schedule, **how) -> dict:
-    """Foundational reasoning skills: math, code and STEM of levels 1 to 3."""
-    rows = dialogue_rows(tokenizer, world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations), model.config.context)
+    """Foundational reasoning skills: math, code and STEM of the lower levels."""
+    rows = dialogue_rows(tokenizer, world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations, schedule.cold_start_levels), model.config.context)
     rng = random.Random(seed_of(how["seed"], "cold_start_sft"))
     rows = repeated(rows, schedule.cold_start.steps * schedule.cold_start.rows, rng)
-    held_out = development_rows(tokenizer, model.config.context, world.REASONING, (1, 2, 3))
+    held_out = development_rows(tokenizer, model.config.context, world.REASONING, schedule.cold_start_levels)
     return train(model, tokenizer, rows, schedule.cold_start, stage="cold_start_sft", held_out=held_out, **how)
 
 
 def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curriculum: bool = True) -> list[Row]:
-    """The rows of overall SFT in their order: reasoning rises from level 2 to level 5, the other kinds are spread evenly.
+    """The rows of overall SFT in their order: reasoning rises level by level, the other kinds are spread evenly.
 
     With curriculum=False the same rows come in random order.
     """
     rng = random.Random(seed_of(seed, "overall_sft", "order"))
     total = schedule.overall.steps * schedule.overall.rows
-    records = world.overall_demonstrations(seed, schedule.shares)
-    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations)
+    records = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
+    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
     parts = []
-    for kind, percent in schedule.rows.items():
+    for kind, percent in schedule.shares.items():
         count = total * percent // 100 + 1
         if kind == "reasoning":
             levels = [dialogue_rows(tokenizer, level, context) for level in records[kind]]
@@ -289,18 +312,22 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
     return rows
 
 
-def rehearsal_rows(tokenizer, size: str, seed: int, context: int, kinds=("cold_start", "reasoning", "agent", "judge", "new_prompt")) -> list[Row]:
+def rehearsal_data(tokenizer, size: str, seed: int, context: int, kinds=("cold_start", "reasoning", "agent", "judge", "new_prompt")) -> list[Row]:
     """The student's own demonstrations again, for later stages that would forget what they do not train.
 
     Chat is left out by default: its demonstrations are of mixed quality, and preference learning is to leave them behind.
     """
-    if size not in SCHEDULES:
-        raise ValueError(f"--size {size} has no schedule yet; there is {', '.join(SCHEDULES)}")
     schedule = SCHEDULES[size]["student"]
-    records = world.overall_demonstrations(seed, schedule.shares)
+    records = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
     records["reasoning"] = sum(records["reasoning"], [])
-    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations)
+    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
     return [row for kind in kinds for row in dialogue_rows(tokenizer, records[kind], context)]
+
+
+def chat_prompts(size: str, seed: int) -> list[str]:
+    """The different one-turn chat prompts of the student's own demonstrations."""
+    records = world.overall_demonstrations(seed, SCHEDULES[size]["student"].demonstrations)["chat"]
+    return list(dict.fromkeys(record["messages"][0]["content"] for record in records if len(record["messages"]) == 2))
 
 
 def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, **how) -> dict:
@@ -396,8 +423,6 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
         left = Path(f"runs/{args.size}-seed{args.seed}/overall_sft.{who}.pt")
         path = left if left.exists() and not args.smoke else kept
         if not path.exists():
-            if args.size not in SCHEDULES:
-                raise ValueError(f"--size {args.size} has no schedule yet; there is {', '.join(SCHEDULES)}")
             print(f"no {who} checkpoint yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
             schedule = smoke(SCHEDULES[args.size][who]) if args.smoke else SCHEDULES[args.size][who]
             model = GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who)).to(device)
@@ -422,27 +447,19 @@ def main() -> None:
     parser.add_argument("--show-mask", action="store_true", help="print a dialogue with its supervised tokens marked, and stop")
     parser.add_argument("--steps", type=int, default=None, help="updates; default: the schedule's")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    args = parser.parse_args()
-    try:
-        run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail("stopped; nothing was saved", 130)
+    command(parser, run, "stopped; nothing was saved")
 
 
 def run(args) -> None:
     device = start(args)
-    tokenizer = tokenizers.tiny()
-    if args.size not in SCHEDULES:
-        raise ValueError(f"--size {args.size} has no schedule yet; there is {', '.join(SCHEDULES)}")
+    tokenizer = tokenizer_of(args.init)
     schedule = SCHEDULES[args.size]["student"]
     schedule = smoke(schedule) if args.smoke else schedule
     records, dropped = None, {}
     if args.data:
         records, dropped = ([], {}) if args.pretrain else formats.read_records(args.data, "instruction")
     if args.show_mask:
-        examples = records[:3] if records else [demo for kind in world.overall_demonstrations(args.seed, dict.fromkeys(schedule.shares, 4)).values()
+        examples = records[:3] if records else [demo for kind in world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
                                                 for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
         for record in examples:
             show_mask(tokenizer, record)

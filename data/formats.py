@@ -129,13 +129,24 @@ def read_jsonl(path):
     return [value for _, value in _numbered(path)]
 
 
-def write_jsonl(path, records):
-    """Writes one JSON object per line, atomically: a reader or a killed run never sees half a file."""
-    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+def write_text(path, text):
+    """Writes the file under a temporary name and renames it: a reader or a killed run never sees half a file. Under torchrun
+    only rank 0 writes."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     temporary = f"{path}.tmp"  # same folder, as a rename across disks is not atomic
-    with open(temporary, "wb") as file:
-        file.write(data)
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
     os.replace(temporary, path)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_jsonl(path, records):
+    """One JSON object per line."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def _load(path):

@@ -169,9 +169,21 @@ class HubTokenizer(Tokenizer):
 
 
 def read_tokenizer(folder) -> HubTokenizer:
-    """The tokenizer of a directory, with ChatML turns. Raises ValueError by name for any other kind."""
+    """The tokenizer of a directory. Raises ValueError in one line where there is none, or one of another kind."""
     path = Path(folder) / "tokenizer.json"
-    raw = read_json(path)
+    try:
+        return tokenizer_from(path.read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+
+
+def tokenizer_from(text: str, path) -> HubTokenizer:
+    """The tokenizer of a tokenizer.json's text, with ChatML turns. Raises ValueError by name for any other kind; `path` is for
+    that message alone."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
     bpe, normalizer = raw["model"], (raw.get("normalizer") or {}).get("type")
     if bpe.get("type") != "BPE" or bpe.get("byte_fallback"):
         raise ValueError(f"{path}: {'SentencePiece-like BPE' if bpe.get('type') == 'BPE' else bpe.get('type')} is not byte-level BPE")
@@ -185,7 +197,7 @@ def read_tokenizer(folder) -> HubTokenizer:
     order = [ranks[token] for token in dict.fromkeys(merged)]
     if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
         raise ValueError(f"{path}: the ids do not follow the order of the merges")
-    encoding = tiktoken.Encoding(path.parent.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+    encoding = tiktoken.Encoding("hub", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     if not {"<|im_start|>", "<|im_end|>"} <= set(special):
         raise ValueError(f"{path}: no ChatML marks (<|im_start|>, <|im_end|>)")
     begin, end = special["<|im_start|>"], special["<|im_end|>"]
@@ -195,5 +207,5 @@ def read_tokenizer(folder) -> HubTokenizer:
         raise ValueError(f"{path}: no token besides the end mark that could pad (<|pad|>, <|endoftext|>)")
     tokenizer = HubTokenizer(encoding, {role: [begin, *encoding.encode_ordinary(role + "\n")] for role in ("user", "assistant", "system")},
                              {"end": end, "pad": pad, "begin": begin}, close=[end, *newline])
-    tokenizer.after_end, tokenizer.form = newline, normalizer
+    tokenizer.after_end, tokenizer.form, tokenizer.source = newline, normalizer, text
     return tokenizer

@@ -20,12 +20,13 @@ import argparse
 import base64
 import functools
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tiktoken
+
+from data import formats
 
 MARKS = ("user", "assistant", "system", "think", "end_think", "tool_call", "tool_result", "end", "pad")
 # GPT-4's pattern with digits one by one: a word with the space before it, one digit, a run of punctuation, white space.
@@ -55,6 +56,7 @@ class Tokenizer:
     """
 
     after_end: list[int] = []
+    source: str | None = None  # the tokenizer.json that it was read from; a checkpoint carries it along
 
     def __init__(self, encoding: tiktoken.Encoding, headers: dict[str, list[int]], ids: dict[str, int], close: list[int] = ()):
         self.encoding, self.headers, self.close = encoding, headers, list(close)
@@ -226,10 +228,7 @@ def train(texts: list[str], entries: int) -> dict[bytes, int]:
 
 
 def save(ranks: dict[bytes, int], path: Path) -> None:
-    lines = [base64.b64encode(token) + b" " + str(rank).encode() for token, rank in ranks.items()]
-    temporary = Path(f"{path}.tmp")
-    temporary.write_bytes(b"\n".join(lines) + b"\n")
-    os.replace(temporary, path)
+    formats.write_text(path, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
 
 
 def main() -> None:

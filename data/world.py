@@ -90,26 +90,25 @@ def reference(task: Task) -> list[dict]:
     return [*turns, last | {"think": solution.think} if solution.think else last]
 
 
-def cold_start_demonstrations(seed: int, count: int) -> list[dict]:
-    """Math, code and STEM of levels 1 to 3."""
+def cold_start_demonstrations(seed: int, count: int, levels=(1, 2, 3)) -> list[dict]:
+    """Math, code and STEM of the lower levels."""
     rng = generator(seed, "cold_start_sft")
-    return [demonstration(task, rng) for task in draw_tasks(rng, REASONING, count, levels=(1, 2, 3))]
+    return [demonstration(task, rng) for task in draw_tasks(rng, REASONING, count, levels=levels)]
 
 
-def overall_demonstrations(seed: int, shares: dict[str, int]) -> dict[str, list]:
-    """Demonstrations by kind, as many of each as `shares` says.
+def overall_demonstrations(seed: int, counts: dict[str, int], levels=(2, 3, 4, 5)) -> dict[str, list]:
+    """Demonstrations by kind, as many of each as `counts` says.
 
-    "reasoning" is a list by level (2, 3, 4, 5, as many of each), for the curriculum; chat, agent, judge and new_prompt
-    are plain lists.
+    "reasoning" is a list by level (as many of each), for the curriculum; chat, agent, judge and new_prompt are plain lists.
     """
     rng = generator(seed, "overall_sft")
-    by_level = [[demonstration(task, rng) for task in draw_tasks(rng, REASONING, shares["reasoning"] // 4, levels=(level,))]
-                for level in (2, 3, 4, 5)]
+    by_level = [[demonstration(task, rng) for task in draw_tasks(rng, REASONING, counts["reasoning"] // len(levels), levels=(level,))]
+                for level in levels]
     return {"reasoning": by_level,
-            "chat": [demonstration(task, rng) for task in draw_tasks(rng, ("chat",), shares["chat"])],
-            "agent": [demonstration(task, rng) for task in draw_tasks(rng, ("agent",), shares["agent"])],
-            "judge": [world_judge.judge_demonstration(rng) for _ in range(shares["judge"])],
-            "new_prompt": [world_judge.new_prompt_demonstration(rng) for _ in range(shares["new_prompt"])]}
+            "chat": [demonstration(task, rng) for task in draw_tasks(rng, ("chat",), counts["chat"])],
+            "agent": [demonstration(task, rng) for task in draw_tasks(rng, ("agent",), counts["agent"])],
+            "judge": [world_judge.judge_demonstration(rng) for _ in range(counts["judge"])],
+            "new_prompt": [world_judge.new_prompt_demonstration(rng) for _ in range(counts["new_prompt"])]}
 
 
 def documents(seed: int, count: int) -> list[str]:

@@ -281,7 +281,7 @@ def goes_on(run, tmp_path, monkeypatch, capsys):
         for k, (name, who) in enumerate(keys):
             model = GPT(SIZES["tiny"][who]).init_weights(100 + k)
             save_checkpoint(tmp_path / f"{name}.{who}.pt", RewardModel(model, 100 + k) if name == "reward_model" else model, run.tokenizer, name)
-        pipeline.write_json(tmp_path / "results.json", {"stages": [
+        formats.write_json(tmp_path / "results.json", {"stages": [
             {"name": name, "model": who, "settings": "the same", "checkpoint": f"{name}.{who}.pt",
              "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0}}} for name, who in keys]})
         seen = []

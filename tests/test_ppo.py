@@ -14,7 +14,7 @@ from torch import nn
 import ppo
 from data import world
 from model import GPT, Config, Optimizers, save_checkpoint, token_logprobs
-from ppo import (STAGES, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
+from ppo import (STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
                  next_kl_coef, policy_loss, ready_tasks, rl_stem, rollout, token_rewards, train, value_loss, whiten)
 from reward_model import RewardModel, predicted_reward
 from sft import batch_loss, supervised_count
@@ -905,7 +905,7 @@ def test_the_preference_stage_is_trained_on_the_reward_models_score(policy, toke
 
 
 def test_verified_stages_keep_no_reference_and_preference_does():
-    assert STAGES["rl_stem"].kl_coef == STAGES["rl_code"].kl_coef == 0 < STAGES["rl_preference"].kl_coef
+    assert STAGE_SETTINGS["rl_stem"].kl_coef == STAGE_SETTINGS["rl_code"].kl_coef == 0 < STAGE_SETTINGS["rl_preference"].kl_coef
 
 
 # ---- the command ----

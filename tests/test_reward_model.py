@@ -297,7 +297,7 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save([1, 2], tmp_path / "list.pt")
     save_checkpoint(tmp_path / "policy.pt", tiny_model, tokenizer, "overall_sft")  # a language model has no score head
-    save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface"), "reward_model")
+    save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface", source=None), "reward_model")
     for name, reason in (("text", "not a reward model"), ("list", "not a reward model"), ("policy", "not a reward model"),
                          ("missing", "no such checkpoint"), ("other", "another tokenizer")):
         with pytest.raises(ValueError, match=reason) as caught:
@@ -382,7 +382,7 @@ def test_easily_separable_rankings_are_learned(tiny_model, tokenizer, tmp_path):
     after = report(model, tokenizer, held_out)["accuracy"]
     assert before < 0.75 and after > 0.95 and out["accuracy"] > 0.9 and out["loss"] < math.log(2), (before, after, out)
     lines = (tmp_path / "rm.csv").read_text().splitlines()
-    assert len(lines) == 1 + 40 and lines[0] == "step,loss,grad_norm,lr_scale,tokens,accuracy"  # 5 passes of 8 batches
+    assert len(lines) == 1 + 40 and lines[0] == "step,grad_norm,lr_scale,tokens,loss,accuracy"  # 5 passes of 8 batches
 
 
 def test_the_policy_is_not_trained_with_the_reward_model(tiny_model, tokenizer):
@@ -410,9 +410,9 @@ def test_a_learned_tie_width_moves_with_the_rules_that_have_one(tiny_model, toke
 def test_rankings_of_unequal_length_keep_their_own_scores(tiny_model, tokenizer, monkeypatch):
     seen = {}
 
-    def spy(scores, levels, ties, width):
+    def spy(scores, levels, ties, width, count):
         seen["scores"], seen["levels"] = scores.detach().clone(), levels.clone()
-        return ranking_loss(scores, levels, ties, width)
+        return ranking_loss(scores, levels, ties, width, count)
 
     monkeypatch.setattr(rewards, "ranking_loss", spy)
     model = RewardModel(tiny_model)

@@ -100,6 +100,9 @@ def same(model, state):
     return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+SHOWN = ["Sing of blue rivers.", "How heavy are seven clouds?", "Paint two quiet doors.", "Who sold my violin?", "Fold this letter twice.", "Do owls ever knit?"]
+
+
 def train_prompts(count, families=world_judge.SINGLE_TURN):
     """Different prompts that training may use, no two of them alike."""
     rng, found = random.Random(1), []
@@ -191,7 +194,7 @@ def accepted_of(tokenizer, script, replies, settings=TINY, **how):
     """(accepted prompts, counts) when the seed model writes these replies, one a request."""
     replies = iter(replies)
     played = script(lambda text, k: next(replies))
-    accepted, dropped, counts = generate_prompts("M_1", tokenizer, settings, 1, **how)
+    accepted, dropped, counts = generate_prompts("M_1", tokenizer, settings, 1, SHOWN, **how)
     assert len(dropped) == sum(counts[reason] for reason in {one["dropped"] for one in dropped})
     return accepted, counts, played
 
@@ -206,17 +209,16 @@ def test_good_prompts_are_accepted_as_they_stand_and_counted(tokenizer, script):
     assert (call["temperature"], call["top_p"]) == (TINY.prompt_temperature, TINY.top_p) == (0.6, 0.9)
 
 
-def test_a_request_shows_two_to_four_questions_of_the_training_part_and_changes_with_the_seed(tokenizer, script):
+def test_a_request_shows_two_to_four_training_prompts_and_changes_with_the_seed(tokenizer, script):
     played, settings = script(lambda text, k: "no"), replace(TINY, requests=60)
     for seed in (1, 1, 2):
-        generate_prompts(None, tokenizer, settings, seed)
+        generate_prompts(None, tokenizer, settings, seed, SHOWN)
     requests = [call["texts"] for call in played.calls]
     assert requests[0] == requests[1] != requests[2] and played.calls[0]["seed"] != played.calls[2]["seed"]
     for request in requests[0]:
         examples = [line[2:] for line in request.splitlines()[1:]]
         assert is_request(request) and 2 <= len(examples) <= 4
-        for task in map(world.parse, examples):
-            assert task.domain == "chat" and task.phrasing < 4 and world.BY_NAME[task.family].part(task.fields) == "train"
+        assert set(examples) <= set(SHOWN) and len(set(examples)) == len(examples)
 
 
 def evaluation_prompts():
@@ -293,9 +295,9 @@ def test_a_prompt_too_like_an_accepted_one_is_dropped(tokenizer, script):
     assert accepted == [ten, nine, nine[:-1] + "z"] and counts["near-duplicate"] == 3
 
 
-def test_a_prompt_that_copies_an_example_of_a_request_is_dropped(tokenizer, script):
+def test_a_copy_of_a_training_prompt_is_dropped(tokenizer, script):
     script(lambda text, k: text.splitlines()[-1][2:].upper())
-    accepted, dropped, counts = generate_prompts(None, tokenizer, replace(TINY, requests=12), 1)
+    accepted, dropped, counts = generate_prompts(None, tokenizer, replace(TINY, requests=12), 1, SHOWN)
     assert accepted == [] and counts["not novel"] == 12 == len(dropped) and counts["novel"] == 0
 
 
@@ -373,7 +375,7 @@ def test_each_response_is_judged_with_its_own_question_by_the_model_that_wrote_i
         asked.append((model, questions, responses))
         return judge(model, tokenizer, questions, responses, *rest)
     monkeypatch.setattr(self_reward, "judge", listening)
-    create_self_instruction_data("M_t", "M_1", tokenizer, TINY, 1)
+    create_self_instruction_data("M_t", "M_1", tokenizer, TINY, 1, SHOWN)
     assert [(kind_of(call["texts"][0]), call["model"]) for call in play.calls] == [("prompt", "M_1"), ("response", "M_t"), ("verdict", "M_t")]
     (model, questions, responses), = asked
     assert model == "M_t" and questions == [f"Number {n} please" for n in range(6) for _ in range(4)]
@@ -383,7 +385,7 @@ def test_each_response_is_judged_with_its_own_question_by_the_model_that_wrote_i
 # ---- the data of a round ----
 
 def test_pairs_are_the_best_and_the_worst_by_the_models_own_rewards(tokenizer, play):
-    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
+    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN)
     assert len(pairs) == len(records) == 6
     for n, pair in enumerate(pairs):
         assert pair == tuple(rows_of(tokenizer, f"Number {n} please", ["yes yes yes yes", "yes"]))
@@ -402,7 +404,7 @@ def test_the_records_hold_every_response_reward_and_verdict_and_go_through_json(
             return ("Fine \u2714. Score: 4" if text.endswith("B") else "Score: x Score: 2", "Score: 1", "none")[k]
         return [tokenizer.encode("and so on"), "A", "B", "B"][k]
     script(reply)
-    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
+    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN)
     liked, doubled = ["Fine \u2714. Score: 4", "Score: 1", "none"], ["Score: x Score: 2", "Score: 1", "none"]
     expected = {"responses": ["and so on", "A<|end|>", "B<|end|>", "B<|end|>"], "rewards": [None, 1.0, 2.5, 2.5], "verdicts": [[], doubled, liked, liked],
                 "chosen": 2, "rejected": 1}
@@ -418,14 +420,14 @@ def test_a_response_is_never_set_against_itself_when_its_verdicts_differ(tokeniz
     counter, scores = itertools.count(), itertools.cycle([5, 5, 5, 1, 1, 1, 3, 3, 3, 3, 3, 3])
     replies = {"prompt": lambda k: f"Number {next(counter)} please", "response": lambda k: "AABC"[k], "verdict": lambda k: f"Score: {next(scores)}"}
     script(lambda text, k: replies[kind_of(text)](k))
-    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
+    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN)
     assert pairs == [] and counts["pairs"] == 0
     assert all(record["rewards"] == [5, 1, 3, 3] and record["chosen"] is record["rejected"] is None for record in records)
 
 
 def test_rho_reaches_the_selection_with_lengths_in_tokens(tokenizer, play):
     """Rewards 1 to 4, and longer is better: a window of 0.4 reaches down to 2.8 and up to 2.2."""
-    _, records, counts = create_self_instruction_data(None, None, tokenizer, replace(TINY, rho=0.4), 1)
+    _, records, counts = create_self_instruction_data(None, None, tokenizer, replace(TINY, rho=0.4), 1, SHOWN)
     assert all((record["chosen"], record["rejected"]) == (2, 1) for record in records)
 
 
@@ -433,7 +435,7 @@ def test_another_judge_can_take_the_models_place_in_a_control(tokenizer, play):
     def score(prompts, responses):
         assert len(prompts) == len(responses) == 6
         return [[-sum(mask) for _, mask in group] for group in responses]
-    _, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, score)
+    _, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN, score)
     assert [kind_of(call["texts"][0]) for call in play.calls] == ["prompt", "response"]
     assert all((record["chosen"], record["rejected"], record["verdicts"]) == (0, 3, [[]] * 4) for record in records)
     assert counts["verdicts"] == counts["verdicts_parsed"] == 0
@@ -441,7 +443,7 @@ def test_another_judge_can_take_the_models_place_in_a_control(tokenizer, play):
 
 def test_without_a_single_new_prompt_there_is_no_data_and_no_error(tokenizer, script):
     played = script(lambda text, k: "Why?")
-    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1)
+    pairs, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN)
     assert pairs == [] and records == 6 * [{"prompt": "Why?", "dropped": "too short or too long"}] and counts["pairs"] == 0 and counts["too short or too long"] == 6 and len(played.calls) == 1
 
 
@@ -458,7 +460,7 @@ def no_probe(monkeypatch):
 
 def test_the_next_model_prefers_what_it_judged_better_and_the_model_itself_is_unchanged(tokenizer, play, tiny_model, tmp_path, no_probe):
     before, trainable = bits(tiny_model), [p.requires_grad for p in tiny_model.parameters()]
-    following, own = next_iteration_model(tiny_model, tiny_model, tokenizer, TINY, seed=1, round_number=1, data=tmp_path / "1.jsonl",
+    following, own = next_iteration_model(tiny_model, tiny_model, tokenizer, TINY, seed=1, round_number=1, training_prompts=SHOWN, data=tmp_path / "1.jsonl",
                                           log=tmp_path / "1.csv")
     assert same(tiny_model, before) and [p.requires_grad for p in tiny_model.parameters()] == trainable
     assert all(p.grad is None for p in tiny_model.parameters())
@@ -477,7 +479,7 @@ def test_the_reference_of_each_round_is_the_frozen_model_that_entered_it(tokeniz
     for number in (1, 2):
         entered.append(model)
         before = bits(model)
-        model, _ = next_iteration_model(model, tiny_model, tokenizer, TINY, seed=1, round_number=number)
+        model, _ = next_iteration_model(model, tiny_model, tokenizer, TINY, seed=1, round_number=number, training_prompts=SHOWN)
         trained, reference = seen[-1]
         assert trained is model and reference is not entered[-1] and same(reference, before) and same(entered[-1], before)
         assert not any(p.requires_grad or p.grad is not None for p in reference.parameters())
@@ -491,7 +493,7 @@ def test_rounds_draw_other_prompts_and_the_same_round_repeats_bit_for_bit(tokeni
                    "verdict": lambda text, k: f"Score: {len(text) % 6}"}
         played = script(lambda text, k: replies[kind_of(text)](text, k))
         torch.manual_seed(random.randrange(10 ** 6))
-        return next_iteration_model(tiny_model, tiny_model, tokenizer, TINY, seed=1, round_number=number)[0], played.calls
+        return next_iteration_model(tiny_model, tiny_model, tokenizer, TINY, seed=1, round_number=number, training_prompts=SHOWN)[0], played.calls
     (first, calls), (again, repeated), (_, others) = once(1), once(1), once(2)
     assert same(again, bits(first)) and not same(first, bits(tiny_model)) and len(calls) == 3
     for one, same_round, other in zip(calls, repeated, others):
@@ -504,7 +506,7 @@ def test_a_judge_that_always_says_the_same_makes_no_pair_says_so_and_the_loop_go
     monkeypatch.setattr(dpo, "train", lambda *args, **how: pytest.fail("there is nothing to train on"))
     before, model = bits(tiny_model), tiny_model
     for number in (1, 2):
-        following, own = next_iteration_model(model, tiny_model, tokenizer, TINY, seed=1, round_number=number, data=tmp_path / f"{number}.jsonl")
+        following, own = next_iteration_model(model, tiny_model, tokenizer, TINY, seed=1, round_number=number, training_prompts=SHOWN, data=tmp_path / f"{number}.jsonl")
         assert following is not model and same(following, before)
         assert (own["pairs"], own["tokens"], own["prompts"]) == (0, 0, 6) and own["seconds"] > 0
         assert capsys.readouterr().out == f"self_reward_{number}: no pair (6 prompts were left, and none got two different rewards); the next model is this one\n"
@@ -687,7 +689,7 @@ def test_the_flags_reach_the_rounds_and_each_round_starts_from_the_model_before(
 
 
 def test_rehearsal_is_the_default(command, nothing_measured, monkeypatch):
-    monkeypatch.setattr(self_reward, "rehearsal_rows", lambda tokenizer, size, seed, context: ["rows", size, seed, context])
+    monkeypatch.setattr(self_reward, "rehearsal_data", lambda tokenizer, size, seed, context: ["rows", size, seed, context])
     seen = []
 
     def stop(*args, **how):

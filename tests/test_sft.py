@@ -195,11 +195,11 @@ def level_of(tokenizer, row):
 
 
 SMALL = replace(SCHEDULES["tiny"]["student"], overall=Settings(10, rows=32), cold_start_demonstrations=40,
-                shares={"reasoning": 160, "chat": 30, "agent": 30, "judge": 20, "new_prompt": 10})
+                demonstrations={"reasoning": 160, "chat": 30, "agent": 30, "judge": 20, "new_prompt": 10})
 
 
 def test_the_curriculum_rises_from_level_two_to_five(tokenizer):
-    only = replace(SMALL, rows={"reasoning": 100})
+    only = replace(SMALL, shares={"reasoning": 100})
     rows = overall_rows(tokenizer, only, 1, 256)
     levels = [level_of(tokenizer, row) for row in rows]
     assert levels == sorted(levels) and set(levels) == {2, 3, 4, 5} and len(levels) >= 320
@@ -209,7 +209,7 @@ def test_the_curriculum_rises_from_level_two_to_five(tokenizer):
 
 def test_the_curriculum_survives_mixing_and_batching(tokenizer):
     """Reasoning levels still rise from quarter to quarter of the batches, and the other kinds are in each of them."""
-    rows = overall_rows(tokenizer, replace(SMALL, rows={"reasoning": 50, "chat": 50}), 1, 256)
+    rows = overall_rows(tokenizer, replace(SMALL, shares={"reasoning": 50, "chat": 50}), 1, 256)
     batches = batches_of(rows[:320], 32, random.Random(0), window=2)
     means, chats = [], []
     for quarter in range(4):
@@ -223,10 +223,17 @@ def test_the_curriculum_survives_mixing_and_batching(tokenizer):
 
 def test_the_rows_of_overall_sft_have_the_shares_of_the_schedule(tokenizer):
     rows = overall_rows(tokenizer, SMALL, 1, 256)
-    assert sum(SMALL.rows.values()) == 100 and len(rows) >= 320
+    assert sum(SMALL.shares.values()) == 100 and len(rows) >= 320
     judged = sum("from 0 to 5" in tokenizer.decode(ids) for ids, _ in rows) / len(rows)
     called = sum(tokenizer.call_id in ids for ids, _ in rows) / len(rows)
     assert judged == pytest.approx(0.12, abs=0.015) and called == pytest.approx(0.14, abs=0.015)
+
+
+def test_chat_prompts_are_one_turn_questions_of_the_training_part_and_none_twice():
+    prompts = sft.chat_prompts("tiny", 3)
+    assert len(set(prompts)) == len(prompts) > 200 and prompts == sft.chat_prompts("tiny", 3) != sft.chat_prompts("tiny", 4)
+    for task in map(world.parse, prompts):
+        assert task.domain == "chat" and len(task.messages) == 1 and task.phrasing < 4 and world.BY_NAME[task.family].part(task.fields) == "train"
 
 
 def test_the_order_depends_on_the_seed_alone(tokenizer):

@@ -63,14 +63,15 @@ def main() -> None:
         except ValueError as error:
             fail(error)
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
-        rehearsal = sft.rehearsal_rows(tokenizer, "tiny", seed, seed_model.config.context)
+        rehearsal = sft.rehearsal_data(tokenizer, "tiny", seed, seed_model.config.context)
+        prompts = sft.chat_prompts("tiny", seed)
         first = self_reward.measure(seed_model, seed_model, seed_model, tokenizer, settings, seed)
         for name, score, chosen, rows in (("its own judge", None, settings, rehearsal), ("random judge", random_judge(tokenizer, seed), settings, rehearsal),
                                           ("true reward as judge", true_judge(tokenizer), settings, rehearsal),
                                           ("three times the learning rate, no rehearsal", None, hot, [])):
             model, path = seed_model, [first]
             for number in (1, 2):
-                following, own = self_reward.next_iteration_model(model, seed_model, tokenizer, chosen, seed=seed, round_number=number, rehearsal=rows, score=score)
+                following, own = self_reward.next_iteration_model(model, seed_model, tokenizer, chosen, seed=seed, round_number=number, training_prompts=prompts, rehearsal=rows, score=score)
                 path.append(self_reward.measure(following, model, seed_model, tokenizer, settings, seed) | {"pairs": own["pairs"]})
                 model = following
             curves.setdefault(name, []).append(path)

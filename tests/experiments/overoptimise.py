@@ -85,7 +85,7 @@ def main() -> None:
             # pieces of ten iterations, each with its own warm-up and decay, so that the policy can be looked at in between; no rehearsal, so
             # that nothing but the KL holds it
             policy, points = copy.deepcopy(start), [measured(start, start, model, tokenizer, tasks, seed)]
-            settings = replace(ppo.STAGES["rl_preference"], iterations=10, kl_coef=kl_coef, rehearsal_rows=0)
+            settings = replace(ppo.STAGE_SETTINGS["rl_preference"], iterations=10, kl_coef=kl_coef, rehearsal_rows=0)
             for piece in range(args.iterations // 10):
                 ppo.train(policy, tokenizer, queries, settings, seed=seed_of(seed, kl_coef, piece), stage="overoptimise", reward_model=model, reference=start)
                 points.append(measured(policy, start, model, tokenizer, tasks, seed))
