@@ -63,8 +63,13 @@ class Settings:
     student_temperature: float = 1.0  # a negative should be what the student really does
     negatives: int = 1  # student samples a query; of several the likeliest wrong one is taken, a near miss, which gained nothing here
     margin: float = 1.0  # points of the annotator's liking (0 to 5) between positive and negative, where no verifier decides
+    max_new: int = 64  # tokens of a response
     warmup: int = 10
-    micro_pairs: int = 64
+    micro_pairs: int = 64  # pairs of one forward; a larger batch is accumulated
+
+
+LARGER = {"small": {"steps": 1500, "rows": 32, "rehearsal_rows": 32, "queries": 20000},  # not measured
+          "base": {"steps": 600, "rows": 32, "rehearsal_rows": 32, "queries": 20000, "muon_lr": None, "adam_lr": 1e-5, "max_new": 256, "micro_pairs": 4}}
 
 
 # ---- the losses ----
@@ -148,19 +153,19 @@ def queries(seed: int, count: int) -> list[world.Task]:
     return world.draw_tasks(world.generator(seed, "distill"), ("math", "code", "stem", "agent", "chat"), count)
 
 
-def sample_positive(teacher: GPT, tokenizer, tasks: list, temperature: float, seed: int) -> tuple[list[Row], list[float | None]]:
+def sample_positive(teacher: GPT, tokenizer, tasks: list, temperature: float, seed: int, max_new: int = 64) -> tuple[list[Row], list[float | None]]:
     """One response of the teacher to each task, and its score: 1 or 0 by the verifier, the truth divided by 5 for chat."""
-    return sample(teacher, tokenizer, tasks, 1, temperature, seed_of(seed, "positive"))
+    return sample(teacher, tokenizer, tasks, 1, temperature, max_new, seed_of(seed, "positive"))
 
 
-def sample_negative(student: GPT, tokenizer, tasks: list, temperature: float, n: int, seed: int) -> tuple[list[Row], list[float | None]]:
+def sample_negative(student: GPT, tokenizer, tasks: list, temperature: float, n: int, seed: int, max_new: int = 64) -> tuple[list[Row], list[float | None]]:
     """n responses of the frozen SFT student to each task, prompt-major, and their scores."""
-    return sample(student, tokenizer, tasks, n, temperature, seed_of(seed, "negative"))
+    return sample(student, tokenizer, tasks, n, temperature, max_new, seed_of(seed, "negative"))
 
 
-def sample(model, tokenizer, tasks, n, temperature, seed) -> tuple[list[Row], list[float | None]]:
+def sample(model, tokenizer, tasks, n, temperature, max_new, seed) -> tuple[list[Row], list[float | None]]:
     prompts = [tokenizer.prompt(task.messages) for task in tasks]
-    samples = generate(model, tokenizer, prompts, n=n, temperature=temperature, seed=seed, run_tool=world.run_tool)
+    samples = generate(model, tokenizer, prompts, n=n, max_new=max_new, temperature=temperature, seed=seed, run_tool=world.run_tool)
     replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
     return sampled_rows(prompts, samples), world.score_replies([task for task in tasks for _ in range(n)], replies)
 
@@ -181,14 +186,18 @@ def preference_filter(domain: str, positive: float | None, negatives: list[float
     return [k for k, right in enumerate(negatives) if right == 0] or "negative right"
 
 
-def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device) -> tuple[list[Pair], list[Row], list[dict], Counter]:
-    """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason)."""
-    tasks = queries(seed, settings.queries)
+def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device, tasks: list | None = None
+                    ) -> tuple[list[Pair], list[Row], list[dict], Counter]:
+    """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason). `tasks` are queries that a
+    verifier can check, in place of the tiny world's."""
+    world_only = tasks is None
+    tasks = queries(seed, settings.queries) if world_only else random.Random(seed_of(seed, "queries")).sample(tasks, min(len(tasks), settings.queries))
     rng = world.generator(seed, "distill annotator")
-    positives, positive_truth = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed)
+    positives, positive_truth = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed, settings.max_new)
     # nothing can stand against a wrong positive, so the student is not asked there
     asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or positive_truth[i] == 1]
-    negatives, negative_truth = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed)
+    negatives, negative_truth = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed,
+                                                settings.max_new)
     likelihood = row_means(student, tokenizer, negatives, device).tolist() if settings.negatives > 1 else [0.0] * len(negatives)
     n = settings.negatives
     groups = {i: range(k * n, (k + 1) * n) for k, i in enumerate(asked)}  # query -> its rows in negatives
@@ -213,7 +222,7 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
         texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
                         "positive_truth": positive, "negative_truth": negatives_here[near]})
-    return pairs, rehearsal + other_skills(teacher, tokenizer, settings, seed), records, counts
+    return pairs, rehearsal + (other_skills(teacher, tokenizer, settings, seed) if world_only else []), records, counts
 
 
 def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
@@ -328,12 +337,12 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
         "tokens": tokens, "seconds": time.perf_counter() - began}
 
 
-def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: int, device=torch.device("cpu"), data: Path | None = None,
-            log: Path | None = None) -> dict:
+def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: int, device=torch.device("cpu"), tasks: list | None = None,
+            data: Path | None = None, log: Path | None = None) -> dict:
     """Stage 3: samples, filter, update. The pairs are kept in the JSONL `data`; returns what `train` does and the counts."""
     began = time.perf_counter()
     check_vocabulary(student, teacher)  # before anything is sampled
-    pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device)
+    pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
         formats.write_jsonl(data, records)
     own = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
@@ -350,12 +359,13 @@ def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--teacher", default=None, help="the teacher's checkpoint; default likewise")
-    parser.add_argument("--steps", type=int, default=Settings.steps, help="updates")
+    parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
     parser.add_argument("--direction", choices=("forward", "reverse", "jsd"), default=Settings.direction, help="of the token-level KL")
     parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
     parser.add_argument("--pos-coef", type=float, default=Settings.pos_coef, help="weight of L_pos")
     parser.add_argument("--neg-coef", type=float, default=Settings.neg_coef, help="weight of L_neg")
-    parser.add_argument("--rehearsal-rows", type=int, default=Settings.rehearsal_rows, help="teacher samples a batch that need no pair; 0 shows the forgetting")
+    parser.add_argument("--rehearsal-rows", type=int, default=None,
+                        help=f"teacher samples a batch that need no pair, 0 shows the forgetting; default: {Settings.rehearsal_rows} at size tiny")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
     command(parser, run, "stopped; nothing was saved")
 
@@ -364,13 +374,14 @@ def run(args) -> None:
     device = start(args)
     if args.data:
         raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps {args.steps}: needs at least 1")
     tokenizer = tokenizer_of(args.init)
     student = starting_model(args, "student", tokenizer, device)
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
-    settings = Settings(steps=args.steps, direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef,
-                        rehearsal_rows=args.rehearsal_rows)
+    given = {name: getattr(args, name) for name in ("steps", "rehearsal_rows") if getattr(args, name) is not None}
+    settings = Settings(direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef)
+    settings = replace(settings, **LARGER.get(args.size, {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     out = Path(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")

@@ -55,6 +55,9 @@ class Settings:
     probe_every: int = 20  # steps between samples of the policy for `kl` and `length`
 
 
+LARGER = {"small": {"steps": 200, "rows": 64, "lr": 5e-5}, "base": {"steps": 200, "rows": 64, "lr": 1e-6, "micro_pairs": 4}}  # not measured
+
+
 # ---- the loss ----
 
 def sequence_logprobs(model, tokenizer, rows: list[Row], device) -> Tensor:
@@ -204,11 +207,14 @@ def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 
 
 # ---- alone ----
 
+SMOKE = {"steps": 2, "rows": 4}
+
+
 def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="checkpoint to start from; default: a run's overall_sft, or SFT is done first")
-    parser.add_argument("--steps", type=int, default=Settings.steps, help="updates")
-    parser.add_argument("--lr", type=float, default=Settings.lr, help="AdamW's learning rate")
+    parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
+    parser.add_argument("--lr", type=float, default=None, help=f"AdamW's learning rate; default: {Settings.lr} at size tiny")
     parser.add_argument("--beta", type=float, default=Settings.beta, help="strength of the reference")
     parser.add_argument("--kind", choices=("sigmoid", "ipo"), default=Settings.kind, help="form of the loss")
     parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help="likelihood term on the chosen response (RPO)")
@@ -220,13 +226,14 @@ def run(args) -> None:
     device = start(args)
     tokenizer = tokenizer_of(args.init)
     out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps {args.steps}: needs at least 1")
     records, dropped = formats.read_records(args.data, "preference") if args.data else (None, {})
     model = starting_model(args, "student", tokenizer, device)
     out.mkdir(parents=True, exist_ok=True)
-    settings = Settings(steps=args.steps, lr=args.lr, beta=args.beta, kind=args.kind, nll_coef=args.nll_coef)
-    settings = replace(settings, steps=2, rows=4) if args.smoke else settings
+    given = {name: getattr(args, name) for name in ("steps", "lr") if getattr(args, name) is not None}
+    settings = replace(Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef), **LARGER.get(args.size, {}) | given)
+    settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     if records is not None:
         pairs = [pair_rows(tokenizer, record["prompt"], record["chosen"], record["rejected"]) for record in records]

@@ -34,10 +34,9 @@ import ppo
 import reward_model as rewards
 import self_reward
 import sft
-from data import formats, world
-from data import tokenizer as tokenizers
-from model import (GPT, SIZES, common_flags, fail, generate, load_checkpoint, parameter_count, save_checkpoint, seed_of,
-                   start)
+from data import formats, real, world
+from model import (GPT, SIZES, common_flags, fail, generate, load_checkpoint, parameter_count, placed, ranks, save_checkpoint, seed_of, start,
+                   tokenizer_of)
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
@@ -57,7 +56,8 @@ class Run:
     eval_n: int
     smoke: bool
     stages: dict  # the settings of each stage after SFT
-    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student and --teacher, --no-exec
+    data: real.Folder | None = None  # --data: real files in place of the tiny world
+    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --no-exec, ...
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -66,37 +66,51 @@ def pretrain(run: Run, who: str) -> dict:
 
 
 def cold_start_sft(run: Run, who: str) -> dict:
+    if run.data:
+        return sft.sft_on_rows(run.models[who], run.tokenizer, file_rows(run, real.CHECKED), run.schedules[who].cold_start, stage="cold_start_sft",
+                               **how(run, "cold_start_sft", who))
     return sft.cold_start_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "cold_start_sft", who))
 
 
 def overall_sft(run: Run, who: str) -> dict:
+    if run.data:
+        return sft.sft_on_rows(run.models[who], run.tokenizer, file_rows(run, real.DOMAINS), run.schedules[who].overall, stage="overall_sft",
+                               **how(run, "overall_sft", who))
     return sft.overall_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "overall_sft", who))
 
 
 def distill(run: Run, who: str) -> dict:
-    return distillation.distill(run.models[who], run.models["teacher"], run.tokenizer, run.stages["distill"], data=run.out / "distill_pairs.jsonl",
-                                **how(run, "distill", who))
+    return distillation.distill(run.models[who], run.models["teacher"], run.tokenizer, run.stages["distill"], tasks=file_tasks(run, *real.CHECKED),
+                                data=run.out / "distill_pairs.jsonl", **how(run, "distill", who))
 
 
 def reward_model(run: Run, who: str) -> dict:
-    run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, run.stages["reward_model"], seed=run.seed,
-                                                           data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
+    settings, log = run.stages["reward_model"], run.out / f"reward_model.{who}.csv"
+    if run.data:
+        rankings = rewards.rankings_of(map(rewards.as_ranking, run.data.pairs), run.tokenizer, context_of(run), run.data.dropped)
+        run.models["reward_model"], own = rewards.reward_model_from_rankings(run.models[who], run.tokenizer, rankings[:settings.prompts], settings,
+                                                                             seed=run.seed, log=log)
+    else:
+        run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, data=run.out / "rankings.jsonl",
+                                                               log=log)
     return own
 
 
 def rl_stem(run: Run, who: str) -> dict:
-    return ppo.rl_stem(run.models[who], run.tokenizer, run.stages["rl_stem"], rehearsal=rehearsal(run), **how(run, "rl_stem", who))
+    return ppo.rl_stem(run.models[who], run.tokenizer, run.stages["rl_stem"], tasks=file_tasks(run, "math"), rehearsal=rehearsal(run),
+                       **how(run, "rl_stem", who))
 
 
 def rl_code(run: Run, who: str) -> dict:
-    return ppo.rl_code(run.models[who], run.tokenizer, run.stages["rl_code"], rehearsal=rehearsal(run), **how(run, "rl_code", who))
+    return ppo.rl_code(run.models[who], run.tokenizer, run.stages["rl_code"], tasks=file_tasks(run, "code"), rehearsal=rehearsal(run),
+                       **how(run, "rl_code", who))
 
 
 def rl_preference(run: Run, who: str) -> dict:
     if "reward_model" not in run.models:
         raise ValueError("rl_preference needs the stage reward_model before it; name it in --stages too")
-    return ppo.rl_preference(run.models[who], run.tokenizer, run.models["reward_model"], run.stages["rl_preference"], rehearsal=rehearsal(run),
-                             **how(run, "rl_preference", who))
+    return ppo.rl_preference(run.models[who], run.tokenizer, run.models["reward_model"], run.stages["rl_preference"], tasks=file_tasks(run, "chat"),
+                             rehearsal=rehearsal(run), **how(run, "rl_preference", who))
 
 
 def self_reward_1(run: Run, who: str) -> dict:
@@ -129,8 +143,23 @@ def how(run: Run, stage: str, who: str) -> dict:
     return {"seed": run.seed, "device": run.device, "log": run.out / f"{stage}.{who}.csv"}
 
 
+def context_of(run: Run) -> int:
+    """The most tokens of one row: the model's, and with real files no more than 1,024, which nearly all of them keep to."""
+    context = run.models["student"].config.context
+    return min(context, 1024) if run.data else context
+
+
+def file_rows(run: Run, domains) -> list:
+    return sft.dialogue_rows(run.tokenizer, [record for domain in domains for record in run.data.demonstrations[domain]], context_of(run))
+
+
+def file_tasks(run: Run, *domains) -> list | None:
+    """The training prompts of the real files; None where the tiny world makes them."""
+    return [task for domain in domains for task in run.data.tasks["train"][domain]] if run.data else None
+
+
 def rehearsal(run: Run) -> list:
-    return sft.rehearsal_data(run.tokenizer, run.size, run.seed, run.models["student"].config.context)
+    return file_rows(run, real.CHECKED) if run.data else sft.rehearsal_data(run.tokenizer, run.size, run.seed, context_of(run))
 
 
 STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "student"), (cold_start_sft, "teacher"),
@@ -141,15 +170,12 @@ STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "studen
 ORDER = [(function.__name__, who) for function, who in STAGES]
 
 
-def stage_settings(smoke: bool) -> dict:
+def stage_settings(size: str, smoke: bool) -> dict:
     """The settings of each stage after SFT."""
-    settings = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGE_SETTINGS,
-                "self_reward_1": self_reward.Settings(), "self_reward_2": self_reward.Settings()}
-    if smoke:
-        few = {"distill": distillation.SMOKE, "reward_model": rewards.SMOKE, **dict.fromkeys(ppo.STAGE_SETTINGS, ppo.SMOKE),
-               "self_reward_1": self_reward.SMOKE, "self_reward_2": self_reward.SMOKE}
-        settings = {stage: replace(chosen, **few[stage]) for stage, chosen in settings.items()}
-    return settings
+    files = {"distill": (distillation, distillation.Settings()), "reward_model": (rewards, rewards.Settings()),
+             **{stage: (ppo, settings) for stage, settings in ppo.STAGE_SETTINGS.items()},
+             **{f"self_reward_{number}": (self_reward, self_reward.Settings()) for number in (1, 2)}}
+    return {stage: replace(settings, **file.LARGER.get(size, {}) | (file.SMOKE if smoke else {})) for stage, (file, settings) in files.items()}
 
 
 # ---- running ----
@@ -227,7 +253,7 @@ def stage_line(stage: dict) -> str:
 
 def run_stages(run: Run, todo: list, results: dict) -> None:
     """Train, evaluate, save and report, one stage after the other."""
-    print(sft.table_head())
+    print(sft.table_head(real.CHECKED if run.data else COLUMNS))
     for stage in results["stages"]:
         print(stage_line(stage) + "  (done before)")
     try:
@@ -255,7 +281,8 @@ def run_stage(run: Run, function, who: str) -> dict:
     if name == "reward_model":
         save_checkpoint(run.out / checkpoint, run.models["reward_model"], run.tokenizer, name)
     else:
-        evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed)
+        how_long = {"tasks": {domain: run.data.tasks["test"][domain] for domain in real.CHECKED}, "max_new": 256} if run.data else {}
+        evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed, **how_long)
         answer_samples(run, name, who)
         save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
     return {"name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
@@ -264,9 +291,12 @@ def run_stage(run: Run, function, who: str) -> dict:
 
 def answer_samples(run: Run, stage: str, who: str) -> None:
     """The same fixed prompts, two a domain, answered greedily; kept as JSONL and laid out in samples.md."""
-    tasks = [task for domain in world.DOMAINS[:5] for task in world.evaluation_tasks(domain, 2)]
+    if run.data:
+        tasks = [task for domain in real.DOMAINS for task in run.data.tasks["test"][domain][:2]]
+    else:
+        tasks = [task for domain in world.DOMAINS[:5] for task in world.evaluation_tasks(domain, 2)]
     samples = generate(run.models[who], run.tokenizer, [run.tokenizer.prompt(task.messages) for task in tasks], temperature=0.0,
-                       run_tool=world.run_tool)
+                       max_new=256 if run.data else 64, run_tool=world.run_tool)
     path = run.out / "samples.jsonl"
     lines = [line for line in (formats.read_jsonl(path) if path.exists() else []) if (line["stage"], line["model"]) != (stage, who)]
     for task, ids in zip(tasks, samples.lists()):
@@ -285,15 +315,16 @@ def report(out: Path, results: dict) -> None:
     """report.md with the table and the plots."""
     (out / "plots").mkdir(exist_ok=True)
     plots = [title for plot in (plot_stages, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
+    columns = columns_in(results)
     text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
             f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
-            f"student {results['params']['student']:,} parameters, teacher {results['params']['teacher']:,}.", "",
+            + ", ".join(f"{who} {count:,} parameters" for who, count in results["params"].items()) + ".", "",
             "Percent on held-out prompts: greedy with the half-width of its 95% interval / sampled at temperature 1. chat is the true reward "
             "divided by 5, judge the agreement with the rubric on pairs of responses (0 means that no verdict could be read), the rest are "
             "accuracies; phrasing is the score on phrasings that no demonstration used.", "",
-            "| stage | model | " + " | ".join(COLUMNS) + " | seconds | tokens |", "|---|---|" + "---|" * (len(COLUMNS) + 2)]
+            "| stage | model | " + " | ".join(columns) + " | seconds | tokens |", "|---|---|" + "---|" * (len(columns) + 2)]
     for stage in results["stages"]:
-        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(COLUMNS)
+        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(columns)
         text.append(f"| {stage['name']} | {stage['model']} | " + " | ".join(cells) + f" | {stage['seconds']:.0f} | {stage['tokens']:,} |")
     for title, name in plots:
         text += ["", f"![{title}](plots/{name})"]
@@ -333,6 +364,10 @@ def smooth(values, width: int = 10):
     return numpy.convolve(values, numpy.ones(width) / width, mode="valid") if len(values) > 2 * width else values
 
 
+def columns_in(results: dict) -> list[str]:
+    return next((list(stage["eval"]) for stage in results["stages"] if stage["eval"]), list(COLUMNS))
+
+
 def own_of(results: dict, name: str) -> dict:
     return next((stage["own"] for stage in results["stages"] if stage["name"] == name), {})
 
@@ -340,7 +375,7 @@ def own_of(results: dict, name: str) -> dict:
 def plot_stages(out: Path, results: dict):
     names = [name for name in dict.fromkeys(stage["name"] for stage in results["stages"]) if name != "reward_model"]
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), sharey=True)
-    for axis, domain in zip(axes.flat, COLUMNS):
+    for axis, domain in zip(axes.flat, columns_in(results)):
         for k, (who, colour) in enumerate((("student", "tab:blue"), ("teacher", "tab:orange"))):
             rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who and stage["eval"]]
             if rows:
@@ -464,28 +499,48 @@ def one_run(args) -> None:
     print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")
 
 
+def digest(path: Path) -> str:
+    """Of a file's bytes, or of all files of a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()[:12]
+
+
+def stages_of(args, given: dict) -> list:
+    """The stages that --stages names; by default all, but pretraining of a model that is given, and with real files what they allow."""
+    names = list(dict.fromkeys(function.__name__ for function, _ in STAGES))
+    asked = args.stages.split(",") if args.stages else names
+    if unknown := [name for name in asked if name not in names]:
+        raise ValueError(f"--stages {unknown[0]}: there is {', '.join(names)}")
+    chosen = [(function, who) for function, who in STAGES if function.__name__ in asked
+              and not (args.stages is None and function is pretrain and given[who])]
+    if args.data:
+        refused = [name for name in asked if name == "pretrain" or name.startswith("self_reward")]
+        if args.stages and refused:
+            raise ValueError(f"--stages {refused[0]}: is not made from the files of --data")
+        chosen = [(function, who) for function, who in chosen if function.__name__ not in refused]
+        if given["teacher"] is None and args.stages is None:
+            print("no --teacher: distill is left out")
+            chosen = [(function, who) for function, who in chosen if who == "student" and function is not distill]
+    return chosen
+
+
 def prepare(args) -> tuple[Run, list, dict]:
     """The run, the stages still to do, and the results so far, from the command line and what lies in the folder."""
     device = start(args)
-    if args.data:
-        raise ValueError("--data: the pipeline runs on the tiny world; python sft.py --data FILE trains on your own records")
-    chosen = STAGES
-    if args.stages:
-        names = {function.__name__ for function, _ in STAGES}
-        asked = args.stages.split(",")
-        if unknown := [name for name in asked if name not in names]:
-            raise ValueError(f"--stages {unknown[0]}: there is {', '.join(dict.fromkeys(f.__name__ for f, _ in STAGES))}")
-        chosen = [(function, who) for function, who in STAGES if function.__name__ in asked]
-    out = Path(args.out or f"runs/{args.size}{'-smoke' if args.smoke else ''}-seed{args.seed}")
-    out.mkdir(parents=True, exist_ok=True)
-    schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
-    run = Run(out, args.size, args.seed, device, tokenizers.tiny(), schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
-              stage_settings(args.smoke))
     given = {"student": args.student, "teacher": args.teacher}
     for who, path in given.items():
-        if path and not Path(path).is_file():
+        if path and not Path(path).exists():
             raise ValueError(f"--{who} {path}: no such checkpoint")
-    run.given = {who: path and hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for who, path in given.items()} | {"no_exec": args.no_exec}
+    data = real.read_folder(args.data) if args.data else None
+    chosen = stages_of(args, given)
+    tokenizer = tokenizer_of(args.student or args.teacher)
+    out = Path(args.out or f"runs/{args.size}{'-data' if data else ''}{'-smoke' if args.smoke else ''}-seed{args.seed}")
+    out.mkdir(parents=True, exist_ok=True)
+    schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
+    run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
+              stage_settings(args.size, args.smoke), data)
+    run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()} | {
+        "no_exec": args.no_exec, "compile": args.compile, "ranks": ranks()}
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")
@@ -500,10 +555,10 @@ def prepare(args) -> tuple[Run, list, dict]:
     for who in ("student", "teacher"):
         last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who and stage["eval"]), None)
         path = out / last["checkpoint"] if last else given[who]
-        if path:
-            run.models[who], _ = load_checkpoint(path, run.tokenizer, device)
-        else:
-            run.models[who] = GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who)).to(device)
+        if path is None and not any(model == who for _, model in todo):
+            continue  # nothing is asked of it
+        model = load_checkpoint(path, run.tokenizer)[0] if path else GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who))
+        run.models[who] = placed(model, args, device)
     names = [stage["name"] for stage in results["stages"]]
     if "reward_model" in names:
         run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)
@@ -511,9 +566,9 @@ def prepare(args) -> tuple[Run, list, dict]:
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
         run.models["seed_model"], _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer, device)
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
-    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in given},
-                                     "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
-                                     "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
+    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in results["params"]},
+                                             "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
+                                             "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
     formats.write_json(out / "env.json", environment())
     return run, todo, results
 

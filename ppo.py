@@ -373,14 +373,19 @@ DOMAINS = {"rl_stem": ("math", "stem"), "rl_code": ("code",), "rl_preference": (
 STAGE_SETTINGS = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320),
           # the learned reward can be gamed, so the policy is tied to where it started
           "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)}
+LARGER = {"small": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-4},  # of every stage; not measured
+          "base": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-6, "critic_lr": 1e-5, "max_new": 256, "micro_rows": 8}}
 
 
-def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int) -> tuple[list, dict]:
-    """The prompts that the entering checkpoint gets right strictly between 10% and 90% of 16 times, and the counts.
+def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int, tasks: list | None = None) -> tuple[list, dict]:
+    """Of `settings.candidates` prompts, the tiny world's or some of `tasks`: those that the entering checkpoint gets right strictly between 10% and 90% of 16 times, and the counts.
 
     Responses to chat have no right and wrong, so nothing is filtered there.
     """
-    tasks = world.draw_tasks(world.generator(seed, stage), DOMAINS[stage], settings.candidates)
+    if tasks is None:
+        tasks = world.draw_tasks(world.generator(seed, stage), DOMAINS[stage], settings.candidates)
+    else:
+        tasks = world.generator(seed, stage).sample(tasks, min(len(tasks), settings.candidates))
     if stage == "rl_preference":
         return tasks, {"prompts": len(tasks), "kept": len(tasks)}
     rates = pass_rates(policy, tokenizer, tasks, seed=seed_of(seed, stage, "filter"), max_new=settings.max_new)
@@ -390,10 +395,10 @@ def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: in
 
 
 def rl_stage(stage: str, policy: GPT, tokenizer, settings: Settings, *, seed: int, reward_model: RewardModel | None = None,
-             rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
+             tasks: list | None = None, rehearsal: list[Row] = (), log: Path | None = None, device=torch.device("cpu")) -> dict:
     """One stage of multi-stage RL; a stage whose filter leaves no prompt says so and changes nothing."""
     began = time.perf_counter()
-    tasks, counts = ready_tasks(policy, tokenizer, stage, settings, seed)
+    tasks, counts = ready_tasks(policy, tokenizer, stage, settings, seed, tasks)
     if not tasks:
         print(f"{stage}: skipped, because none of {counts['prompts']} prompts has a pass rate between 10% and 90% "
               f"(too hard {counts['too_hard']}, too easy {counts['too_easy']}, not checked {counts['not_checked']})")
@@ -459,7 +464,7 @@ def run(args) -> None:
     tokenizer = tokenizer_of(args.init)
     policy = starting_model(args, "student", tokenizer, device)
     given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
-    settings = replace(STAGE_SETTINGS[args.stage], **given)
+    settings = replace(STAGE_SETTINGS[args.stage], **LARGER.get(args.size, {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
     if settings.iterations < 1:
         raise ValueError(f"--iterations {args.iterations}: needs at least 1")

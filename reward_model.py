@@ -55,6 +55,9 @@ class Settings:
     held_out: int = 200  # prompts
 
 
+LARGER = {"small": {"prompts": 5000, "rows": 32, "lr": 3e-4}, "base": {"prompts": 5000, "epochs": 1, "rows": 32, "lr": 1e-5}}  # not measured
+
+
 # ---- the loss ----
 
 def ranking_loss(scores: Tensor, levels: Tensor, ties: str = "drop", width: Tensor | None = None, count: int | None = None) -> Tensor:
@@ -203,7 +206,17 @@ def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
         if "'chosen'" not in str(error):  # the keys that were found instead
             raise
         pairs, dropped = formats.read_records(path, "preference")
-        records = [{"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"} for pair in pairs]
+        records = [as_ranking(pair) for pair in pairs]
+    return rankings_of(records, tokenizer, context, dropped), dropped
+
+
+def as_ranking(pair: dict) -> dict:
+    """A chosen/rejected pair as a ranking of two."""
+    return {"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"}
+
+
+def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> list[dict]:
+    """Records of kind "ranking" with their rows; those that are longer than the context are counted in `dropped`."""
     rankings = []
     for record in records:
         start_at = len(tokenizer.prompt(record["prompt"]))
@@ -213,7 +226,7 @@ def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
             dropped[f"longer than the context of {context} tokens"] = dropped.get(f"longer than the context of {context} tokens", 0) + 1
         else:
             rankings.append({"ranking": record["ranking"], "rows": rows})
-    return rankings, dropped
+    return rankings
 
 
 # ---- the loop ----
@@ -283,6 +296,20 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data:
     own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, demonstration_rows(tokenizer, seed))
     held_out = annotated_rankings(policy, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=seed, part="test")
+    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
+                   "seconds": time.perf_counter() - began}
+
+
+def reward_model_from_rankings(policy: GPT, tokenizer, rankings: list[dict], settings: Settings, *, seed: int,
+                               log: Path | None = None) -> tuple[RewardModel, dict]:
+    """The same from the rankings of a file, of which a tenth is held out; the shift is by their own responses, as there are no demonstrations."""
+    began, rankings = time.perf_counter(), list(rankings)
+    random.Random(seed_of(seed, "split")).shuffle(rankings)
+    cut = max(1, len(rankings) // 10)
+    held_out, rankings = rankings[:cut], rankings[cut:]
+    model = RewardModel(policy, seed_of(seed, "reward_model"))
+    own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
+    centre(model, tokenizer, [row for ranking in rankings for row in ranking["rows"]])
     return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
                    "seconds": time.perf_counter() - began}
 
@@ -433,7 +460,7 @@ def run(args) -> None:
         raise ValueError(f"--outputs {args.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     if args.rank:
         return rank_by_hand(args, tokenizer, device)
-    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **(SMOKE if args.smoke else {}))
+    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
@@ -441,13 +468,7 @@ def run(args) -> None:
         rankings, dropped = from_file(args.data, tokenizer, trunk.config.context)
         if dropped:
             print(formats.dropped_line(dropped))
-        random.Random(seed_of(args.seed, "split")).shuffle(rankings)
-        cut = max(1, len(rankings) // 10)
-        held_out, rankings = rankings[:cut], rankings[cut:]
-        model = RewardModel(trunk, seed_of(args.seed, "reward_model"))
-        own = train(model, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
-        centre(model, tokenizer, [row for ranking in rankings for row in ranking["rows"]])  # there are no demonstrations
-        own |= report(model, tokenizer, held_out, settings.ties) | {"rankings": len(rankings)}
+        model, own = reward_model_from_rankings(trunk, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
     else:
         model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
     for name, value in own.items():

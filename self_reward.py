@@ -52,6 +52,9 @@ class Settings:
     training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
 
 
+LARGER = {size: {"prompts": 2000, "requests": 6000, "held_out": 500, "training": replace(Settings.training, **changes)} for size, changes in dpo.LARGER.items()}
+
+
 # ---- Self-Instruction creation ----
 
 def rouge_l(a: list[str], b: list[str]) -> float:
@@ -344,7 +347,7 @@ def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="checkpoint of M_1; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--rounds", type=int, default=2, help="how many next iteration models")
-    parser.add_argument("--lr", type=float, default=1e-4, help="of DPO")
+    parser.add_argument("--lr", type=float, default=None, help=f"of DPO; default: {Settings.training.lr} at size tiny")
     parser.add_argument("--rho", type=float, default=0.0, help="length-controlled selection; 0 is highest against lowest")
     parser.add_argument("--no-rehearsal", action="store_true", help="DPO pairs alone, as in the paper")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
@@ -357,8 +360,8 @@ def run(args) -> None:
         raise ValueError("--data: the loop writes its own prompts")
     tokenizer = tokenizer_of(args.init)
     seed_model = starting_model(args, "student", tokenizer, device)
-    settings = replace(Settings(rho=args.rho), **(SMOKE if args.smoke else {}))
-    settings = replace(settings, training=replace(settings.training, lr=args.lr))
+    settings = replace(Settings(rho=args.rho), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
+    settings = replace(settings, training=replace(settings.training, lr=args.lr)) if args.lr is not None else settings
     if args.rounds < 1 or not 0 <= args.rho < 0.5:
         raise ValueError(f"--rounds {args.rounds} --rho {args.rho}: needs at least 1 round, and rho from 0 to below 0.5")
     out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")

@@ -229,7 +229,7 @@ SHARES = {"cold_start": 15,  # kept from stage 1, or its levels are forgotten
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 HARDER = {"cold_start_levels": (1, 2, 3, 4), "curriculum_levels": (3, 4, 5)}
-GENTLE = {"muon_lr": 0.001, "adam_lr": 1e-4}  # for weights that somebody has pretrained
+GENTLE = {"muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096}  # for weights that somebody has pretrained
 SCHEDULES = {
     "tiny": {
         "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
@@ -247,10 +247,10 @@ SCHEDULES = {
                             overall=Settings(4000, rows=64, adam_lr=0.002), documents=200000, cold_start_demonstrations=30000, shares=SHARES,
                             demonstrations={"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, **HARDER)},
     "base": {
-        "student": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003), cold_start=Settings(600, rows=128, **GENTLE),
+        "student": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), cold_start=Settings(600, rows=128, **GENTLE),
                             overall=Settings(1500, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=20000, shares=SHARES,
                             demonstrations={"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000}, **HARDER),
-        "teacher": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003), cold_start=Settings(600, rows=128, **GENTLE),
+        "teacher": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), cold_start=Settings(600, rows=128, **GENTLE),
                             overall=Settings(2000, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=60000, shares=SHARES,
                             demonstrations={"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, **HARDER)},
 }
@@ -324,6 +324,17 @@ def rehearsal_data(tokenizer, size: str, seed: int, context: int, kinds=("cold_s
     return [row for kind in kinds for row in dialogue_rows(tokenizer, records[kind], context)]
 
 
+def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: int, stage: str, **how) -> dict:
+    """SFT on rows of somebody's own data, of which a twentieth is held out."""
+    rng, rows = random.Random(seed_of(seed, stage)), list(rows)
+    rng.shuffle(rows)
+    cut = max(1, len(rows) // 20)
+    held_out, rows = rows[:cut], rows[cut:]
+    settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
+    own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)
+    return own | {"rows": len(rows), "held_out_rows": len(held_out)}
+
+
 def chat_prompts(size: str, seed: int) -> list[str]:
     """The different one-turn chat prompts of the student's own demonstrations."""
     records = world.overall_demonstrations(seed, SCHEDULES[size]["student"].demonstrations)["chat"]
@@ -353,17 +364,21 @@ def interval(scores: list[float]) -> float:
 
 
 def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
-             domains=(*world.DOMAINS, "phrasing"), max_new: int = 64) -> dict:
-    """Scores on the fixed held-out prompts, by domain: {"math": {"greedy", "sampled", "n", "ci"}, ...}.
+             domains=(*world.DOMAINS, "phrasing"), max_new: int = 64, tasks: dict[str, list] | None = None) -> dict:
+    """Scores on the fixed held-out prompts, by domain: {"math": {"greedy", "sampled", "n", "ci"}, ...}; with `tasks`, by domain, on the
+    first n of those instead.
 
     "greedy" is temperature 0 and "sampled" temperature 1, both from one reading of every prompt; `ci` is the half-width
     of greedy's interval. chat is the true reward divided by 5, judge the pairwise agreement with the rubric, the rest
     accuracies; "phrasing" is the score on the phrasing of each family that no demonstration used.
     """
     temperatures = temperatures or {"greedy": 0.0, "sampled": 1.0}
-    asked = []  # (domain, task or judge pair, prompt messages)
+    asked = []  # (domain, task, prompt messages, response to be judged)
+    domains = list(tasks or domains)
     for domain in domains:
-        if domain == "judge":
+        if tasks is not None:
+            asked += [(domain, task, task.messages, None) for task in tasks[domain][:n]]
+        elif domain == "judge":
             for task, *responses in world.evaluation_judge_pairs(n, part):
                 asked += [(domain, task, [{"role": "user", "content": world_judge.judge_prompt(task.prompt, r)}], r) for r in responses]
         else:
@@ -408,8 +423,8 @@ def table_line(name: str, results: dict) -> str:
     return f"{name:26}" + "".join(f"{100 * r['greedy']:5.0f}/{100 * r['sampled']:3.0f} " for r in results.values())
 
 
-def table_head() -> str:
-    return f"{'greedy/sampled, percent':26}" + "".join(f"{domain:>9} " for domain in (*world.DOMAINS, "phrasing"))
+def table_head(domains=(*world.DOMAINS, "phrasing")) -> str:
+    return f"{'greedy/sampled, percent':26}" + "".join(f"{domain:>9} " for domain in domains)
 
 
 # ---- alone ----
@@ -431,7 +446,7 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
             path.parent.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, model, tokenizer, "overall_sft")
     print(f"{who}: {path}")
-    return load_checkpoint(path, tokenizer, device)[0]
+    return placed(load_checkpoint(path, tokenizer, device)[0], args, device)
 
 
 def show_mask(tokenizer, record: dict) -> None:
@@ -467,7 +482,8 @@ def run(args) -> None:
     if args.init:
         model, _ = load_checkpoint(args.init, tokenizer, device)
     else:
-        model = GPT(SIZES[args.size]["student"]).init_weights(seed_of(args.seed, "student")).to(device)
+        model = GPT(SIZES[args.size]["student"]).init_weights(seed_of(args.seed, "student"))
+    placed(model, args, device)
     print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
     out = Path(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")
     eval_n = min(4, args.eval_n) if args.smoke else args.eval_n
@@ -489,14 +505,9 @@ def run(args) -> None:
                 dropped[f"longer than the context of {model.config.context} tokens"] = len(records) - len(rows)
             if dropped:
                 print(formats.dropped_line(dropped))
-        rng = random.Random(seed_of(args.seed, "sft"))
-        rng.shuffle(rows)
-        cut = max(1, len(rows) // 20)
-        held_out, rows = rows[:cut], rows[cut:]
-        settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
-        before = held_out_loss(model, tokenizer, held_out, device)
-        own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, stage=name, held_out=held_out, **how)
-        print(f"held-out loss {before:.3f} -> {own['held_out_loss']:.3f} on {len(held_out)} rows, {len(rows)} rows trained on")
+        own = sft_on_rows(model, tokenizer, rows, settings, stage=name, **how)
+        looks = ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"])
+        print(f"held-out loss at each quarter: {looks}, on {own['held_out_rows']} rows; {own['rows']} rows trained on")
     elif args.pretrain:
         own = pretrain(model, tokenizer, replace(schedule, pretrain=settings), **how)
         print(f"held-out loss {own['held_out_loss']:.3f}")

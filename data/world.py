@@ -18,7 +18,7 @@ import random
 import zlib
 from collections import Counter
 
-from data import sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
+from data import real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
 from data.calculator import parse_number, same_number
 from data.tokenizer import Reply
 from data.world_family import TRAINED, UNSEEN, Family, Task
@@ -172,12 +172,19 @@ def well_formed_calls(reply: Reply) -> bool:
 def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]:
     """The truth about each reply: 1 or 0 for right and wrong, the rubric's score divided by 5 for chat.
 
-    A reply without its end mark scores 0. None where a program could not be run (`--no-exec`, or the sandbox failed).
+    A reply without its end mark scores 0. None where a program could not be run (`--no-exec`, or the sandbox failed), and for
+    chat of real files, where nobody knows the truth.
     """
     scores: list[float | None] = [0.0] * len(tasks)
     programs = []
     for i, (task, reply) in enumerate(zip(tasks, replies)):
         if not reply.complete:
+            continue
+        if isinstance(task, real.Task):
+            if task.domain == "code":
+                programs.append((i, real.program_in(reply.content, task.setup), list(task.tests)))
+            else:
+                scores[i] = float(real.same_answer(reply.content, task.answer)) if task.domain == "math" else None
             continue
         if task.domain == "chat":
             scores[i] = world_judge.true_reward(task, reply.content) / 5

@@ -31,7 +31,7 @@ DISTILL = KEYS.index(("distill", "student"))
 @pytest.fixture
 def run(tmp_path, tokenizer):
     schedules = {who: sft.smoke(schedule) for who, schedule in sft.SCHEDULES["tiny"].items()}
-    return Run(tmp_path, "tiny", 1, torch.device("cpu"), tokenizer, schedules, 8, True, stage_settings(True))
+    return Run(tmp_path, "tiny", 1, torch.device("cpu"), tokenizer, schedules, 8, True, stage_settings("tiny", True))
 
 
 def finished(run, keys):
@@ -143,7 +143,7 @@ def test_the_settings_digest_tells_stages_models_seeds_and_settings_apart(run):
     digests += [settings_of(run, name, who) for name, who in KEYS]
     run.given = {"student": "a checkpoint"}
     digests += [settings_of(run, name, who) for name, who in KEYS]
-    run.schedules, run.stages = sft.SCHEDULES["tiny"], stage_settings(False)
+    run.schedules, run.stages = sft.SCHEDULES["tiny"], stage_settings("tiny", False)
     digests += [settings_of(run, name, who) for name, who in KEYS]
     assert len(set(digests)) == len(digests)
 
@@ -158,7 +158,7 @@ def test_a_changed_setting_of_a_stage_leaves_the_other_stages_digests_alone(run)
 
 
 def test_every_stage_after_sft_has_settings_and_smoke_does_less_of_each():
-    few, whole = stage_settings(True), stage_settings(False)
+    few, whole = stage_settings("tiny", True), stage_settings("tiny", False)
     assert list(few) == list(whole) == [name for name, _ in KEYS[DISTILL:]]
     amounts = {"distill": "steps queries", "reward_model": "prompts held_out",
                **dict.fromkeys(("rl_stem", "rl_code", "rl_preference"), "iterations prompts candidates"),
@@ -316,7 +316,8 @@ def test_a_new_run_can_start_from_given_checkpoints(goes_on, tmp_path, tokenizer
     for k, who in enumerate(("student", "teacher")):
         save_checkpoint(tmp_path / f"given-{who}.pt", GPT(SIZES["tiny"][who]).init_weights(k), tokenizer, "elsewhere")
     run, todo, _ = goes_on([], "--student", tmp_path / "given-student.pt", "--teacher", tmp_path / "given-teacher.pt")
-    assert all(weights_are(run.models[who], saved_in(tmp_path, f"given-{who}.pt")) for who in run.models) and todo == KEYS
+    assert all(weights_are(run.models[who], saved_in(tmp_path, f"given-{who}.pt")) for who in run.models)
+    assert todo == KEYS[2:]  # what is given has been pretrained by somebody
 
 
 def test_after_the_reward_model_the_student_is_still_the_distilled_one(goes_on, tmp_path):
@@ -383,9 +384,11 @@ def test_distillation_needs_a_teacher(monkeypatch, capsys, tmp_path, tokenizer):
     assert "has no teacher to start from: give --teacher CHECKPOINT" in line
 
 
-def test_own_data_is_refused(monkeypatch, capsys, tmp_path):
-    assert "sft.py --data" in refused(monkeypatch, capsys, "--smoke", "--data", "x.jsonl", "--out", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_a_file_in_place_of_a_folder_of_data_is_refused(monkeypatch, capsys, tmp_path):
+    assert "x.jsonl: not a folder" in refused(monkeypatch, capsys, "--smoke", "--data", "x.jsonl", "--out", tmp_path / "run")
+    (tmp_path / "data").mkdir()
+    error = refused(monkeypatch, capsys, "--smoke", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert "math.jsonl: no such file; the folder needs math.jsonl, code.jsonl and preference.jsonl" in error
 
 
 def test_a_missing_checkpoint_is_named(monkeypatch, capsys, tmp_path):

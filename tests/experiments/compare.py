@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, stages, gaps = tokenizers.tiny(), pipeline.stage_settings(False), {}
+    tokenizer, stages, gaps = tokenizers.tiny(), pipeline.stage_settings("tiny", False), {}
     function = getattr(pipeline, args.stage)
     students = [name for name, who in pipeline.ORDER if who == "student" and name != "reward_model"]
     entering = students[students.index(args.stage) - 1]

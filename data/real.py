@@ -1,0 +1,124 @@
+"""Real files in place of the tiny world: the folder that `python pipeline.py --data DIR` runs on.
+
+    math.jsonl          GSM8K: a number after `####`, which is what a reply is checked against (the last number in it)
+    code.jsonl          MBPP: asserts, which are run in the sandbox; the first one is shown in the prompt
+    preference.jsonl    HH-RLHF or UltraFeedback: pairs for the reward model; their prompts are those of rl_preference
+    chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
+
+Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
+twentieth of the prompts, by a hash of their text, is held out. Chat has no truth here, so it has no column in the table.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from data import formats, sandbox
+from data.calculator import same_number
+
+DOMAINS = ("math", "code", "chat")
+CHECKED = ("math", "code")
+NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
+FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt of a file, and what checks a reply to it: `answer` in math, `tests` in code, nothing in chat."""
+
+    domain: str
+    prompt: str
+    turns: tuple[tuple[str, str], ...]  # (role, content)
+    answer: str | None = None
+    tests: tuple = ()  # (expression, expected)
+    setup: str = ""  # MBPP's test_setup_code, which stands after the program
+
+    @property
+    def messages(self) -> list[dict]:
+        return [{"role": role, "content": content} for role, content in self.turns]
+
+
+@dataclass
+class Folder:
+    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part; pairs; what was dropped and why."""
+
+    tasks: dict[str, dict[str, list[Task]]]
+    demonstrations: dict[str, list[dict]]
+    pairs: list[dict]
+    dropped: dict[str, int]
+
+
+def held_out(prompt: str) -> bool:
+    return zlib.crc32(prompt.encode()) % 20 == 0
+
+
+def task_of(domain: str, record: dict) -> Task:
+    """The task of a record of `formats.read_records`. Raises ValueError where an MBPP test is no assert."""
+    turns, tests, setup = [dict(message) for message in record["messages"][:-1]], (), ""
+    if domain == "code":
+        setup = record["tests"]["test_setup_code"]
+        tests = tuple(sandbox.mbpp_tests(record["tests"]))
+        turns[-1]["content"] += f"\nYour code should pass this test:\n{record['tests']['test_list'][0]}"
+    return Task(domain, turns[-1]["content"], tuple((turn["role"], turn["content"]) for turn in turns), record.get("answer"), tests, setup)
+
+
+def find(folder: Path, name: str) -> Path | None:
+    return next((path for ending in (".jsonl", ".jsonl.gz", ".json") if (path := folder / (name + ending)).exists()), None)
+
+
+def read_folder(path) -> Folder:
+    """Raises formats.DataError for a broken record, and where math, code or preference is missing or holds nothing to check."""
+    folder, dropped = Path(path), {}
+    if not folder.is_dir():
+        raise formats.DataError(f"{folder}: not a folder; the pipeline's --data takes one with math.jsonl, code.jsonl and preference.jsonl")
+    tasks, demonstrations = {part: {domain: [] for domain in DOMAINS} for part in ("train", "test")}, {domain: [] for domain in DOMAINS}
+
+    def read(name: str, kind: str, needed: bool) -> list[dict]:
+        file = find(folder, name)
+        if file is None and needed:
+            raise formats.DataError(f"{folder / name}.jsonl: no such file; the folder needs math.jsonl, code.jsonl and preference.jsonl")
+        records, reasons = formats.read_records(file, kind) if file else ([], {})
+        for reason, count in reasons.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        return records
+
+    for domain in CHECKED:
+        apart = find(folder, f"{domain}_test") is not None
+        for part, name in (("train", domain), ("test", f"{domain}_test")):
+            for record in read(name, "instruction", part == "train"):
+                if ("answer" if domain == "math" else "tests") not in record:
+                    dropped["nothing to check"] = dropped.get("nothing to check", 0) + 1
+                    continue
+                try:
+                    task = task_of(domain, record)
+                except ValueError:
+                    dropped["a test that is no assert"] = dropped.get("a test that is no assert", 0) + 1
+                    continue
+                where = part if apart else "test" if held_out(task.prompt) else "train"
+                tasks[where][domain].append(task)
+                if where == "train":
+                    demonstrations[domain].append({"messages": [*task.messages, record["messages"][-1]]})
+        for part in tasks:
+            if not tasks[part][domain]:
+                raise formats.DataError(f"{find(folder, domain)}: no record of the {part} part can be checked; expected "
+                                        + ("answers with `#### N`" if domain == "math" else "MBPP's test_list"))
+    pairs = read("preference", "preference", True)
+    for pair in pairs:
+        turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])
+        tasks["test" if held_out(turns[-1][1]) else "train"]["chat"].append(Task("chat", turns[-1][1], turns))
+    demonstrations["chat"] = [{"messages": record["messages"]} for record in read("chat", "instruction", False)] or [
+        {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(pair["prompt"][-1]["content"])]
+    return Folder(tasks, demonstrations, pairs, dropped)
+
+
+def same_answer(reply: str, answer: str) -> bool:
+    """Whether the last number of a reply is the answer; thousands commas do not count."""
+    found = NUMBER.findall(reply)
+    return bool(found) and same_number(found[-1].replace(",", ""), answer)
+
+
+def program_in(reply: str, setup: str = "") -> str:
+    """The program of a reply, what stands in its first code fence or all of it, and the tests' own set-up after it."""
+    fenced = FENCE.search(reply)
+    return (fenced[1] if fenced else reply) + (f"\n{setup}" if setup else "")
