@@ -8,6 +8,7 @@ of experts, sliding windows, a paged cache.
 
     python model.py runs/tiny-seed1/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
     python model.py DIRECTORY                                  or to a Llama or Qwen3 model in Hugging Face layout (data/hf.py)
+    python model.py CHECKPOINT --export DIRECTORY              writes that layout, for `transformers` and others
 """
 
 import argparse
@@ -641,19 +642,30 @@ def start(args) -> torch.device:
 
 # ---- a conversation in the terminal ----
 
+def export(model: GPT, tokenizer, folder) -> None:
+    """Write the Hugging Face layout, which opens in `transformers` and reads back exactly."""
+    hf.write_model(folder, asdict(model.config), model.state_dict(), eos_token_id=tokenizer.end_id, pad_token_id=tokenizer.pad_id)
+    hf.write_tokenizer(folder, tokenizer)
+
+
 def main() -> None:
     from data.world import run_tool
-    parser = argparse.ArgumentParser(description="Talk to a checkpoint.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description="Talk to a checkpoint, or export it.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("checkpoint", help="a .pt file of a run, or a Llama or Qwen3 directory")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--export", default=None, metavar="DIR", help="write the model in Hugging Face layout, and stop")
     args = parser.parse_args()
     try:
-        tokenizer = hf.read_tokenizer(args.checkpoint) if Path(args.checkpoint).is_dir() else tokenizers.tiny()
+        tokenizer = tokenizer_of(args.checkpoint)
         model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
-    except ValueError as error:
+        if args.export:
+            export(model, tokenizer, args.export)
+    except (ValueError, OSError) as error:
         fail(error)
+    if args.export:
+        return print(f"{args.export}: {parameter_count(model):,} parameters and the tokenizer, in Hugging Face layout")
     print(f"{args.checkpoint}: {parameter_count(model):,} parameters, stage {saved['stage']}. An empty line starts over, Ctrl-D ends.")
     messages, turn = [], 0
     while True:

@@ -16,6 +16,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
+from data import tokenizer as tokenizers
 from data.tokenizer import Tokenizer
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -121,8 +122,8 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
     return config, {ours: torch.cat([weights[name].float() for name in parts]) for ours, parts in wanted.items()}
 
 
-def write_model(folder, config: dict, weights: dict[str, Tensor]) -> None:
-    """The directory that `read_model` reads back exactly, and `transformers` too."""
+def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
+    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = config["head_dim"] or config["width"] // config["heads"]
@@ -132,10 +133,54 @@ def write_model(folder, config: dict, weights: dict[str, Tensor]) -> None:
         pieces = weights[ours].split(next((s for key, s in sizes.items() if f"{key}.weight" in ours), [len(weights[ours])]))
         stored |= {name: piece.detach().float().cpu().contiguous() for name, piece in zip(parts, pieces)}
     safetensors().save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(raw_config(config), indent=1) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(raw_config(config) | more, indent=1) + "\n", encoding="utf-8")
 
 
 # ---- tokenizer ----
+
+def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The merges of a byte-level BPE by rank: the two pieces that each token of more than one byte is made of last."""
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        parts = [token[i:i + 1] for i in range(len(token))]
+        while len(parts) > 2:
+            k = min(range(len(parts) - 1), key=lambda k: ranks.get(parts[k] + parts[k + 1], rank))
+            parts[k:k + 2] = [parts[k] + parts[k + 1]]
+        if len(parts) == 2:
+            merges.append(tuple(parts))
+    return merges
+
+
+def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
+    """tokenizer.json and tokenizer_config.json, which `transformers` opens; one that came from a tokenizer.json goes back as it was."""
+    folder, encoding = Path(folder), tokenizer.encoding
+    letters = {byte: letter for letter, byte in byte_letters().items()}
+
+    def spelled(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+             for text, i in sorted(encoding._special_tokens.items(), key=lambda item: item[1])]
+    own = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None, "post_processor": None,
+           "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+               {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated", "invert": False},
+               {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
+           "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+           "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False,
+                     "byte_fallback": False, "ignore_merges": False,
+                     "vocab": {spelled(token): rank for token, rank in sorted(encoding._mergeable_ranks.items(), key=lambda item: item[1])},
+                     "merges": [" ".join(map(spelled, pair)) for pair in merges_of(encoding._mergeable_ranks)]}}
+    (folder / "tokenizer.json").write_text(tokenizer.source or json.dumps(own, ensure_ascii=False) + "\n", encoding="utf-8")
+    close = "".join(encoding.decode([i]) for i in tokenizer.close)
+    turns = "".join("{% " + ("if" if k == 0 else "elif") + f" m['role'] == '{role}' %}}" + "{{ " + json.dumps(encoding.decode(header)) + " + m['content'] + "
+                    + json.dumps(encoding.decode([tokenizer.end_id, *tokenizer.after_end]) if role == "assistant" else close) + " }}"
+                    for k, (role, header) in enumerate(tokenizer.headers.items()))
+    template = "{% for m in messages %}" + turns + "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ " + json.dumps(
+        encoding.decode(tokenizer.headers["assistant"])) + " }}{% endif %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": encoding.decode([tokenizer.end_id]), "pad_token": encoding.decode([tokenizer.pad_id]),
+        "clean_up_tokenization_spaces": False, "chat_template": template}, indent=1) + "\n", encoding="utf-8")
+
 
 def byte_letters() -> dict[str, int]:
     """GPT-2's printable stand-in for each byte -> the byte: printable Latin-1 stands for itself, the rest from U+0100 on."""
@@ -168,7 +213,7 @@ class HubTokenizer(Tokenizer):
         return super().encode(unicodedata.normalize(self.form, text) if self.form else text)
 
 
-def read_tokenizer(folder) -> HubTokenizer:
+def read_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a directory. Raises ValueError in one line where there is none, or one of another kind."""
     path = Path(folder) / "tokenizer.json"
     try:
@@ -177,8 +222,8 @@ def read_tokenizer(folder) -> HubTokenizer:
         raise ValueError(f"{path}: cannot be read ({error})") from None
 
 
-def tokenizer_from(text: str, path) -> HubTokenizer:
-    """The tokenizer of a tokenizer.json's text, with ChatML turns. Raises ValueError by name for any other kind; `path` is for
+def tokenizer_from(text: str, path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json's text, with ChatML turns, or with this project's own. Raises ValueError by name for any other kind; `path` is for
     that message alone."""
     try:
         raw = json.loads(text)
@@ -197,6 +242,8 @@ def tokenizer_from(text: str, path) -> HubTokenizer:
     order = [ranks[token] for token in dict.fromkeys(merged)]
     if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
         raise ValueError(f"{path}: the ids do not follow the order of the merges")
+    if pattern == tokenizers.PATTERN and (own := tokenizers.from_ranks(ranks)).encoding._special_tokens == special:
+        return own  # exported from here
     encoding = tiktoken.Encoding("hub", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     if not {"<|im_start|>", "<|im_end|>"} <= set(special):
         raise ValueError(f"{path}: no ChatML marks (<|im_start|>, <|im_end|>)")

@@ -1,6 +1,7 @@
 """Directories of other makers: parity with `transformers` where it is installed, and everything that is refused."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from data import hf
-from model import GPT, Config, load_checkpoint
+from model import GPT, Cache, Config, export, generate, load_checkpoint, save_checkpoint, tokenizer_of
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
 BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -156,3 +157,90 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
         path.write_text(json.dumps(raw))
         with pytest.raises(ValueError, match=told):
             hf.read_tokenizer(tmp_path)
+
+
+# ---- export ----
+
+def test_an_exported_checkpoint_opens_in_transformers_and_reads_back_exactly(tiny_model, tokenizer, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    export(tiny_model, tokenizer, tmp_path)
+    theirs, words = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in TEXTS:
+        if "<|" not in text:
+            assert words.encode(text) == tokenizer.encode(text), text
+    talk = [{"role": "user", "content": "7 + 8?"}, {"role": "assistant", "content": "15"}, {"role": "user", "content": "Sure?"}]
+    assert words.apply_chat_template(talk, add_generation_prompt=True, return_dict=False) == tokenizer.prompt(talk)
+    assert (words.eos_token_id, words.pad_token_id, theirs.config.eos_token_id) == (tokenizer.end_id, tokenizer.pad_id, tokenizer.end_id)
+    ids = torch.tensor([tokenizer.prompt(talk)])
+    with torch.no_grad():
+        assert (tiny_model.eval()(ids) - theirs(ids).logits).abs().max() < 1e-4
+    again, _ = load_checkpoint(tmp_path, tokenizer)  # its tokenizer is known as ours
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), tiny_model.state_dict().values()))
+
+
+def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(tmp_path):
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.mkdir()
+    trained(SPLITS["digits"], source)
+    words = hf.read_tokenizer(source)
+    model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
+    save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
+    back = tokenizer_of(tmp_path / "sft.pt")
+    assert back.fingerprint == words.fingerprint and back.prompt([{"role": "user", "content": "Hi 12"}]) == words.prompt([{"role": "user", "content": "Hi 12"}])
+    export(load_checkpoint(tmp_path / "sft.pt", back)[0], back, copy)
+    assert (copy / "tokenizer.json").read_text(encoding="utf-8") == (source / "tokenizer.json").read_text(encoding="utf-8")
+    assert hf.read_tokenizer(copy).fingerprint == words.fingerprint
+
+
+# ---- the real models of ../shared/tools, where they were built: POSTTRAIN_MODELS names their folder ----
+
+MODELS = Path(os.environ.get("POSTTRAIN_MODELS", Path(__file__).parents[2] / "models"))
+
+
+def real_model(name: str) -> Path:
+    if not (MODELS / name / "reference_logits.safetensors").exists():
+        pytest.skip(f"no {name} directory in {MODELS}; the scripts that build it are named in the README")
+    return MODELS / name
+
+
+@pytest.mark.parametrize("name, close", [("stories260k", 1e-4), ("smollm2", 1e-4)])
+def test_a_real_models_logits_are_the_reference_padded_and_cached_too(name, close):
+    folder = real_model(name)
+    model, reference = ours_from(folder), hf.safetensors().load_file(folder / "reference_logits.safetensors")
+    rows = [(reference[f"input_ids_{i}"], reference[f"logits_{i}"]) for i in range(3)]
+    with torch.no_grad():
+        for ids, logits in rows:
+            assert (model(ids[None])[0] - logits).abs().max() < close
+        longest = max(len(ids) for ids, _ in rows)  # padded on the left, in one batch
+        padded = torch.stack([torch.nn.functional.pad(ids, (longest - len(ids), 0)) for ids, _ in rows])
+        real = torch.stack([torch.nn.functional.pad(torch.ones(len(ids), dtype=torch.bool), (longest - len(ids), 0)) for ids, _ in rows])
+        together = model(padded, attend=real)
+        for (ids, logits), got in zip(rows, together):
+            assert (got[-len(ids):] - logits).abs().max() < close
+        ids, logits = rows[1]
+        cache = Cache(model.config, 1, len(ids), "cpu", torch.float32)
+        parts = [model.head(model.hidden(ids[None, i:j], cache=cache)) for i, j in ((0, 10), (10, 11), (11, 12), (12, len(ids)))]
+        assert (torch.cat(parts, 1)[0] - logits).abs().max() < close
+
+
+def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    folder = real_model("smollm2")
+    ours, theirs = hf.read_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        if "<|" not in text:
+            assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2?"}]
+    assert ours.prompt(talk) == theirs.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+
+
+def test_smollm2_knows_its_capital():
+    folder = real_model("smollm2")
+    words = hf.read_tokenizer(folder)
+    samples = generate(ours_from(folder), words, [words.prompt([{"role": "user", "content": "What is the capital of France?"}])], temperature=0.0, max_new=12)
+    assert "Paris" in words.read_reply(samples.lists()[0]).content
+
+
+def test_stories260ks_tokenizer_is_refused_by_name():
+    with pytest.raises(ValueError, match="SentencePiece-like BPE"):
+        hf.read_tokenizer(real_model("stories260k"))
