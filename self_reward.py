@@ -213,12 +213,36 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
             lengths.append([sum(group[k][1]) for k in picked])
         texts = [tokenizer.decode([token for token, on in zip(*row) if on]) for row in group]
         records.append({"prompt": prompt, "responses": texts, "rewards": reward, "verdicts": verdict, "chosen": picked and picked[0], "rejected": picked and picked[1]})
+    counts |= audit(tokenizer, prompts, responses, rewards, [(record["chosen"], record["rejected"]) for record in records])
     all_verdicts = [text for group in verdicts for texts in group for text in texts]
     counts |= {"prompts": len(prompts), "pairs": len(pairs), "verdicts": len(all_verdicts),
                "verdicts_parsed": sum(world_judge.parse_verdict(text) is not None for text in all_verdicts) / max(1, len(all_verdicts)),
                "chosen_length": sum(chosen for chosen, _ in lengths) / max(1, len(lengths)),
                "rejected_length": sum(rejected for _, rejected in lengths) / max(1, len(lengths))}
     return pairs, records + dropped, counts
+
+
+def audit(tokenizer, prompts: list[str], responses: list[list[Row]], rewards: list[list[float | None]], picks: list[tuple]) -> dict:
+    """What the truth says of the judge and of its pairs, on the chat prompts that the world can parse; measured, and used for nothing.
+
+    "own_agreement": pairwise agreement on the model's own responses (0.5 is chance); "equally_good": the share of two responses to a
+    prompt that no judge could tell apart by their truth; "true_gap": true reward of the chosen minus that of the rejected, in points.
+    """
+    agreement, pairs, gaps = [], 0, []
+    for prompt, group, reward, (chosen, rejected) in zip(prompts, responses, rewards, picks):
+        task, texts = world.parse(prompt), [text_of(tokenizer, row) for row in group]
+        if task is None or task.domain != "chat" or None in texts or None in reward:
+            continue
+        truth = [world_judge.true_reward(task, text) for text in texts]
+        for i in range(len(group)):
+            for j in range(i):
+                pairs += 1
+                if truth[i] != truth[j]:
+                    agreement.append(world.pairwise_agreement(reward[i], reward[j], truth[i], truth[j]))
+        if chosen is not None:
+            gaps.append(truth[chosen] - truth[rejected])
+    return {"own_agreement": sum(agreement) / len(agreement) if agreement else None, "equally_good": 1 - len(agreement) / pairs if pairs else None,
+            "true_gap": sum(gaps) / len(gaps) if gaps else None}
 
 
 # ---- Instruction following training ----
@@ -387,7 +411,9 @@ def run(args) -> None:
               f"chosen {own.get('chosen_length', 0):.0f} and rejected {own.get('rejected_length', 0):.0f} tokens, {own['seconds']:.0f} s")
         print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, "
               f"length {measured['length']:.1f}; wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
-        print(f"  judge: {judge_line(judged)}", flush=True)
+        print(f"  judge: {judge_line(judged)}")
+        print("  on its own responses: " + ", ".join(f"{name} {own[name]:.3f}" for name in ("own_agreement", "equally_good", "true_gap") if own.get(name) is not None),
+              flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
 

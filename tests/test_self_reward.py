@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import random
+from types import SimpleNamespace
 import sys
 from dataclasses import replace
 
@@ -168,6 +169,26 @@ def test_windows_that_overlap_never_choose_what_is_not_better():
 @pytest.mark.parametrize("rho", [0.0, 0.32])
 def test_one_known_reward_or_equal_ones_make_no_pair_with_any_window(rho):
     assert select([3, 3], [1, 9], rho) is None and select([3, None], [1, 9], rho) is None
+
+
+# ---- what the truth says of a round ----
+
+def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
+    """Two prompts that the world knows, one that it does not, and one with a response that broke off."""
+    truth = {"a": 5, "b": 3, "c": 3, "d": 0}
+    monkeypatch.setattr(world, "parse", lambda prompt: None if prompt == "unknown" else SimpleNamespace(domain="chat"))
+    monkeypatch.setattr(world_judge, "true_reward", lambda task, text: truth[text])
+
+    def row(text, whole=True):
+        ids = tokenizer.encode(text) + [tokenizer.end_id] * whole
+        return ids, [True] * len(ids)
+    groups = [[row("a"), row("b"), row("c")], [row("d"), row("a"), row("b")], [row("a"), row("d")], [row("a"), row("b", whole=False)]]
+    rewards = [[4.0, 2.0, 3.0], [5.0, 5.0, 1.0], [5.0, 0.0], [5.0, None]]
+    got = self_reward.audit(tokenizer, ["one", "two", "unknown", "three"], groups, rewards, [(0, 1), (0, 2), (0, 1), (None, None)])
+    # one: a over b and a over c, both right, b and c equally good; two: d ties with a (half), d over b is wrong, a over b is right
+    assert got == {"own_agreement": pytest.approx((1 + 1 + 0.5 + 0 + 1) / 5), "equally_good": pytest.approx(1 / 6), "true_gap": pytest.approx(((5 - 3) + (0 - 3)) / 2)}
+    nothing = self_reward.audit(tokenizer, ["unknown"], groups[2:3], rewards[2:3], [(0, 1)])
+    assert nothing == {"own_agreement": None, "equally_good": None, "true_gap": None}
 
 
 # ---- the likeness of prompts ----

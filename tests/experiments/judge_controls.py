@@ -72,7 +72,7 @@ def main() -> None:
             model, path = seed_model, [first]
             for number in (1, 2):
                 following, own = self_reward.next_iteration_model(model, seed_model, tokenizer, chosen, seed=seed, round_number=number, training_prompts=prompts, rehearsal=rows, score=score)
-                path.append(self_reward.measure(following, model, seed_model, tokenizer, settings, seed) | {"pairs": own["pairs"]})
+                path.append(self_reward.measure(following, model, seed_model, tokenizer, settings, seed) | {key: own.get(key) for key in ("pairs", "own_agreement", "equally_good", "true_gap")})
                 model = following
             curves.setdefault(name, []).append(path)
             print(f"seed {seed} {name:44} true reward " + " ".join(f"{m['true_reward']:.2f}" for m in path) + "  win share "
@@ -83,7 +83,8 @@ def main() -> None:
 
 def report(curves: dict, out: Path, start: str) -> None:
     gains = {name: interval([path[2]["true_reward"] - path[0]["true_reward"] for path in paths]) for name, paths in curves.items()}
-    print(f"\n| judge, M_1 = {start} | true reward M_1, M_2, M_3 | gain | win share of M_2, M_3 | correct M_1, M_3 | polite M_1, M_3 | judge's agreement M_1, M_3 | length M_1, M_3 |\n|---|---|---|---|---|---|---|---|")
+    print(f"\n| judge, M_1 = {start} | true reward M_1, M_2, M_3 | gain | win share of M_2, M_3 | correct M_1, M_3 | polite M_1, M_3 | judge's agreement M_1, M_3 | on its own responses, round 1, 2 "
+          "| length M_1, M_3 |\n|---|---|---|---|---|---|---|---|---|")
     for name, paths in curves.items():
         def mean(function):
             return sum(map(function, paths)) / len(paths)
@@ -92,7 +93,8 @@ def report(curves: dict, out: Path, start: str) -> None:
         judged = ", ".join(f"{mean(lambda p: p[k]['judge']['pairwise']):.3f}" for k in (0, 2))
         kept = " | ".join(", ".join(f"{mean(lambda p: p[k][name]):.2f}" for k in (0, 2)) for name in ("correct", "polite"))
         length = ", ".join(f"{mean(lambda p: p[k]['length']):.1f}" for k in (0, 2))
-        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {kept} | {judged} | {length} |")
+        told = ", ".join("{:.2f}".format(sum(known) / len(known)) if (known := [p[k]["own_agreement"] for p in paths if p[k]["own_agreement"] is not None]) else "-" for k in (1, 2))
+        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {kept} | {judged} | {told} | {length} |")
     truth = gains["true reward as judge"][0]
     (out / "judge_controls.json").write_text(json.dumps({"share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
                                                          "random": gains["random judge"], "gains": gains, "curves": curves}, indent=1) + "\n", encoding="utf-8")
