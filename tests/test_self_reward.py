@@ -4,9 +4,9 @@ import functools
 import itertools
 import json
 import random
-from types import SimpleNamespace
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
