@@ -247,7 +247,7 @@ def stage_line(stage: dict) -> str:
     name, own = f"{stage['name']} ({stage['model']})", stage["own"]
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
-        return f"{name:26} " + ", ".join(f"{words} {own[key] or math.nan:.3f}" for words, key in told.items())
+        return f"{name:26} " + ", ".join(f"{words} {own[key]:.3f}" for words, key in told.items() if own.get(key) is not None)
     return sft.table_line(name, stage["eval"])
 
 
@@ -418,7 +418,8 @@ def plot_reward_model(out: Path, results: dict):
     figure, (bars, curve) = panels(["accuracy on held-out rankings", "calibration"], ["share of pairs", "observed win rate"], "")
     names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "ceiling": "the truth, by the annotator",
              "true_accuracy": "by the true rubric", "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
-    bars.bar([names[key] for key in names], [own[key] or 0 for key in names], color=["tab:blue", "grey", "grey", "tab:blue", "tab:cyan", "tab:cyan"])
+    known = [key for key in names if own.get(key) is not None]  # real pairs have no second annotator and no truth
+    bars.bar([names[key] for key in known], [own[key] for key in known], color=["grey" if key in ("annotator_agreement", "ceiling") else "tab:blue" for key in known])
     bars.tick_params(axis="x", rotation=25, labelsize=7)
     bars.set_ylim(0, 1)
     curve.plot([0.5, 1], [0.5, 1], ":", color="grey", label="perfect")

@@ -18,7 +18,8 @@ fill), dropout, weight averaging.
 
     python sft.py                          cold-start SFT of a fresh tiny model, evaluated before and after
     python sft.py --pretrain               the base model instead; then --init runs/sft/pretrain.pt goes on with SFT
-    python sft.py --data FILE              on your own records (formats: data/formats.py); with --pretrain, plain text
+    python sft.py --data FILE              on your own records (formats: data/formats.py)
+    python sft.py --pretrain --data FILE   a base model of a plain text, with a tokenizer of its own; reports nats a character
     python sft.py --show-mask              a dialogue with its supervised tokens marked
 
 Watch: `loss` falls, and `held_out_loss` with it. With more steps on the same demonstrations the first goes on falling and the
@@ -38,7 +39,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import formats, world, world_judge
+from data import formats, hf, world, world_judge
+from data import tokenizer as tokenizers
 from model import (GPT, SIZES, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, load_checkpoint, pad_rows,
                    parameter_count, placed, progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
 
@@ -273,6 +275,23 @@ def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:
     return train(model, tokenizer, rows, schedule.pretrain, stage="pretrain", held_out=held_out, **how)
 
 
+def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: int, length: int = 128, **how) -> dict:
+    """A base model of one plain text: its first nine tenths are trained on, its last tenth is the validation text.
+
+    "losses_a_character" are nats a character of the validation text, which do not depend on how the tokenizer cuts it: the sum
+    of -log p over its tokens by the number of its characters.
+    """
+    cut = len(text) * 9 // 10
+    rows, held_out = (document_rows(tokenizer, [part], min(length, model.config.context)) for part in (text[:cut], text[cut:]))
+    if not held_out:
+        raise ValueError(f"pretrain: a text of {len(text)} characters is too short; its last tenth must fill a row of {length} tokens")
+    rng = random.Random(seed_of(seed, "pretrain"))
+    settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
+    own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage="pretrain", held_out=held_out, **how)
+    characters = sum(len(tokenizer.decode(ids[1:])) for ids, _ in held_out)
+    return own | {"losses_a_character": [loss * supervised_count(held_out) / characters for loss in own["held_out_losses"]]}
+
+
 def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -> list[Row]:
     """Demonstrations of development contents: what the held-out loss is measured on."""
     rng = world.generator(world.WORLD_VERSION, "development rows", *domains)
@@ -467,7 +486,9 @@ def main() -> None:
 
 def run(args) -> None:
     device = start(args)
-    tokenizer = tokenizer_of(args.init)
+    text = formats.read_text(args.data) if args.pretrain and args.data else None
+    learned = text is not None and args.init is None
+    tokenizer = hf.portable(tokenizers.trained([text[:len(text) * 9 // 10]])) if learned else tokenizer_of(args.init)
     schedule = SCHEDULES[args.size]["student"]
     schedule = smoke(schedule) if args.smoke else schedule
     records, dropped = None, {}
@@ -482,7 +503,8 @@ def run(args) -> None:
     if args.init:
         model, _ = load_checkpoint(args.init, tokenizer, device)
     else:
-        model = GPT(SIZES[args.size]["student"]).init_weights(seed_of(args.seed, "student"))
+        config = replace(SIZES[args.size]["student"], **({"vocab_size": tokenizer.vocab_size} if learned else {}))
+        model = GPT(config).init_weights(seed_of(args.seed, "student"))
     placed(model, args, device)
     print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
     out = Path(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")
@@ -498,16 +520,17 @@ def run(args) -> None:
     how = {"seed": args.seed, "device": device, "log": out / f"{name}.csv"}
     if args.data:
         if args.pretrain:
-            rows = document_rows(tokenizer, [formats.read_text(args.data)], 128)
+            own = pretrain_on_text(model, tokenizer, text, settings, **how)
+            print("validation loss at each quarter, nats a character: " + ", ".join(f"{loss:.3f}" for loss in own["losses_a_character"]))
         else:
             rows = dialogue_rows(tokenizer, records, model.config.context)
             if len(rows) < len(records):
                 dropped[f"longer than the context of {model.config.context} tokens"] = len(records) - len(rows)
             if dropped:
                 print(formats.dropped_line(dropped))
-        own = sft_on_rows(model, tokenizer, rows, settings, stage=name, **how)
-        looks = ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"])
-        print(f"held-out loss at each quarter: {looks}, on {own['held_out_rows']} rows; {own['rows']} rows trained on")
+            own = sft_on_rows(model, tokenizer, rows, settings, stage=name, **how)
+            looks = ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"])
+            print(f"held-out loss at each quarter: {looks}, on {own['held_out_rows']} rows; {own['rows']} rows trained on")
     elif args.pretrain:
         own = pretrain(model, tokenizer, replace(schedule, pretrain=settings), **how)
         print(f"held-out loss {own['held_out_loss']:.3f}")

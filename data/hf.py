@@ -151,35 +151,48 @@ def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
     return merges
 
 
-def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
-    """tokenizer.json and tokenizer_config.json, which `transformers` opens; one that came from a tokenizer.json goes back as it was."""
-    folder, encoding = Path(folder), tokenizer.encoding
-    letters = {byte: letter for letter, byte in byte_letters().items()}
+def tokenizer_json(tokenizer: Tokenizer) -> str:
+    """The text of a tokenizer.json; of a tokenizer that came from one, that text unchanged."""
+    if tokenizer.source:
+        return tokenizer.source
+    encoding, letters = tokenizer.encoding, {byte: letter for letter, byte in byte_letters().items()}
 
     def spelled(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
 
     added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
              for text, i in sorted(encoding._special_tokens.items(), key=lambda item: item[1])]
-    own = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None, "post_processor": None,
-           "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-               {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated", "invert": False},
-               {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
-           "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-           "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False,
-                     "byte_fallback": False, "ignore_merges": False,
-                     "vocab": {spelled(token): rank for token, rank in sorted(encoding._mergeable_ranks.items(), key=lambda item: item[1])},
-                     "merges": [" ".join(map(spelled, pair)) for pair in merges_of(encoding._mergeable_ranks)]}}
-    (folder / "tokenizer.json").write_text(tokenizer.source or json.dumps(own, ensure_ascii=False) + "\n", encoding="utf-8")
-    close = "".join(encoding.decode([i]) for i in tokenizer.close)
-    turns = "".join("{% " + ("if" if k == 0 else "elif") + f" m['role'] == '{role}' %}}" + "{{ " + json.dumps(encoding.decode(header)) + " + m['content'] + "
-                    + json.dumps(encoding.decode([tokenizer.end_id, *tokenizer.after_end]) if role == "assistant" else close) + " }}"
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None, "post_processor": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False,
+                  "byte_fallback": False, "ignore_merges": False,
+                  "vocab": {spelled(token): rank for token, rank in sorted(encoding._mergeable_ranks.items(), key=lambda item: item[1])},
+                  "merges": [" ".join(map(spelled, pair)) for pair in merges_of(encoding._mergeable_ranks)]}}, ensure_ascii=False) + "\n"
+
+
+def portable(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, which checkpoints carry along: one that is neither the tiny one nor read from a directory would be lost."""
+    tokenizer.source = tokenizer_json(tokenizer)
+    return tokenizer
+
+
+def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
+    """tokenizer.json, and tokenizer_config.json with the chat template, which `transformers` opens."""
+    folder, encoding = Path(folder), tokenizer.encoding
+    (folder / "tokenizer.json").write_text(tokenizer_json(tokenizer), encoding="utf-8")
+    shut = {role: encoding.decode([tokenizer.end_id, *tokenizer.after_end] if role == "assistant" else tokenizer.close) for role in tokenizer.headers}
+    turns = "".join(f"{{% {'elif' if k else 'if'} m['role'] == '{role}' %}}{{{{ {json.dumps(encoding.decode(header))} + m['content'] + {json.dumps(shut[role])} }}}}"
                     for k, (role, header) in enumerate(tokenizer.headers.items()))
-    template = "{% for m in messages %}" + turns + "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ " + json.dumps(
-        encoding.decode(tokenizer.headers["assistant"])) + " }}{% endif %}"
+    asked = json.dumps(encoding.decode(tokenizer.headers["assistant"]))
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": encoding.decode([tokenizer.end_id]), "pad_token": encoding.decode([tokenizer.pad_id]),
-        "clean_up_tokenization_spaces": False, "chat_template": template}, indent=1) + "\n", encoding="utf-8")
+        "clean_up_tokenization_spaces": False,
+        "chat_template": f"{{% for m in messages %}}{turns}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {asked} }}}}{{% endif %}}"},
+        indent=1) + "\n", encoding="utf-8")
 
 
 def byte_letters() -> dict[str, int]:
@@ -243,6 +256,7 @@ def tokenizer_from(text: str, path) -> Tokenizer:
     if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
         raise ValueError(f"{path}: the ids do not follow the order of the merges")
     if pattern == tokenizers.PATTERN and (own := tokenizers.from_ranks(ranks)).encoding._special_tokens == special:
+        own.source = text
         return own  # exported from here
     encoding = tiktoken.Encoding("hub", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     if not {"<|im_start|>", "<|im_end|>"} <= set(special):

@@ -194,7 +194,8 @@ def tiny() -> Tokenizer:
 
 
 def train(texts: list[str], entries: int) -> dict[bytes, int]:
-    """Byte-pair encoding (Sennrich et al., 1508.07909): merge the most frequent neighbours until there are `entries` ranks.
+    """Byte-pair encoding (Sennrich et al., 1508.07909): merge the most frequent neighbours until there are `entries` ranks, or
+    nothing is left to merge.
 
     Words are counted once and merged by their count; ties go to the pair that is first in byte order, so it repeats.
     """
@@ -209,6 +210,8 @@ def train(texts: list[str], entries: int) -> dict[bytes, int]:
         for word, count in words.items():
             for pair in zip(parts[word], parts[word][1:]):
                 pairs[pair] += count
+        if not pairs:  # every word is one token
+            break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merged = best[0] + best[1]
         ranks[merged] = len(ranks)
@@ -225,6 +228,11 @@ def train(texts: list[str], entries: int) -> dict[bytes, int]:
                     i += 1
             parts[word] = joined
     return ranks
+
+
+def trained(texts: list[str]) -> Tokenizer:
+    """A tokenizer of the tiny size for these texts."""
+    return from_ranks(train(texts, ENTRIES), "trained")
 
 
 def save(ranks: dict[bytes, int], path: Path) -> None:

@@ -625,3 +625,31 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_scores_and_data(unin
     for name in ("samples.md", "samples.jsonl", "config.json", *DATA):
         assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+
+
+# ---- real files ----
+
+@pytest.mark.slow
+def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer):
+    """The formats of GSM8K, MBPP and UltraFeedback, and checkpoints that somebody else has trained."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    formats.write_jsonl(folder / "math.jsonl", [{"question": f"{k}+{k}?", "answer": f"so {2 * k}\n#### {2 * k}"} for k in range(120)])
+    formats.write_jsonl(folder / "code.jsonl", [{"text": f"Add {k}.", "code": f"def f(x): return x+{k}", "test_list": [f"assert f(1) == {1 + k}"]} for k in range(120)])
+    formats.write_jsonl(folder / "preference.jsonl", [{"prompt": f"Name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."} for k in range(120)])
+    for who in ("student", "teacher"):
+        save_checkpoint(tmp_path / f"{who}.pt", GPT(SIZES["tiny"][who]).init_weights(1), tokenizer, "elsewhere")
+    command = [sys.executable, "pipeline.py", "--smoke", "--threads", "1", "--data", str(folder), "--student", str(tmp_path / "student.pt"), "--teacher",
+               str(tmp_path / "teacher.pt"), "--eval-n", "4", "--out", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--stages", "cold_start_sft,overall_sft,reward_model,rl_preference"], capture_output=True, text=True, timeout=600,
+                          cwd=Path(pipeline.__file__).parent)
+    assert done.returncode == 0, done.stderr
+    results = results_of(tmp_path / "run")
+    names = [(stage["name"], stage["model"]) for stage in results["stages"]]
+    assert names == [("cold_start_sft", "student"), ("cold_start_sft", "teacher"), ("overall_sft", "student"), ("overall_sft", "teacher"),
+                     ("reward_model", "student"), ("rl_preference", "student")]
+    assert set(results["stages"][0]["eval"]) == {"math", "code"} and results["stages"][-1]["tokens"] > 0
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "| stage | model | math | code | seconds" in report and "Name fruit" in (tmp_path / "run" / "samples.md").read_text(encoding="utf-8")
+    again = subprocess.run([*command, "--stages", "self_reward_1"], capture_output=True, text=True, timeout=600, cwd=Path(pipeline.__file__).parent)
+    assert again.returncode == 2 and "self_reward_1: is not made from the files of --data" in again.stderr and again.stderr.count("\n") == 1

@@ -229,6 +229,24 @@ def test_the_rows_of_overall_sft_have_the_shares_of_the_schedule(tokenizer):
     assert judged == pytest.approx(0.12, abs=0.015) and called == pytest.approx(0.14, abs=0.015)
 
 
+def test_the_loss_of_a_text_is_counted_a_character_whatever_the_tokenizer(tmp_path):
+    """A model without a clue: every token costs ln V, so a character costs (tokens / characters) ln V, here by hand."""
+    text = "the cat sat on the mat; " * 400
+    words = tokenizers.trained([text])
+    model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    assert words.vocab_size < 512  # few words: nothing is left to merge
+    own = sft.pretrain_on_text(model, words, text, Settings(1, rows=2, muon_lr=0.0, adam_lr=0.0, warmup=0), seed=1, length=32)
+    validation = text[len(text) * 9 // 10:]
+    stream = [words.end_id, *words.document(validation)]
+    rows = (len(stream) - 1) // 31
+    told = words.decode(stream[1:1 + 31 * rows])
+    assert own["losses_a_character"] == [pytest.approx(31 * rows / len(told) * math.log(words.vocab_size), rel=1e-4)]
+    with pytest.raises(ValueError, match="too short"):
+        sft.pretrain_on_text(model, words, "short", Settings(1), seed=1)
+
+
 def test_chat_prompts_are_one_turn_questions_of_the_training_part_and_none_twice():
     prompts = sft.chat_prompts("tiny", 3)
     assert len(set(prompts)) == len(prompts) > 200 and prompts == sft.chat_prompts("tiny", 3) != sft.chat_prompts("tiny", 4)

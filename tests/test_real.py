@@ -1,0 +1,106 @@
+"""Real files in place of the world: what is read, held out, dropped, and how a reply is checked."""
+
+import gzip
+import json
+
+import pytest
+
+from data import formats, real, world
+from data.tokenizer import Reply
+
+
+def record(k: int) -> dict:
+    return {"question": f"What is {k} + {k}?", "answer": f"{k} + {k} = <<{k}+{k}={2 * k}>>{2 * k}\n#### {2 * k}"}
+
+
+def program(k: int) -> dict:
+    return {"text": f"Write a function that adds {k}.", "code": f"def add(x):\r\n\treturn x + {k}", "test_list": [f"assert add(1) == {1 + k}", f"assert add(5) == {5 + k}"],
+            "test_setup_code": "", "task_id": k}
+
+
+def pair(k: int) -> dict:
+    return {"prompt": f"Name fruit number {k}.", "chosen": f"Plum {k}.", "rejected": "No."}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, make in (("math", record), ("code", program), ("preference", pair)):
+        formats.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
+    return tmp_path
+
+
+def test_a_twentieth_by_the_text_is_held_out_and_never_demonstrated(folder):
+    read = real.read_folder(folder)
+    for domain in real.DOMAINS:
+        train, test = read.tasks["train"][domain], read.tasks["test"][domain]
+        assert len(train) + len(test) == 100 and 1 <= len(test) <= 15
+        shown = {record["messages"][-2]["content"] for record in read.demonstrations[domain]}
+        assert shown == {task.prompt for task in train} and not shown & {task.prompt for task in test}
+    assert read.demonstrations["chat"][0]["messages"][-1]["content"].startswith("Plum")
+
+
+def test_a_test_file_is_the_test_part_and_files_may_be_gzipped(folder):
+    (folder / "math_test.jsonl").write_text(json.dumps(record(500)) + "\n")
+    with gzip.open(folder / "preference.jsonl.gz", "wt") as file:
+        file.write((folder / "preference.jsonl").read_text())
+    (folder / "preference.jsonl").unlink()
+    read = real.read_folder(folder)
+    assert [task.answer for task in read.tasks["test"]["math"]] == ["1000"] and len(read.tasks["train"]["math"]) == 100
+    assert len(read.pairs) == 100
+
+
+def test_own_instructions_take_the_place_of_the_chosen_replies(folder):
+    (folder / "chat.jsonl").write_text('{"instruction": "Greet.", "input": "", "output": "Hello."}\n')
+    assert [one["messages"][-1]["content"] for one in real.read_folder(folder).demonstrations["chat"]] == ["Hello."]
+
+
+def test_an_mbpp_prompt_shows_its_first_test_alone(folder):
+    task = real.read_folder(folder).tasks["train"]["code"][0]
+    assert "assert add(1) ==" in task.prompt and "add(5)" not in task.prompt and len(task.tests) == 2
+
+
+@pytest.mark.parametrize("reply, answer, right", [
+    ("so 48/2 = 24, and 72", "72", True), ("72.0", "72", True), ("It is 1,072.", "1072", True), ("72 or 73", "72", False), ("none", "72", False),
+    ("minus: -5", "-5", True), ("0.5", "1/2", True)])
+def test_the_last_number_of_a_reply_counts(reply, answer, right):
+    task = real.Task("math", "?", (("user", "?"),), answer)
+    assert world.score_replies([task], [Reply(reply)]) == [float(right)] and real.same_answer(reply, answer) == right
+
+
+def test_a_reply_that_broke_off_is_wrong_and_chat_has_no_truth():
+    task = real.Task("math", "?", (("user", "?"),), "72")
+    chat = real.Task("chat", "Hi", (("user", "Hi"),))
+    assert world.score_replies([task, chat, chat], [Reply("72", complete=False), Reply("Hello"), Reply("Hello", complete=False)]) == [0.0, None, 0.0]
+
+
+def test_programs_run_in_the_sandbox_with_or_without_a_fence():
+    task = real.Task("code", "?", (("user", "?"),), tests=(("f(2)", 4), ("f(3)", 9)), setup="UNIT = 1")
+    replies = ["def f(x): return x * x * UNIT", "Sure:\n```python\ndef f(x):\n    return x * x\n```\nDone.", "def f(x): return 4", "Sure, here it is."]
+    assert world.score_replies([task] * 4, [Reply(text) for text in replies]) == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["math", "code", "preference"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / f"{name}.jsonl").unlink()
+    with pytest.raises(formats.DataError, match=f"{name}.jsonl: no such file") as caught:
+        real.read_folder(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_line_is_named_with_its_file(folder):
+    with open(folder / "code.jsonl", "a") as file:
+        file.write("{broken\n")
+    with pytest.raises(formats.DataError, match="code.jsonl:101"):
+        real.read_folder(folder)
+
+
+def test_records_that_nothing_checks_are_counted_and_a_file_of_nothing_else_is_refused(folder):
+    (folder / "math.jsonl").write_text('{"question": "Why?", "answer": "Because."}\n')
+    with pytest.raises(formats.DataError, match="math.jsonl: no record of the train part can be checked"):
+        real.read_folder(folder)
+
+
+def test_a_test_that_is_no_assert_drops_its_record(folder):
+    formats.write_jsonl(folder / "code.jsonl", [program(k) | ({"test_list": ["print(add(1))"]} if k % 2 else {}) for k in range(100)])
+    read = real.read_folder(folder)
+    assert sum(len(tasks["code"]) for tasks in read.tasks.values()) == 50 and read.dropped["a test that is no assert"] == 50
