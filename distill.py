@@ -39,8 +39,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
+from data.command import command, common_flags
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
-from model import (GPT, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
+from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
                    tokenizer_of)
 from sft import Row, evaluate, sampled_rows, starting_model, supervised_positions, table_head, table_line, write_csv
 

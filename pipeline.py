@@ -23,11 +23,8 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import matplotlib
 import numpy
 import torch
-
-import matplotlib.pyplot as plt
 
 import distill as distillation
 import ppo
@@ -35,10 +32,9 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from model import (GPT, SIZES, common_flags, fail, generate, load_checkpoint, parameter_count, placed, ranks, save_checkpoint, seed_of, start,
-                   tokenizer_of)
-
-matplotlib.use("Agg")  # no window, wherever it runs
+from data.command import common_flags, fail
+from data.report import report
+from model import GPT, SIZES, generate, load_checkpoint, parameter_count, placed, ranks, save_checkpoint, seed_of, start, tokenizer_of
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 
@@ -307,161 +303,6 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
     for prompt in dict.fromkeys(line["prompt"] for line in lines):
         text += [f"## {prompt}", ""] + [f"- {line['stage']} ({line['model']}): `{line['reply']}`" for line in lines if line["prompt"] == prompt] + [""]
     formats.write_text(run.out / "samples.md", "\n".join(text))
-
-
-# ---- the report ----
-
-def report(out: Path, results: dict) -> None:
-    """report.md with the table and the plots."""
-    (out / "plots").mkdir(exist_ok=True)
-    plots = [title for plot in (plot_stages, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
-    columns = columns_in(results)
-    text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
-            f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
-            + ", ".join(f"{who} {count:,} parameters" for who, count in results["params"].items()) + ".", "",
-            "Percent on held-out prompts: greedy with the half-width of its 95% interval / sampled at temperature 1. chat is the true reward "
-            "divided by 5, judge the agreement with the rubric on pairs of responses (0 means that no verdict could be read), the rest are "
-            "accuracies; phrasing is the score on phrasings that no demonstration used.", "",
-            "| stage | model | " + " | ".join(columns) + " | seconds | tokens |", "|---|---|" + "---|" * (len(columns) + 2)]
-    for stage in results["stages"]:
-        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(columns)
-        text.append(f"| {stage['name']} | {stage['model']} | " + " | ".join(cells) + f" | {stage['seconds']:.0f} | {stage['tokens']:,} |")
-    for title, name in plots:
-        text += ["", f"![{title}](plots/{name})"]
-    for path in sorted(out.glob("*.png")):  # of experiments that were told to write here
-        text += ["", f"![{path.stem}]({path.name})"]
-    text += ["", "The same prompts answered by every stage are in samples.md."]
-    formats.write_text(out / "report.md", "\n".join(text) + "\n")
-
-
-def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
-    figure.suptitle(title)
-    figure.tight_layout()
-    temporary = out / "plots" / f"{name}.tmp"
-    figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
-    plt.close(figure)
-    os.replace(temporary, out / "plots" / name)
-    return title, name
-
-
-def panels(titles: list, ylabels: list, xlabel: str):
-    figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3.6), squeeze=False)
-    for axis, title, ylabel in zip(axes[0], titles, ylabels):
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.grid(alpha=0.3)
-    return figure, axes[0]
-
-
-def columns_of(path: Path) -> dict:
-    """A stage's CSV as arrays by column; empty where there is none."""
-    if not path.exists():
-        return {}
-    table = numpy.atleast_1d(numpy.genfromtxt(path, delimiter=",", names=True))
-    return {name: table[name] for name in table.dtype.names}
-
-
-def smooth(values, width: int = 10):
-    return numpy.convolve(values, numpy.ones(width) / width, mode="valid") if len(values) > 2 * width else values
-
-
-def columns_in(results: dict) -> list[str]:
-    return next((list(stage["eval"]) for stage in results["stages"] if stage["eval"]), list(COLUMNS))
-
-
-def own_of(results: dict, name: str) -> dict:
-    return next((stage["own"] for stage in results["stages"] if stage["name"] == name), {})
-
-
-def plot_stages(out: Path, results: dict):
-    names = [name for name in dict.fromkeys(stage["name"] for stage in results["stages"]) if name != "reward_model"]
-    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), sharey=True)
-    for axis, domain in zip(axes.flat, columns_in(results)):
-        for k, (who, colour) in enumerate((("student", "tab:blue"), ("teacher", "tab:orange"))):
-            rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who and stage["eval"]]
-            if rows:
-                axis.errorbar([x + 0.1 * k for x, _ in rows], [100 * row["greedy"] for _, row in rows], [100 * row["ci"] for _, row in rows],
-                              marker="o", capsize=3, color=colour, label=f"{who}, greedy")
-                axis.plot([x + 0.1 * k for x, _ in rows], [100 * row["sampled"] for _, row in rows], "x:", color=colour, label=f"{who}, sampled")
-        axis.set(title=domain, ylim=(-3, 103))
-        axis.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
-        axis.grid(alpha=0.3)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("score, percent")
-    axes.flat[-1].axis("off")
-    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
-    return save_plot(figure, out, "stages.png", "Which stage teaches what? Held-out prompts, 95% intervals")
-
-
-def plot_distill(out: Path, results: dict):
-    columns = columns_of(out / "distill.student.csv")
-    if not columns or not own_of(results, "distill"):
-        return None
-    figure, (losses, logprobs, counts) = panels(["the three losses", "log-probability of a response", "what the filter did"], ["nats", "nats", "queries"], "step")
-    for name, label in (("dpo", "L_DPO"), ("kl_positive", "L_pos"), ("kl_negative", "L_neg"), ("kl_rehearsal", "L_pos on rehearsal")):
-        losses.plot(smooth(columns[name]), label=label)
-    losses.axhline(math.log(2), color="grey", linestyle=":", label="ln 2")
-    for name, label in (("positive_logprob", "positive"), ("negative_logprob", "negative")):
-        logprobs.plot(smooth(columns[name]), label=label)
-    reasons = own_of(results, "distill")["filter"]
-    counts.barh(list(reasons), list(reasons.values()))
-    counts.set(xlabel="queries", ylabel="")
-    counts.tick_params(labelsize=7)
-    losses.legend(fontsize=7)
-    logprobs.legend(fontsize=7)
-    return save_plot(figure, out, "distill.png", "Does the teacher move the student, and by which loss?")
-
-
-def plot_reward_model(out: Path, results: dict):
-    own = own_of(results, "reward_model")
-    if not own:
-        return None
-    figure, (bars, curve) = panels(["accuracy on held-out rankings", "calibration"], ["share of pairs", "observed win rate"], "")
-    names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "ceiling": "the truth, by the annotator",
-             "true_accuracy": "by the true rubric", "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
-    known = [key for key in names if own.get(key) is not None]  # real pairs have no second annotator and no truth
-    bars.bar([names[key] for key in known], [own[key] for key in known], color=["grey" if key in ("annotator_agreement", "ceiling") else "tab:blue" for key in known])
-    bars.tick_params(axis="x", rotation=25, labelsize=7)
-    bars.set_ylim(0, 1)
-    curve.plot([0.5, 1], [0.5, 1], ":", color="grey", label="perfect")
-    curve.plot([row["predicted"] for row in own["calibration"]], [row["observed"] for row in own["calibration"]], "o-", label="reward model")
-    curve.set_xlabel("predicted win rate")
-    curve.legend(fontsize=7)
-    return save_plot(figure, out, "reward_model.png", "Does the reward model rank as the annotator does?")
-
-
-def plot_rl(out: Path, results: dict):
-    names = [name for name in ppo.STAGE_SETTINGS if "reward" in own_of(results, name)]
-    if not names:
-        return None
-    figure, axes = panels(names, ["reward of a response"] * len(names), "iteration")
-    for axis, name in zip(axes, names):
-        columns = columns_of(out / f"{name}.student.csv")
-        axis.plot(columns["iteration"], columns["reward"], "o-", label="reward")
-        axis.plot(columns["iteration"], columns["true_reward"], "s-", label="true reward (0 to 1)")
-        other = axis.twinx()
-        other.plot(columns["iteration"], columns["kl"], ":", color="tab:red", label="KL to the start, nats a response")
-        lines = [*axis.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
-        axis.legend(lines, [line.get_label() for line in lines], fontsize=7)
-    return save_plot(figure, out, "rl.png", "Does the true reward rise with the reward?")
-
-
-def plot_self_reward(out: Path, results: dict):
-    rounds = [own_of(results, f"self_reward_{number}") for number in (1, 2) if own_of(results, f"self_reward_{number}")]
-    if not rounds:
-        return None
-    figure, (wins, judge, length) = panels(["win share by the true reward", "the judge on held-out pairs", "length"], ["share, ties half", "share", "tokens"], "")
-    for key, label in (("against_previous", "against M_t"), ("against_seed", "against M_1")):
-        wins.plot([f"M_{k + 2}" for k in range(len(rounds))], [own[key]["win_share"] for own in rounds], "o-", label=label)
-    wins.axhline(0.5, color="grey", linestyle=":")
-    wins.set_ylim(0.3, 0.7)
-    judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(own["judge"] for own in rounds)]
-    for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact ranking"), ("parsed", "verdicts parsed")):
-        judge.plot([f"M_{k + 1}" for k in range(len(judges))], [one[key] for one in judges], "o-", label=label)
-    for key, label in (("chosen_length", "chosen"), ("rejected_length", "rejected"), ("length", "held-out answers")):
-        length.plot([f"M_{k + 2}" for k in range(len(rounds))], [own.get(key, numpy.nan) for own in rounds], "o-", label=label)
-    for axis in (wins, judge, length):
-        axis.legend(fontsize=7)
-    return save_plot(figure, out, "self_reward.png", "Does the model get better by its own judgement, and does its judgement last?")
 
 
 # ---- command line ----

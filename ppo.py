@@ -35,8 +35,9 @@ from torch import Tensor
 
 import reward_model as rewards
 from data import world
-from model import (GPT, Optimizers, autocast, command, common_flags, gathered, generate, learning_rate_scale, load_checkpoint, pad_rows, progress,
-                   ranks, save_checkpoint, seed_of, share, start, summed, token_logprobs, tokenizer_of)
+from data.command import command, common_flags
+from model import (GPT, Optimizers, autocast, gathered, generate, learning_rate_scale, load_checkpoint, pad_rows, progress, ranks, save_checkpoint,
+                   seed_of, share, start, summed, token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, starting_model, table_head, table_line, write_csv
 

@@ -35,9 +35,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import formats, world, world_chat
+from data.command import command, common_flags
 from data.formats import parse_ranking
-from model import (GPT, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
+from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, load_checkpoint, pad_rows, progress, save_checkpoint, seed_of, share,
+                   start, summed, tokenizer_of)
 from sft import Row, sampled_rows, starting_model, write_csv
 
 TIES = ("drop", "half", "rao_kupper", "davidson")

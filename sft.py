@@ -41,8 +41,9 @@ from torch import Tensor
 
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
-from model import (GPT, SIZES, Optimizers, autocast, command, common_flags, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   parameter_count, placed, progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
+from data.command import command, common_flags
+from model import (GPT, SIZES, Optimizers, autocast, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed, progress,
+                   save_checkpoint, seed_of, share, start, summed, tokenizer_of)
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 

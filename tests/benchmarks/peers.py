@@ -30,8 +30,9 @@ import torch
 
 from data import tokenizer as tokenizers
 from data import world, world_judge
+from data.command import fail
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
-from model import GPT, Config, Optimizers, fail, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
+from model import GPT, Config, Optimizers, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss
 from reward_model import RewardModel, ranking_loss
 from sft import batch_loss, sampled_rows, supervised_count

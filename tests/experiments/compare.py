@@ -21,7 +21,8 @@ import reward_model
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from model import fail, load_checkpoint
+from data.command import fail
+from model import load_checkpoint
 from tests.experiments.targets import interval
 
 AFTER_SFT = [name for name, _ in pipeline.ORDER if name not in ("pretrain", "cold_start_sft", "overall_sft", "reward_model")]

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from data import tokenizer as tokenizers
-from model import fail, load_checkpoint
+from data.command import fail
+from model import load_checkpoint
 from sft import evaluate, table_head
 
 

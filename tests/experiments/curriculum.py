@@ -12,7 +12,8 @@ import torch
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from model import fail, load_checkpoint
+from data.command import fail
+from model import load_checkpoint
 from tests.experiments.targets import interval
 
 

@@ -24,7 +24,8 @@ import distill
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from model import fail, load_checkpoint, parameter_count, seed_of
+from data.command import fail
+from model import load_checkpoint, parameter_count, seed_of
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

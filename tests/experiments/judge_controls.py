@@ -22,7 +22,8 @@ import self_reward
 import sft
 from data import tokenizer as tokenizers
 from data import world, world_judge
-from model import fail, load_checkpoint, seed_of
+from data.command import fail
+from model import load_checkpoint, seed_of
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

@@ -24,7 +24,8 @@ import ppo
 import reward_model as rewards
 from data import tokenizer as tokenizers
 from data import world
-from model import fail, generate, load_checkpoint, seed_of
+from data.command import fail
+from model import generate, load_checkpoint, seed_of
 from sft import sampled_rows
 
 matplotlib.use("Agg")  # no window, wherever it runs

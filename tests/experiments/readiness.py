@@ -15,7 +15,8 @@ import torch
 
 from data import tokenizer as tokenizers
 from data import world
-from model import fail, load_checkpoint
+from data.command import fail
+from model import load_checkpoint
 from sft import interval, pass_rates
 
 

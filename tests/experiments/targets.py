@@ -14,7 +14,6 @@ import json
 import math
 from pathlib import Path
 
-from model import fail
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # two-sided, by number of seeds
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")

@@ -15,7 +15,8 @@ import torch
 
 import reward_model as rewards
 from data import tokenizer as tokenizers
-from model import fail, load_checkpoint, seed_of
+from data.command import fail
+from model import load_checkpoint, seed_of
 from tests.experiments.targets import interval
 
 
