@@ -1,6 +1,7 @@
 """Directories of other makers: parity with `transformers` where it is installed, and everything that is refused."""
 
 import json
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from data import hf
+import dpo
+import ppo
+import sft
+from data import formats, hf, real
 from model import GPT, Cache, Config, export, generate, load_checkpoint, save_checkpoint, tokenizer_of
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
@@ -244,3 +248,27 @@ def test_smollm2_knows_its_capital():
 def test_stories260ks_tokenizer_is_refused_by_name():
     with pytest.raises(ValueError, match="SentencePiece-like BPE"):
         hf.read_tokenizer(real_model("stories260k"))
+
+
+@pytest.mark.slow
+def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_records(tmp_path):
+    folder = real_model("smollm2")
+    words, model = hf.read_tokenizer(folder), load_checkpoint(folder)[0]
+    model.recompute = True
+    fixtures = Path(__file__).parent / "fixtures"
+    gsm8k, _ = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")
+    rows = sft.dialogue_rows(words, gsm8k, 512)
+    own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
+    assert 0 < own["loss"] < 4  # it has seen such text before
+    pairs = [dpo.pair_rows(words, one["prompt"], one["chosen"], one["rejected"]) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
+    pairs = [pair for pair in pairs if max(len(ids) for ids, _ in pair) < 300][:2]
+    own = dpo.train(model, words, pairs, dpo.Settings(steps=1, rows=2, micro_pairs=1, lr=1e-6), seed=1)
+    assert own["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    tasks = [real.task_of("math", record) for record in gsm8k[:2]]
+    settings = ppo.Settings(iterations=1, prompts=2, samples=2, epochs=1, minibatches=1, max_new=24, micro_rows=2, rehearsal_rows=0, mask_truncated=False, lr=1e-6)
+    own = ppo.train(model, words, tasks, settings, seed=1, stage="rl_stem")
+    assert own["first_log_ratio"] < 1e-4 and own["tokens"] > 0
+    save_checkpoint(tmp_path / "rl.pt", model, words, "rl_stem")
+    words = tokenizer_of(tmp_path / "rl.pt")
+    export(load_checkpoint(tmp_path / "rl.pt", words)[0], words, tmp_path / "out")
+    assert torch.equal(load_checkpoint(tmp_path / "out")[0].embedding.weight, model.embedding.weight)

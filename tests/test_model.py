@@ -1,7 +1,9 @@
 """model.py: log-probabilities, attention, the cache, sampling, tool calls, the optimizer and checkpoints."""
 
+import argparse
 import copy
 import math
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ import model as model_module
 from data import tokenizer as tokenizers
 from data import world
 from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   parameter_count, rotate, sampling_logits, save_checkpoint, seed_of, token_logprobs)
+                   parameter_count, placed, rotate, sampling_logits, save_checkpoint, seed_of, token_logprobs)
 
 
 class Toy(nn.Module):
@@ -593,3 +595,25 @@ def test_untied_and_unnormed_models_generate_too(tokenizer):
     tokens = generate(model, tokenizer, PROMPTS, max_new=5, temperature=0).lists()
     for prompt, row in zip(PROMPTS, tokens):
         assert row[0] == int(model(torch.tensor([prompt]))[0, -1].argmax())
+
+
+def test_activations_that_are_computed_again_give_the_same_gradients(tiny_model):
+    ids = torch.randint(512, (3, 20), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for recompute in (False, True):
+        tiny_model.recompute = recompute
+        tiny_model.zero_grad()
+        token_logprobs(tiny_model, ids, torch.arange(20).expand(3, 20) > 5).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in tiny_model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_losses(tiny_model):
+    """Where a C++ compiler stands ready; training forwards only, so generation is not touched."""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU, and there is none")
+    ids, mask = torch.randint(512, (3, 20), generator=torch.Generator().manual_seed(0)), torch.arange(20).expand(3, 20) > 5
+    plain = token_logprobs(tiny_model, ids, mask)
+    placed(tiny_model, argparse.Namespace(recompute=False, compile=True), torch.device("cpu"))
+    assert torch.allclose(token_logprobs(tiny_model, ids, mask), plain, atol=1e-5)
