@@ -14,6 +14,7 @@ of experts, sliding windows, a paged cache.
 import argparse
 import atexit
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -90,8 +91,11 @@ class Cache:
         self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
         self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
         self.length = 0
+        self.place: Tensor | None = None  # (1,), the column of the next token in the compiled step, which writes and reads whole tensors
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if self.place is not None:
+            return self.keys[layer].index_copy_(2, self.place, keys), self.values[layer].index_copy_(2, self.place, values)
         end = self.length + keys.shape[2]
         self.keys[layer][:, :, self.length:end] = keys
         self.values[layer][:, :, self.length:end] = values
@@ -153,6 +157,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False  # activations of the blocks again in the backward pass, instead of keeping them
+        self.compiled = False  # generation by the compiled `step`
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
@@ -208,6 +213,18 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += length
         return self.norm(x)
+
+    def step(self, token: Tensor, attend: Tensor, cache: Cache) -> Tensor:
+        """Logits (N, V) after one more token (N,) in column cache.place; attend (N, columns) is False for columns still to come.
+
+        Every step has the same shapes, so that it compiles once and a GPU runs it as one graph without a gap between its operations.
+        """
+        positions = attend.sum(1, keepdim=True) - 1  # (N, 1)
+        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
+        x = self.embedding(token[:, None])
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cos, sin, attend[:, None, None, :], cache, layer)
+        return self.head(self.norm(x))[:, 0]
 
     def forward(self, ids: Tensor, select: Tensor | None = None, attend: Tensor | None = None) -> Tensor:
         """Logits (N, S, V), or with select (N, S) bool only those of the selected positions, (selected, V)."""
@@ -310,6 +327,12 @@ class ToolQueue:
         return token, True, True
 
 
+@functools.cache
+def compiled_step():
+    """`GPT.step` by torch.compile, with CUDA graphs where there is CUDA; one for all models, since a copied model must not keep another's."""
+    return torch.compile(GPT.step, mode="reduce-overhead")
+
+
 @torch.no_grad()
 def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max_new: int = 64, temperature=1.0, top_k: int = 0,
              top_p: float = 1.0, seed: int = 0, run_tool=None, rows: int = 512) -> Samples:
@@ -377,6 +400,9 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     last = torch.zeros(tokenizer.vocab_size, dtype=torch.bool, device=device)  # the tokens after which a row is over
     last[[tokenizer.end_id, *sorted(tokenizer.runtime_ids)]] = True
     queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
+    if model.compiled:
+        column, real = ids.shape[1], F.pad(real, (0, steps))
+        cache.place = torch.tensor([column], device=device)
     for step in range(steps):
         # one number for every row, finished ones too: dropping rows changes nothing for the others
         uniform = torch.rand(drawn, generator=generator)[places].to(device)
@@ -398,13 +424,18 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
         left = int(running.sum())
         if left == 0 or step == steps - 1:
             break
-        if left <= 0.8 * len(alive):  # finished rows stop costing
+        if left <= 0.8 * len(alive) and not model.compiled:  # finished rows stop costing
             kept = running[alive].nonzero()[:, 0]
             cache.select(kept)
             alive, token, real = alive[kept], token[kept], real[kept]
-        real = F.pad(real, (0, 1), value=True)
         with autocast(device):
-            logits = model.head(model.hidden(token[:, None], real if ragged else None, cache)[:, 0])
+            if model.compiled:
+                real[:, column + step] = True
+                cache.place.fill_(column + step)
+                logits = compiled_step()(model, token, real, cache)
+            else:
+                real = F.pad(real, (0, 1), value=True)
+                logits = model.head(model.hidden(token[:, None], real if ragged else None, cache)[:, 0])
     used = step + 1
     return tokens[:, :used], logprobs[:, :used], own[:, :used], lengths, running
 
@@ -563,7 +594,8 @@ def placed(model: GPT, args, device: torch.device) -> GPT:
     """The model on its device, with what --recompute and --compile ask for."""
     model.recompute = args.recompute
     if args.compile:
-        model.compile(dynamic=True)  # training forwards only: generation calls the parts
+        model.compile(dynamic=True)  # the training forward
+        model.compiled = True  # and the decode step
     return model.to(device)
 
 

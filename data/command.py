@@ -33,7 +33,7 @@ def common_flags(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", default=None, help="folder for what the run leaves behind")
     parser.add_argument("--data", default=None, help="your own records instead of the tiny world's")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the training forwards")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")
     parser.add_argument("--recompute", action="store_true", help="less memory for a third more work: activations are computed again in the backward pass")
     parser.add_argument("--no-exec", action="store_true", help="never run a model-written program; code then goes unchecked")
     return parser

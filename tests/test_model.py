@@ -35,6 +35,8 @@ class Toy(nn.Module):
 class Scripted(nn.Module):
     """A stub that wants a given token at each position, whatever it reads; greedy generation follows the script."""
 
+    compiled = False
+
     def __init__(self, prompt_length, script, vocabulary=512, context=128):
         super().__init__()
         self.config = Config(vocabulary, context, 1, 4, 1, 1, 4)
@@ -608,12 +610,27 @@ def test_activations_that_are_computed_again_give_the_same_gradients(tiny_model)
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
 
 
+def sampled_by(model, tokenizer):
+    prompts = [tokenizer.encode(text) for text in ("one", "a longer prompt than that", "two words")]
+    samples = generate(model, tokenizer, prompts, n=2, max_new=12, temperature=[0.0, 1.0], seed=5)
+    return samples.lists(), samples.logprobs
+
+
+def test_the_step_of_fixed_shapes_samples_what_the_growing_cache_does(tiny_model, tokenizer, monkeypatch):
+    plain, logprobs = sampled_by(tiny_model, tokenizer)
+    monkeypatch.setattr(model_module, "compiled_step", lambda: GPT.step)  # as it is, without a compiler
+    tiny_model.compiled = True
+    fixed, again = sampled_by(tiny_model, tokenizer)
+    assert fixed == plain and torch.allclose(logprobs, again, atol=1e-5)
+
+
 @pytest.mark.slow
-def test_a_compiled_model_has_the_same_losses(tiny_model):
-    """Where a C++ compiler stands ready; training forwards only, so generation is not touched."""
+def test_a_compiled_model_has_the_same_losses_and_samples(tiny_model, tokenizer):
+    """Where a C++ compiler stands ready."""
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU, and there is none")
     ids, mask = torch.randint(512, (3, 20), generator=torch.Generator().manual_seed(0)), torch.arange(20).expand(3, 20) > 5
-    plain = token_logprobs(tiny_model, ids, mask)
+    plain, (said, _) = token_logprobs(tiny_model, ids, mask), sampled_by(tiny_model, tokenizer)
     placed(tiny_model, argparse.Namespace(recompute=False, compile=True), torch.device("cpu"))
     assert torch.allclose(token_logprobs(tiny_model, ids, mask), plain, atol=1e-5)
+    assert sampled_by(tiny_model, tokenizer)[0] == said
