@@ -476,7 +476,10 @@ class Optimizers:
             for parameter in self.parameters:
                 if parameter.grad is None:  # no row of this rank's share reached it
                     parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+            flat = torch.cat([parameter.grad.reshape(-1) for parameter in self.parameters])
+            dist.all_reduce(flat)  # one message, not one a tensor
+            for parameter, total in zip(self.parameters, flat.split([parameter.numel() for parameter in self.parameters])):
+                parameter.grad.copy_(total.view_as(parameter))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         if not torch.isfinite(norm):
             for part in self.parts:

@@ -48,7 +48,6 @@ class Settings:
     prompt_temperature: float = 0.6  # the value of the paper; hotter, a tiny model writes nonsense
     rouge_limit: float = 0.9  # a prompt closer than this to another one or to an example is a duplicate (ROUGE-L of words)
     rho: float = 0.0  # 0: highest against lowest; above: the shortest of the good against the longest of the bad
-    least_gap: float = 0.0  # between the two, in points (ours)
     held_out: int = 200  # prompts for win rates and for the judge
     training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
 
@@ -173,8 +172,8 @@ def generate_rewards(model: GPT, tokenizer, prompts: list[str], responses: list[
     return rewards, texts
 
 
-def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0, least_gap: float = 0.0) -> tuple[int, int] | None:
-    """(chosen, rejected), or None where all rewards are equal, fewer than two are known, or the two lie less than least_gap apart.
+def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0) -> tuple[int, int] | None:
+    """(chosen, rejected), or None where all rewards are equal or fewer than two are known.
 
     rho 0: highest against lowest, the first of equals. rho above 0: the shortest with a score in the top window against the
     longest in the bottom window, windows as wide as rho times the spread (Meta-Rewarding, 2407.19594, section 2.3).
@@ -188,8 +187,7 @@ def select(rewards: list[float | None], lengths: list[int], rho: float = 0.0, le
     else:
         chosen = min((k for k in known if rewards[k] >= (1 - rho) * high + rho * low), key=lambda k: lengths[k])
         rejected = max((k for k in known if rewards[k] <= (1 - rho) * low + rho * high), key=lambda k: lengths[k])
-    gap = rewards[chosen] - rewards[rejected]
-    return (chosen, rejected) if gap > 0 and gap >= least_gap - 1e-6 else None
+    return (chosen, rejected) if rewards[chosen] > rewards[rejected] else None
 
 
 def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, training_prompts: list[str],
@@ -206,7 +204,7 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
         rewards, verdicts = score(prompts, responses), [[[] for _ in group] for group in responses]
     pairs, records, lengths = [], [], []
     for prompt, group, reward, verdict in zip(prompts, responses, rewards, verdicts):
-        picked = select(reward, [sum(mask) for _, mask in group], settings.rho, settings.least_gap)
+        picked = select(reward, [sum(mask) for _, mask in group], settings.rho)
         if picked and group[picked[0]] == group[picked[1]]:
             picked = None  # the same response, judged twice
         if picked:

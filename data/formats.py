@@ -102,12 +102,6 @@ def parse_ranking(text, count):
     return [levels[label] for label in labels]
 
 
-def drop_long(records, length_of, limit):
-    """(the records whose length_of(record) is at most `limit`, how many were dropped)."""
-    kept = [record for record in records if length_of(record) <= limit]
-    return kept, len(records) - len(kept)
-
-
 def dropped_line(dropped):
     """One line such as `dropped 15 records: 9 prefix differs, 4 empty reply, 2 identical pair`, most frequent first."""
     total = sum(dropped.values())

@@ -348,10 +348,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert formats.read_jsonl(path) == [{"old": 1}]
 
 
-def test_long_records_are_dropped_by_the_callers_measure():
-    assert formats.drop_long(["a", "bbb", "cc"], len, 2) == (["a", "cc"], 1)
-
-
 def test_the_line_on_dropped_records_counts_the_frequent_reason_first():
     counts = {"identical pair": 2, "empty reply": 4, "prefix differs": 9}
     assert formats.dropped_line(counts) == "dropped 15 records: 9 prefix differs, 4 empty reply, 2 identical pair"

@@ -87,7 +87,7 @@ def column(path: Path, name: str) -> list[float]:
         return [float(line[name]) for line in csv.DictReader(file) if line.get(name) not in (None, "", "nan")]
 
 
-def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict, controls: dict, ablation: dict) -> list[tuple]:
+def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict, controls: dict, ablation: dict, shakespeare: float | None) -> list[tuple]:
     table = Table(runs)
     if time_run:
         limit = 3 * nanogpt if nanogpt else 318
@@ -140,7 +140,8 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
     for name, label, least in (("sft", "SFT step", 2), ("reward_model", "RM step", 2), ("dpo", "DPO step", 2), ("group_rl", "group RL step", 2), ("generation", "generation", 3)):
         ratio = peers.get(name)
         table.add("speed", f"{label}, times the peer's speed", f"{ratio:.2f}" if ratio else "", f"{least} or more", ratio >= least if ratio else None)
-    table.add("tinyshakespeare", "validation loss in nanoGPT's CPU seconds", "", "1.60 or less", None)
+    table.add("tinyshakespeare", "validation loss in nanoGPT's CPU seconds, nats a character", f"{shakespeare:.3f}" if shakespeare else "", "1.60 or less",
+              shakespeare <= 1.6 if shakespeare else None)
     return table.rows
 
 
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--peers", default=None, help="JSON of tests.benchmarks.peers")
     parser.add_argument("--controls", default=None, help="JSON of tests.experiments.judge_controls")
     parser.add_argument("--ablation", default=None, help="JSON of tests.experiments.distill_ablation")
+    parser.add_argument("--tinyshakespeare", type=float, default=None, help="loss a character of python sft.py --pretrain --data tinyshakespeare.txt in those seconds")
     args = parser.parse_args()
     runs = []
     for folder in map(Path, args.runs):
@@ -167,7 +169,7 @@ def main() -> None:
             run[extra] = read(folder / f"{extra}.json", {}) if (folder / f"{extra}.json").exists() else {}
         runs.append(run)
     time_run = read(Path(args.time) / "results.json", None) if args.time else None
-    rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), read(args.controls, {}), read(args.ablation, {}))
+    rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), read(args.controls, {}), read(args.ablation, {}), args.tinyshakespeare)
     print(f"{len(runs)} runs, seeds {', '.join(str(run['seed']) for run in runs)}; points of percent unless said otherwise\n")
     print("| row | what | measured | target | |\n|---|---|---|---|---|")
     for row in rows:
