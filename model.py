@@ -366,7 +366,8 @@ def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max
     model.train(was_training)
     if ranks() > 1:
         device = next(model.parameters()).device
-        results = {i: [tensor.to(device) for tensor in row] for i, row in gathered({i: [tensor.cpu() for tensor in row] for i, row in results.items()}).items()}
+        results = gathered({i: [tensor.cpu() for tensor in row] for i, row in results.items()})
+        results = {i: [tensor.to(device) for tensor in row] for i, row in results.items()}
     results = [results[i] for i in range(len(prompts))]
     width = max(result[0].shape[1] for result in results)
     pads = (tokenizer.pad_id, 0.0, False)

@@ -225,7 +225,8 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     if "teacher" in redone:  # distill and all that follows it were made with the teacher that is now replaced
         redone.setdefault("student", ORDER.index(("distill", "student")))
     # what came later of the same model was made from weights that are now replaced, chosen or not
-    results["stages"] = [stage for stage in results["stages"] if (place := ORDER.index((stage["name"], stage["model"]))) < redone.get(stage["model"], place + 1)]
+    results["stages"] = [stage for stage in results["stages"]
+                         if ORDER.index((stage["name"], stage["model"])) < redone.get(stage["model"], len(ORDER))]
     return todo
 
 

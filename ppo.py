@@ -379,7 +379,8 @@ LARGER = {"small": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-4
 
 
 def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int, tasks: list | None = None) -> tuple[list, dict]:
-    """Of `settings.candidates` prompts, the tiny world's or some of `tasks`: those that the entering checkpoint gets right strictly between 10% and 90% of 16 times, and the counts.
+    """Of `settings.candidates` prompts, the tiny world's or some of `tasks`: those that the entering checkpoint gets right strictly
+    between 10% and 90% of 16 times, and the counts.
 
     Responses to chat have no right and wrong, so nothing is filtered there.
     """

@@ -211,7 +211,8 @@ def create_self_instruction_data(model: GPT, seed_model: GPT, tokenizer, setting
             pairs.append((group[picked[0]], group[picked[1]]))
             lengths.append([sum(group[k][1]) for k in picked])
         texts = [tokenizer.decode([token for token, on in zip(*row) if on]) for row in group]
-        records.append({"prompt": prompt, "responses": texts, "rewards": reward, "verdicts": verdict, "chosen": picked and picked[0], "rejected": picked and picked[1]})
+        chosen, rejected = picked or (None, None)
+        records.append({"prompt": prompt, "responses": texts, "rewards": reward, "verdicts": verdict, "chosen": chosen, "rejected": rejected})
     counts |= audit(tokenizer, prompts, responses, rewards, [(record["chosen"], record["rejected"]) for record in records])
     all_verdicts = [text for group in verdicts for texts in group for text in texts]
     counts |= {"prompts": len(prompts), "pairs": len(pairs), "verdicts": len(all_verdicts),
@@ -252,8 +253,8 @@ def train_instruction_following(model: GPT, tokenizer, pairs: list[dpo.Pair], se
     return dpo.train(model, tokenizer, pairs, settings.training, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
 
 
-def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int, training_prompts: list[str], rehearsal: list[Row] = (),
-                         data: Path | None = None, log: Path | None = None, score=None, device=torch.device("cpu")) -> tuple[GPT, dict]:
+def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int,
+                         training_prompts: list[str], rehearsal: list[Row] = (), data: Path | None = None, log: Path | None = None, score=None, device=torch.device("cpu")) -> tuple[GPT, dict]:
     """One round: (M_{t+1}, what was counted). Without a single pair M_{t+1} is M_t, and a line says so."""
     began = time.perf_counter()
     stage = f"self_reward_{round_number}"
@@ -347,7 +348,8 @@ def measure(model: GPT, before: GPT, seed_model: GPT, tokenizer, settings: Setti
     """M_{t+1} against M_t and against M_1, and its judge."""
     new, old, first = (chat_answers(m, tokenizer, settings, seed, part) for m in (model, before, seed_model))
     return {"true_reward": sum(new["rewards"]) / len(new["rewards"]), **{name: new[name] for name in ("length", "correct", "polite")},
-            "against_previous": win_share(new["rewards"], old["rewards"]), "against_seed": win_share(new["rewards"], first["rewards"]), "judge": judge_report(model, tokenizer, settings, seed, part)}
+            "against_previous": win_share(new["rewards"], old["rewards"]), "against_seed": win_share(new["rewards"], first["rewards"]),
+            "judge": judge_report(model, tokenizer, settings, seed, part)}
 
 
 def check_seed_model(report: dict) -> None:
@@ -357,8 +359,12 @@ def check_seed_model(report: dict) -> None:
                          "(the shares in sft.py), or a seed model that has had them")
 
 
+def told(numbers: dict, *names: str) -> str:
+    return ", ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
+
+
 def judge_line(report: dict) -> str:
-    return ", ".join(f"{name} {report[name]:.3f}" for name in ("pairwise", "ties", "exact", "spearman", "kendall", "parsed") if report.get(name) is not None)
+    return told(report, "pairwise", "ties", "exact", "spearman", "kendall", "parsed")
 
 
 # ---- alone ----
@@ -400,8 +406,8 @@ def run(args) -> None:
     print(f"  judge: {judge_line(first)}")
     model = seed_model
     for number in range(1, args.rounds + 1):
-        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number, training_prompts=training_prompts, rehearsal=rehearsal,
-                                              data=out / f"self_reward_{number}.jsonl", log=out / f"self_reward_{number}.csv", device=device)
+        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number,
+                                              training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"self_reward_{number}.jsonl", log=out / f"self_reward_{number}.csv", device=device)
         measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
         save_checkpoint(out / f"self_reward_{number}.pt", following, tokenizer, f"self_reward_{number}", settings=asdict(settings))
         print(table_line(f"M_{number + 1}", evaluate(following, tokenizer, eval_n, seed=args.seed)), flush=True)
@@ -411,8 +417,7 @@ def run(args) -> None:
         print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, "
               f"length {measured['length']:.1f}; wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
         print(f"  judge: {judge_line(judged)}")
-        print("  on its own responses: " + ", ".join(f"{name} {own[name]:.3f}" for name in ("own_agreement", "equally_good", "true_gap") if own.get(name) is not None),
-              flush=True)
+        print(f"  on its own responses: {told(own, 'own_agreement', 'equally_good', 'true_gap')}", flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
 

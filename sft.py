@@ -231,8 +231,6 @@ SHARES = {"cold_start": 15,  # kept from stage 1, or its levels are forgotten
 # The student has few demonstrations and learns them until its held-out loss is lowest; the teacher is larger and has
 # seen many more. What the student lacks is data, which is what a teacher can give (more updates it could take itself).
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
-HARDER = {"cold_start_levels": (1, 2, 3, 4), "curriculum_levels": (3, 4, 5)}
-GENTLE = {"muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096}  # for weights that somebody has pretrained
 SCHEDULES = {
     "tiny": {
         "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
@@ -241,22 +239,24 @@ SCHEDULES = {
         "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
                             cold_start_demonstrations=6000, shares=SHARES,
                             demonstrations={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 800})},
-    # on GPUs: more of everything and harder levels. Chosen by proportion from tiny's; not measured
-    "small": {
-        "student": Schedule(pretrain=Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), cold_start=Settings(1500, rows=64, adam_lr=0.002),
-                            overall=Settings(3000, rows=64, adam_lr=0.002), documents=200000, cold_start_demonstrations=8000, shares=SHARES,
-                            demonstrations={"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000}, **HARDER),
-        "teacher": Schedule(pretrain=Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), cold_start=Settings(1500, rows=64, adam_lr=0.002),
-                            overall=Settings(4000, rows=64, adam_lr=0.002), documents=200000, cold_start_demonstrations=30000, shares=SHARES,
-                            demonstrations={"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, **HARDER)},
-    "base": {
-        "student": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), cold_start=Settings(600, rows=128, **GENTLE),
-                            overall=Settings(1500, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=20000, shares=SHARES,
-                            demonstrations={"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000}, **HARDER),
-        "teacher": Schedule(pretrain=Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), cold_start=Settings(600, rows=128, **GENTLE),
-                            overall=Settings(2000, rows=128, **GENTLE), documents=1000000, cold_start_demonstrations=60000, shares=SHARES,
-                            demonstrations={"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, **HARDER)},
 }
+
+
+def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, cold_start: Settings, overall: Settings) -> dict:
+    """The same schedule for a larger size: harder levels, and per model the demonstrations of each kind."""
+    return {who: Schedule(pretrain=pretrain, cold_start=cold_start, overall=overall, documents=documents, shares=SHARES,
+                          cold_start_demonstrations=counts["reasoning"], demonstrations=counts, cold_start_levels=(1, 2, 3, 4), curriculum_levels=(3, 4, 5))
+            for who, counts in (("student", student), ("teacher", teacher))}
+
+
+# for GPUs; chosen in proportion to tiny's, not measured
+SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
+                            {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
+                            Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), Settings(1500, rows=64, adam_lr=0.002), Settings(3000, rows=64, adam_lr=0.002))
+GENTLE = {"rows": 128, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096}  # for weights that somebody has pretrained
+SCHEDULES["base"] = larger({"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000},
+                           {"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, 1000000,
+                           Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), Settings(600, **GENTLE), Settings(1500, **GENTLE))
 SMOKE = {"steps": 4, "demonstrations": 80}
 
 
@@ -302,7 +302,8 @@ def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -
 
 def cold_start_sft(model, tokenizer, schedule: Schedule, **how) -> dict:
     """Foundational reasoning skills: math, code and STEM of the lower levels."""
-    rows = dialogue_rows(tokenizer, world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations, schedule.cold_start_levels), model.config.context)
+    records = world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations, schedule.cold_start_levels)
+    rows = dialogue_rows(tokenizer, records, model.config.context)
     rng = random.Random(seed_of(how["seed"], "cold_start_sft"))
     rows = repeated(rows, schedule.cold_start.steps * schedule.cold_start.rows, rng)
     held_out = development_rows(tokenizer, model.config.context, world.REASONING, schedule.cold_start_levels)
