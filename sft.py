@@ -80,8 +80,9 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, count: int) -> Tensor:
 # ---- rows, and the order in which they are learned from ----
 
 def dialogue_rows(tokenizer, records: list[dict], context: int) -> list[Row]:
-    """Rendered dialogues; one that is longer than the context is left out."""
-    rows = [tokenizer.render(record["messages"]) for record in records]
+    """Rendered dialogues; one that is longer than the context is left out, and one with a tool call where the tokenizer has no mark for it."""
+    rows = [tokenizer.render(record["messages"]) for record in records
+            if tokenizer.call_id is not None or not any(message["role"] == "tool" or message.get("tool_call") for message in record["messages"])]
     return [row for row in rows if len(row[0]) <= context]
 
 

@@ -43,7 +43,7 @@ def run(seed, accuracy):
 
 def test_the_table_pairs_stages_by_seed_and_says_what_is_missing(tmp_path):
     runs = [run(1, {"overall_sft": 0.4, "distill": 0.5}) | {"folder": tmp_path}, run(2, {"overall_sft": 0.5, "distill": 0.6}) | {"folder": tmp_path}]
-    rows = {(row, what): (text, verdict) for row, what, text, _, verdict in targets.build(runs, None, None, {}, {}, {}, None)}
+    rows = {(row, what): (text, verdict) for row, what, text, _, verdict in targets.build(runs, None, None, {}, [], {}, None)}
     assert rows["distill", "math, code, stem, agent: greedy"] == ("+10.0 +-0.0", "reached")
     # sampled: 20 -> 25 and 25 -> 30; at temperature 0.5 the entering checkpoint has 30, so 10 and 5 over its own 20 and 25
     assert rows["distill", "math, code, stem, agent: sampled"][0] == "+5.0 +-0.0"

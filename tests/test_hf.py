@@ -12,7 +12,7 @@ import torch
 import dpo
 import ppo
 import sft
-from data import formats, hf, real
+from data import formats, hf, real, world
 from model import GPT, Cache, Config, export, generate, load_checkpoint, save_checkpoint, tokenizer_of
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
@@ -151,6 +151,13 @@ def test_a_dialogue_is_chatml_and_supervised_on_the_assistants_turns(tmp_path):
     text = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>"
     assert ids == made.encode(text).ids and ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == "4<|im_end|>Yes<|im_end|>"
     assert ours.read_reply(ours.encode("Yes") + [ours.end_id]).content == "Yes" and ours.pad_id != ours.end_id
+
+
+def test_dialogues_with_tool_calls_are_left_out_where_there_is_no_mark_for_them(tmp_path):
+    trained(SPLITS["digits"], tmp_path)
+    ours = hf.read_tokenizer(tmp_path)
+    records = world.overall_demonstrations(1, {"reasoning": 8, "chat": 4, "agent": 4, "judge": 4, "new_prompt": 4})
+    assert sft.dialogue_rows(ours, records["agent"], 1000) == [] and len(sft.dialogue_rows(ours, records["reasoning"][0] + records["judge"], 1000)) == 6
 
 
 def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):

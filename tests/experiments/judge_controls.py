@@ -97,18 +97,20 @@ def report(curves: dict, out: Path, start: str) -> None:
         told = ", ".join("{:.2f}".format(sum(known) / len(known)) if (known := [p[k]["own_agreement"] for p in paths if p[k]["own_agreement"] is not None]) else "-" for k in (1, 2))
         print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {kept} | {judged} | {told} | {length} |")
     truth = gains["true reward as judge"][0]
-    (out / "judge_controls.json").write_text(json.dumps({"share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
+    (out / "judge_controls.json").write_text(json.dumps({"start": start, "share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
                                                          "random": gains["random judge"], "gains": gains, "curves": curves}, indent=1) + "\n", encoding="utf-8")
-    figure, (reward, judge) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (reward, correct, judge) = plt.subplots(1, 3, figsize=(13, 4.2))
     for name, paths in curves.items():
-        for axis, function in ((reward, lambda m: m["true_reward"]), (judge, lambda m: m["judge"]["pairwise"])):
+        for axis, function in ((reward, lambda m: m["true_reward"]), (correct, lambda m: m["correct"]), (judge, lambda m: m["judge"]["pairwise"])):
             axis.plot(["M_1", "M_2", "M_3"], [sum(function(path[k]) for path in paths) / len(paths) for k in range(3)], "o-", label=name)
     reward.set(ylabel="true reward, 0 to 5", title="answers to held-out chat prompts")
-    judge.set(ylabel="pairwise agreement with the truth", title="the judge")
-    for axis in (reward, judge):
+    correct.set(ylabel="share of correct answers", title="correctness", ylim=(0, None))
+    judge.set(ylabel="pairwise agreement with the truth", title="the judge, on responses of mixed quality", ylim=(0.5, 0.9))
+    for axis in (reward, correct, judge):
         axis.grid(alpha=0.3)
-    reward.legend(fontsize=8)
-    figure.suptitle("Is it the judge that makes the model better?")
+    figure.suptitle(f"Is it the judge that makes the model better? M_1 = {start}, {len(paths)} seeds")
+    figure.tight_layout()
+    figure.legend(*reward.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4, frameon=False)
     figure.savefig(out / "judge_controls.png", dpi=110, bbox_inches="tight")
 
 

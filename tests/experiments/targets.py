@@ -87,7 +87,7 @@ def column(path: Path, name: str) -> list[float]:
         return [float(line[name]) for line in csv.DictReader(file) if line.get(name) not in (None, "", "nan")]
 
 
-def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict, controls: dict, ablation: dict, shakespeare: float | None) -> list[tuple]:
+def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict, controls: list[dict], ablation: dict, shakespeare: float | None) -> list[tuple]:
     table = Table(runs)
     if time_run:
         limit = 3 * nanogpt if nanogpt else 318
@@ -132,9 +132,19 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
                      lambda run: (last := stage_of(run, "self_reward_2")) and 100 * (last["own"]["judge"]["pairwise"] - stage_of(run, "self_reward_1")["own"]["seed_judge"]["pairwise"]),
                      "-2 or better", lambda mean, low: mean >= -2)
     table.forgetting("self-rewarding", "self_reward_2", "rl_preference", ("math", "code", "stem", "agent", "judge"))
-    share, rand = controls.get("share_of_truth"), controls.get("random")
-    table.add("self-rewarding", "gain of true reward as a share of the true-reward judge's", f"{share:.2f}" if share is not None else "", "0.5 or more", share >= 0.5 if share is not None else None)
-    table.add("self-rewarding", "random judge's gain of true reward", "{:+.2f} +-{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
+    for one in controls or [{}]:
+        row, paths = f"self-rewarding from {one.get('start', 'rl_preference')}", one.get("curves", {}).get("its own judge", [])
+        for number in (1, 2) if paths else ():
+            gap = interval([100 * (path[number]["against_previous"]["win_share"] - 0.5) for path in paths])
+            table.add(row, f"win share of M_{number + 1} over M_{number} minus one half, percent (500 prompts)", "{:+.1f} +-{:.1f}".format(*gap), "above 0", gap[0] > gap[1])
+        if paths:
+            fall = interval([100 * (path[2]["judge"]["pairwise"] - path[0]["judge"]["pairwise"]) for path in paths])
+            table.add(row, "judge's pairwise agreement, M_3 minus M_1, points", "{:+.1f} +-{:.1f}".format(*fall), "-2 or better", fall[0] >= -2)
+        gains = one.get("gains", {})
+        own, truth, rand = (gains.get(name) for name in ("its own judge", "true reward as judge", "random judge"))
+        table.add(row, "gain of true reward, of 5, beside that with the truth as judge", "{:+.2f} +-{:.2f} beside {:+.2f} +-{:.2f}".format(*own, *truth) if own else "",
+                  "half or more of it", own[0] >= truth[0] / 2 if own else None)
+        table.add(row, "random judge's gain of true reward", "{:+.2f} +-{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
     table.difference("final student", "mean of six over its teacher's", lambda run: minus(score(run, "self_reward_2", DOMAINS, "greedy"), score(run, "overall_sft", DOMAINS, "greedy", "teacher")),
                      "0 or more, at most a quarter of the parameters", lambda mean, low: mean >= 0)
     for name, label, least in (("sft", "SFT step", 2), ("reward_model", "RM step", 2), ("dpo", "DPO step", 2), ("group_rl", "group RL step", 2), ("generation", "generation", 3)):
@@ -158,7 +168,7 @@ def main() -> None:
     parser.add_argument("--time", default=None, help="folder of a default run on an idle machine")
     parser.add_argument("--nanogpt-seconds", type=float, default=None, help="seconds of nanoGPT's CPU command on the same machine")
     parser.add_argument("--peers", default=None, help="JSON of tests.benchmarks.peers")
-    parser.add_argument("--controls", default=None, help="JSON of tests.experiments.judge_controls")
+    parser.add_argument("--controls", nargs="*", default=(), help="JSON files of tests.experiments.judge_controls, one a start")
     parser.add_argument("--ablation", default=None, help="JSON of tests.experiments.distill_ablation")
     parser.add_argument("--tinyshakespeare", type=float, default=None, help="loss a character of python sft.py --pretrain --data tinyshakespeare.txt in those seconds")
     args = parser.parse_args()
@@ -169,7 +179,7 @@ def main() -> None:
             run[extra] = read(folder / f"{extra}.json", {}) if (folder / f"{extra}.json").exists() else {}
         runs.append(run)
     time_run = read(Path(args.time) / "results.json", None) if args.time else None
-    rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), read(args.controls, {}), read(args.ablation, {}), args.tinyshakespeare)
+    rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), [read(path, None) for path in args.controls], read(args.ablation, {}), args.tinyshakespeare)
     print(f"{len(runs)} runs, seeds {', '.join(str(run['seed']) for run in runs)}; points of percent unless said otherwise\n")
     print("| row | what | measured | target | |\n|---|---|---|---|---|")
     for row in rows:
