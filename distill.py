@@ -43,7 +43,7 @@ from data.command import command, common_flags
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
                    tokenizer_of)
-from sft import Row, evaluate, sampled_rows, starting_model, supervised_positions, table_head, table_line, write_csv
+from sft import Row, evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line, write_csv
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def sample(model, tokenizer, tasks, n, temperature, max_new, seed) -> tuple[list
     prompts = [tokenizer.prompt(task.messages) for task in tasks]
     samples = generate(model, tokenizer, prompts, n=n, max_new=max_new, temperature=temperature, seed=seed, run_tool=world.run_tool)
     replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
-    return sampled_rows(prompts, samples), world.score_replies([task for task in tasks for _ in range(n)], replies)
+    return sampled_rows(prompts, samples), scored([task for task in tasks for _ in range(n)], replies)
 
 
 def preference_filter(domain: str, positive: float | None, negatives: list[float | None], margin: float) -> list[int] | str:
@@ -197,6 +197,8 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
     positives, positive_truth = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed, settings.max_new)
     # nothing can stand against a wrong positive, so the student is not asked there
     asked = [i for i, task in enumerate(tasks) if task.domain == "chat" or positive_truth[i] == 1]
+    if not asked:
+        return [], [], [], Counter(f"{task.domain}: {'not checked' if truth is None else 'positive wrong'}" for task, truth in zip(tasks, positive_truth))
     negatives, negative_truth = sample_negative(student, tokenizer, [tasks[i] for i in asked], settings.student_temperature, settings.negatives, seed,
                                                 settings.max_new)
     likelihood = row_means(student, tokenizer, negatives, device).tolist() if settings.negatives > 1 else [0.0] * len(negatives)
@@ -222,7 +224,7 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
         pairs.append((positives[i], negatives[group[near]]))
         texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
-                        "positive_truth": positive, "negative_truth": negatives_here[near]})
+                        "positive_score": positive, "negative_score": negatives_here[near]})
     return pairs, rehearsal + (other_skills(teacher, tokenizer, settings, seed) if world_only else []), records, counts
 
 
@@ -285,7 +287,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
     rng = random.Random(seed_of(seed, stage, "batches"))
     teacher.eval().requires_grad_(False)
     reference = copy.deepcopy(student).eval().requires_grad_(False)
-    reference_positive, reference_negative = reference_logprobs(reference, tokenizer, pairs, device)
+    reference_positive, reference_negative = reference_logprobs(reference, tokenizer, pairs, device, settings.micro_pairs)
     optimizers = Optimizers(student, settings.adam_lr, settings.muon_lr)
     order, spare, lines, tokens, began = [], [], [], 0, time.perf_counter()
     student.train()

@@ -130,7 +130,7 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
         raise ValueError(f"{stage}: there is no pair to train on")
     rng = random.Random(seed_of(seed, stage, "batches"))
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    reference_chosen, reference_rejected = reference_logprobs(reference, tokenizer, pairs, device)
+    reference_chosen, reference_rejected = reference_logprobs(reference, tokenizer, pairs, device, settings.micro_pairs)
     prompts = [chosen[0][:chosen[1].index(True)] for chosen, _ in pairs[:64]]
     optimizers = Optimizers(model, settings.lr)
     order, lines, tokens, began = [], [], 0, time.perf_counter()

@@ -19,7 +19,7 @@ import math
 import os
 import sys
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -88,14 +88,17 @@ class Cache:
 
     def __init__(self, config: Config, rows: int, size: int, device, dtype):
         shape = (rows, config.kv_heads, size, config.head_size)
-        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
-        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        # zeros, since the compiled step reads columns that are still to come: it weighs them with 0, and 0 * nan would be nan
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
         self.length = 0
         self.place: Tensor | None = None  # (1,), the column of the next token in the compiled step, which writes and reads whole tensors
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         if self.place is not None:
-            return self.keys[layer].index_copy_(2, self.place, keys), self.values[layer].index_copy_(2, self.place, values)
+            for whole, new in ((self.keys, keys), (self.values, values)):
+                whole[layer].index_copy_(2, self.place, new.to(whole[layer].dtype))
+            return self.keys[layer], self.values[layer]
         end = self.length + keys.shape[2]
         self.keys[layer][:, :, self.length:end] = keys
         self.values[layer][:, :, self.length:end] = values
@@ -217,7 +220,7 @@ class GPT(nn.Module):
     def step(self, token: Tensor, attend: Tensor, cache: Cache) -> Tensor:
         """Logits (N, V) after one more token (N,) in column cache.place; attend (N, columns) is False for columns still to come.
 
-        Every step has the same shapes, so that it compiles once and a GPU runs it as one graph without a gap between its operations.
+        Every step has the same shapes, so that it compiles once.
         """
         positions = attend.sum(1, keepdim=True) - 1  # (N, 1)
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
@@ -329,7 +332,7 @@ class ToolQueue:
 
 @functools.cache
 def compiled_step():
-    """`GPT.step` by torch.compile, with CUDA graphs where there is CUDA; one for all models, since a copied model must not keep another's."""
+    """`GPT.step` by torch.compile; one for all models, since a copied model must not keep another's."""
     return torch.compile(GPT.step, mode="reduce-overhead")
 
 
@@ -388,6 +391,7 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
         cache = Cache(model.config, len(prompts), size, device, torch.bfloat16 if device.type == "cuda" else model.embedding.weight.dtype)
         ragged = not bool(real.all())
         logits = model.head(model.hidden(ids, real if ragged else None, cache)[:, -1])  # each prompt is read once
+    known = tokenizer.vocab_size  # some checkpoints have more rows in the embedding than the tokenizer has tokens
     copies = torch.arange(len(prompts), device=device).repeat_interleave(n)
     cache.select(copies)
     logits, real = logits[copies], real[copies]
@@ -407,7 +411,7 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     for step in range(steps):
         # one number for every row, finished ones too: dropping rows changes nothing for the others
         uniform = torch.rand(drawn, generator=generator)[places].to(device)
-        logits = sampling_logits(logits, heat[alive], top_k, top_p)
+        logits = sampling_logits(logits[:, :known], heat[alive], top_k, top_p)
         token = draw(logits, uniform[alive], heat[alive] == 0)
         logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
         keep = running[alive]
@@ -461,6 +465,7 @@ class Optimizers:
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".blocks." in f".{name}" and p.requires_grad]
         chosen = {id(p) for p in matrices} if muon_lr is not None else set()
         rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+        # torch's eps of 1e-8: InstructGPT's RL had 1e-5, which matters for its learning rate of 1e-5 and not for ours
         self.parts = [torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
         if muon_lr is not None:
             # three Newton-Schulz iterations learn as much as the usual five and cost a sixth less of a small model's step
@@ -529,6 +534,11 @@ def gathered(part: dict) -> dict:
     return {key: value for one in parts for key, value in one.items()}
 
 
+def agreed(function):
+    """What rank 0 computes, on every rank: for what may come out differently elsewhere, such as a program that runs against the clock."""
+    return gathered({0: function()} if rank() == 0 else {})[0]
+
+
 def summed(values: dict) -> dict:
     """Numbers of this rank's share, by name -> their sums over all ranks."""
     if ranks() == 1:
@@ -565,7 +575,10 @@ def load_checkpoint(path, tokenizer=None, device="cpu", build=None, kind="checkp
         if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
             raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
         model = GPT(Config(**config))
-        model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
+        try:
+            model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
+        except RuntimeError:
+            raise ValueError(f"{path}: the tensors have other shapes than config.json says") from None
         return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -592,6 +605,11 @@ def tokenizer_of(path=None):
     except Exception:  # load_checkpoint says what is wrong with the file
         text = None
     return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
+
+
+def fresh_model(size: str, who: str, tokenizer, seed: int) -> GPT:
+    """A model of a size with random weights, and a vocabulary for this tokenizer."""
+    return GPT(replace(SIZES[size][who], vocab_size=tokenizer.vocab_size)).init_weights(seed_of(seed, who))
 
 
 def placed(model: GPT, args, device: torch.device) -> GPT:
@@ -632,11 +650,11 @@ def start(args) -> torch.device:
     torch.set_num_threads(args.threads)
     if args.no_exec:
         sandbox.disable()
+    together = int(os.environ.get("WORLD_SIZE", 1)) > 1  # torchrun has set it
+    if together and torch.cuda.is_available() and args.device in ("auto", "cuda"):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     device = pick_device(args.device)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():  # torchrun has set it
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
+    if together and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
         if rank():

@@ -9,7 +9,8 @@ The schedule is the list STAGES below; a stage is a function that trains one mod
     python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
 A run that was stopped goes on at the first unfinished stage when the same command is given again, and ends with the same
-weights. Changed settings for a finished stage are refused; --force redoes everything from there.
+weights. Changed settings for a finished stage are refused; --force redoes everything from there. Left out: saving in the middle of a
+stage, so that one that was killed begins anew.
 """
 
 import copy
@@ -34,7 +35,7 @@ import sft
 from data import formats, real, world
 from data.command import common_flags, fail
 from data.report import report
-from model import GPT, SIZES, generate, load_checkpoint, parameter_count, placed, ranks, save_checkpoint, seed_of, start, tokenizer_of
+from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed, rank, ranks, save_checkpoint, seed_of, start, tokenizer_of
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 
@@ -265,7 +266,7 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             if line["eval"] and not all(math.isfinite(row["greedy"]) for key, row in line["eval"].items() if key != "code"):
                 raise FloatingPointError(f"{line['name']} ({who}): the evaluation is not a number")
     finally:  # once, since the plots take longer than many a stage of a smoke run
-        if results["stages"]:
+        if results["stages"] and rank() == 0:
             report(run.out, results)
 
 
@@ -280,8 +281,8 @@ def run_stage(run: Run, function, who: str) -> dict:
     else:
         how_long = {"tasks": {domain: run.data.tasks["test"][domain] for domain in real.CHECKED}, "max_new": 256} if run.data else {}
         evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed, **how_long)
-        answer_samples(run, name, who)
         save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
+        answer_samples(run, name, who)
     return {"name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
             "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
 
@@ -400,14 +401,19 @@ def prepare(args) -> tuple[Run, list, dict]:
         path = out / last["checkpoint"] if last else given[who]
         if path is None and not any(model == who for _, model in todo):
             continue  # nothing is asked of it
-        model = load_checkpoint(path, run.tokenizer)[0] if path else GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who))
+        model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
         run.models[who] = placed(model, args, device)
     names = [stage["name"] for stage in results["stages"]]
     if "reward_model" in names:
         run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)
     if "self_reward_1" in names:  # M_1 is the student that entered the first round
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
-        run.models["seed_model"], _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer, device)
+        seed_model, _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer)
+        run.models["seed_model"] = placed(seed_model, args, device)
+    if data:
+        real.drop_long(data, lambda messages: len(tokenizer.prompt(messages)), context_of(run) - 256)
+        if data.dropped:
+            print(formats.dropped_line(data.dropped))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
     formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in results["params"]},
                                              "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},

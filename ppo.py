@@ -39,7 +39,7 @@ from data.command import command, common_flags
 from model import (GPT, Optimizers, autocast, gathered, generate, learning_rate_scale, load_checkpoint, pad_rows, progress, ranks, save_checkpoint,
                    seed_of, share, start, summed, token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, starting_model, table_head, table_line, write_csv
+from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line, write_csv
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
                        run_tool=world.run_tool)
     rows, replies = sampled_rows(prompts, samples), [tokenizer.read_reply(ids) for ids in samples.lists()]
     repeated = [task for task in tasks for _ in range(settings.samples)]
-    truth, truncated = world.score_replies(repeated, replies), samples.truncated.tolist()
+    truth, truncated = scored(repeated, replies), samples.truncated.tolist()
     learned = predicted_reward(reward_model, tokenizer, rows).tolist() if reward_model is not None else [None] * len(rows)
     scores = [robust_reward(task.domain, verified=true, learned=score, complete=reply.complete, truncated=cut, longest=settings.max_new,
                             mask_truncated=settings.mask_truncated, tokens=[token for token, on in zip(*row) if on])
@@ -262,7 +262,7 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     sampled = torch.zeros_like(old).masked_scatter(own, samples.logprobs.to(device)[samples.own.to(device)])
     spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
     known = [value for value in truth if value is not None]
-    log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / max(1, len(known)),
+    log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / len(known) if known else math.nan,
            "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()),
            "entropy": float(entropy[own[:64]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
@@ -475,7 +475,7 @@ def run(args) -> None:
     reward_model = None
     if args.stage == "rl_preference":
         reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else rewards.reward_model(
-            policy, tokenizer, replace(rewards.Settings(), **(rewards.SMOKE if args.smoke else {})), seed=args.seed)[0]
+            policy, tokenizer, replace(rewards.Settings(), **rewards.LARGER.get(args.size, {}) | (rewards.SMOKE if args.smoke else {})), seed=args.seed)[0]
     if args.show:
         critic = RewardModel(policy) if reward_model is None else reward_model
         tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)

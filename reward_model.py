@@ -50,13 +50,14 @@ class Settings:
     outputs: int = 4  # K a prompt
     epochs: int = 2  # each output is seen twice; more is learned by heart
     rows: int = 16  # prompts a batch
+    micro_prompts: int = 16  # prompts of one forward; a larger batch is accumulated
     lr: float = 1e-3  # AdamW on trunk and head
     ties: str = "drop"  # measured beside the others in tests/experiments/ties.py
     warmup: int = 5
     held_out: int = 200  # prompts
 
 
-LARGER = {"small": {"prompts": 5000, "rows": 32, "lr": 3e-4}, "base": {"prompts": 5000, "epochs": 1, "rows": 32, "lr": 1e-5}}  # not measured
+LARGER = {"small": {"prompts": 5000, "rows": 32, "lr": 3e-4}, "base": {"prompts": 5000, "epochs": 1, "rows": 32, "micro_prompts": 4, "lr": 1e-5}}  # not measured
 
 
 # ---- the loss ----
@@ -128,13 +129,14 @@ class RewardModel(nn.Module):
     def values(self, ids: Tensor) -> Tensor:
         """One number a position, (N, S): what the head reads from the hidden state there."""
         with autocast(ids.device):
-            return self.score(self.trunk.hidden(ids))[..., 0].float()
+            hidden = self.trunk.hidden(ids)
+        return self.score(hidden.float())[..., 0]  # in float32: bfloat16 would round close scores to ties
 
     def forward(self, ids: Tensor, last: Tensor) -> Tensor:
         """Scores (N,) of ids (N, S), each read at its position last (N,): the end mark. What stands after it changes nothing."""
         with autocast(ids.device):
             hidden = self.trunk.hidden(ids)[torch.arange(len(ids), device=ids.device), last]
-            return self.score(hidden)[:, 0].float()
+        return self.score(hidden.float())[:, 0]
 
     def score_rows(self, tokenizer, rows: list[Row], size: int = 256) -> Tensor:
         """Predicted rewards (N,) of rows; a row without a response token raises ValueError."""
@@ -252,15 +254,18 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
         batch, order = [rankings[k] for k in order[:size]], order[size:]
         most = max(len(ranking["rows"]) for ranking in batch)
         all_levels = torch.tensor([(parse_ranking(ranking["ranking"], len(ranking["rows"])) + [-1] * most)[:most] for ranking in batch], device=device)
-        count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "accuracy": 0.0}
-        if mine := share(batch):
-            levels = share(all_levels)
-            flat = model.score_rows(tokenizer, [row for ranking in mine for row in ranking["rows"]], size=1 << 30)
+        count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "right": 0.0, "pairs": 0}
+        mine, mine_levels = share(batch), share(all_levels)
+        for i in range(0, len(mine), settings.micro_prompts):
+            levels = mine_levels[i:i + settings.micro_prompts]
+            flat = model.score_rows(tokenizer, [row for ranking in mine[i:i + settings.micro_prompts] for row in ranking["rows"]], size=1 << 30)
             scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)
             loss = ranking_loss(scores, levels, settings.ties, model.tie_width, count)
             loss.backward()
-            sums = {"loss": float(loss.detach()), "accuracy": pair_accuracy(scores.detach().tolist(), levels.tolist()) * len(mine) / len(batch)}
+            right, pairs = right_pairs(scores.detach().tolist(), levels.tolist())
+            sums = {"loss": sums["loss"] + float(loss.detach()), "right": sums["right"] + right, "pairs": sums["pairs"] + pairs}
         sums = summed(sums)
+        sums = {"loss": sums["loss"], "accuracy": sums["right"] / sums["pairs"] if sums["pairs"] else math.nan}
         if not math.isfinite(sums["loss"]):
             raise FloatingPointError(f"{stage}: the loss is {sums['loss']} at step {step}")
         scale = learning_rate_scale(step, steps, settings.warmup)
@@ -325,8 +330,14 @@ def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, i
 
 def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
     """Share of the strict pairs that the scores order as the levels do; equal scores count half."""
+    right, pairs = right_pairs(scores, levels)
+    return right / pairs if pairs else math.nan
+
+
+def right_pairs(scores: list[list[float]], levels: list[list[int]]) -> tuple[float, int]:
+    """(strict pairs that the scores order as the levels do, all strict pairs)."""
     gaps = [gap for group, ranks in zip(scores, levels) for gap, _, _ in pairs_of(group, ranks)]
-    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps) / len(gaps) if gaps else float("nan")
+    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps), len(gaps)
 
 
 def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "drop") -> dict:

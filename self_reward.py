@@ -9,7 +9,7 @@ written by M_1, as in the paper. A verdict is a short justification and `Score: 
 and one that cannot be read is dropped, never counted as 0. The reward is nobody's but the model's own; that the tiny world
 knows the true reward is used to measure, and by the controls in tests/experiments/judge_controls.py.
 
-Ours: rehearsal of SFT data during DPO, without which a small model forgets how to judge after a round or two.
+Ours: requests with two to four training prompts as examples, where the paper shows eight, two of them generated; rehearsal of SFT data during DPO, without which a small model forgets how to judge after a round or two.
 Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only the length-controlled selection `rho` is here.
 
     python self_reward.py                     two rounds from the tiny SFT model
@@ -271,14 +271,14 @@ def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Setti
 
 # ---- measuring a round against the truth ----
 
-def ranks(values: list[float]) -> list[float]:
+def mean_ranks(values: list[float]) -> list[float]:
     """Ranks from 1, the mean rank for equals."""
     return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
 
 
 def spearman(a: list[float], b: list[float]) -> float | None:
     """Correlation of the ranks; None where one side is constant."""
-    x, y = ranks(a), ranks(b)
+    x, y = mean_ranks(a), mean_ranks(b)
     mx, my = sum(x) / len(x), sum(y) / len(y)
     norm = (sum((u - mx) ** 2 for u in x) * sum((v - my) ** 2 for v in y)) ** 0.5
     return sum((u - mx) * (v - my) for u, v in zip(x, y)) / norm if norm else None
@@ -359,12 +359,12 @@ def check_seed_model(report: dict) -> None:
                          "(the shares in sft.py), or a seed model that has had them")
 
 
-def told(numbers: dict, *names: str) -> str:
+def listed(numbers: dict, *names: str) -> str:
     return ", ".join(f"{name} {numbers[name]:.3f}" for name in names if numbers.get(name) is not None)
 
 
 def judge_line(report: dict) -> str:
-    return told(report, "pairwise", "ties", "exact", "spearman", "kendall", "parsed")
+    return listed(report, "pairwise", "ties", "exact", "spearman", "kendall", "parsed")
 
 
 # ---- alone ----
@@ -417,7 +417,7 @@ def run(args) -> None:
         print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, "
               f"length {measured['length']:.1f}; wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
         print(f"  judge: {judge_line(judged)}")
-        print(f"  on its own responses: {told(own, 'own_agreement', 'equally_good', 'true_gap')}", flush=True)
+        print(f"  on its own responses: {listed(own, 'own_agreement', 'equally_good', 'true_gap')}", flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
 

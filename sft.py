@@ -42,8 +42,8 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.command import command, common_flags
-from model import (GPT, SIZES, Optimizers, autocast, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed, progress,
-                   save_checkpoint, seed_of, share, start, summed, tokenizer_of)
+from model import (GPT, Optimizers, agreed, autocast, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed,
+                   progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
@@ -146,9 +146,10 @@ def rehearse(model, tokenizer, rows: list[Row], coef: float, device) -> None:
 
 
 @torch.no_grad()
-def held_out_loss(model, tokenizer, rows: list[Row], device, size: int = 128) -> float:
+def held_out_loss(model, tokenizer, rows: list[Row], device, micro_tokens: int = 65536) -> float:
     """Mean -log p of a supervised token over rows that are not trained on."""
     rows, total = sorted(rows, key=lambda row: len(row[0])), supervised_count(rows)
+    size = min(128, max(1, micro_tokens // len(rows[-1][0])))
     return sum(float(batch_loss(model, tokenizer, rows[i:i + size], total, device)) for i in range(0, len(rows), size))
 
 
@@ -183,7 +184,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
         tokens += sum(len(row[0]) for row in batch)
         line = {"step": step, "loss": loss, "grad_norm": norm, "lr_scale": scale, "tokens": tokens}
         if held_out and (step == len(batches) - 1 or look and step % look == look - 1):
-            line["held_out_loss"] = held_out_loss(model, tokenizer, held_out, device)
+            line["held_out_loss"] = held_out_loss(model, tokenizer, held_out, device, settings.micro_tokens)
         lines.append(line)
         if step % 20 == 0:
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / (time.perf_counter() - began):,.0f} tokens/s")
@@ -385,6 +386,11 @@ def interval(scores: list[float]) -> float:
     return float(1.96 * values.std(unbiased=True) / len(scores) ** 0.5) if len(scores) > 1 else 0.0
 
 
+def scored(tasks: list, replies: list) -> list[float | None]:
+    """The truth about each reply (`world.score_replies`), as rank 0 finds it: programs run against the clock."""
+    return agreed(lambda: world.score_replies(tasks, replies))
+
+
 def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
              domains=(*world.DOMAINS, "phrasing"), max_new: int = 64, tasks: dict[str, list] | None = None) -> dict:
     """Scores on the fixed held-out prompts, by domain: {"math": {"greedy", "sampled", "n", "ci"}, ...}; with `tasks`, by domain, on the
@@ -420,7 +426,7 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
                 scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(chosen), 2)]
                 results[domain][f"{name}_parsed"] = sum(v is not None for v in verdicts) / len(verdicts)
             else:
-                scores = world.score_replies([asked[i][1] for i in chosen], [own[i] for i in chosen])
+                scores = scored([asked[i][1] for i in chosen], [own[i] for i in chosen])
                 scores = [score for score in scores if score is not None]
             results[domain][name] = sum(scores) / len(scores) if scores else float("nan")
             if k == 0:
@@ -435,7 +441,7 @@ def pass_rates(model: GPT, tokenizer, tasks: list, *, samples: int = 16, seed: i
     """
     drawn = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], n=samples, max_new=max_new,
                      seed=seed_of(seed, "pass rates"), run_tool=world.run_tool)
-    scores = world.score_replies([task for task in tasks for _ in range(samples)], [tokenizer.read_reply(ids) for ids in drawn.lists()])
+    scores = scored([task for task in tasks for _ in range(samples)], [tokenizer.read_reply(ids) for ids in drawn.lists()])
     groups = [[score for score in scores[i:i + samples] if score is not None] for i in range(0, len(scores), samples)]
     return [sum(group) / len(group) if group else None for group in groups]
 
@@ -462,7 +468,7 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
         if not path.exists():
             print(f"no {who} checkpoint yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
             schedule = smoke(SCHEDULES[args.size][who]) if args.smoke else SCHEDULES[args.size][who]
-            model = GPT(SIZES[args.size][who]).init_weights(seed_of(args.seed, who)).to(device)
+            model = fresh_model(args.size, who, tokenizer, args.seed).to(device)
             for stage in (pretrain, cold_start_sft, overall_sft):
                 stage(model, tokenizer, schedule, seed=args.seed, device=device)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -506,8 +512,7 @@ def run(args) -> None:
     if args.init:
         model, _ = load_checkpoint(args.init, tokenizer, device)
     else:
-        config = replace(SIZES[args.size]["student"], **({"vocab_size": tokenizer.vocab_size} if learned else {}))
-        model = GPT(config).init_weights(seed_of(args.seed, "student"))
+        model = fresh_model(args.size, "student", tokenizer, args.seed)
     placed(model, args, device)
     print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
     out = Path(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")

@@ -104,7 +104,7 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
     folder = Path(folder)
     config = config_of(read_json(folder / "config.json"), folder / "config.json")
     index = folder / "model.safetensors.index.json"
-    files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    files = sorted(set(read_json(index).get("weight_map", {}).values())) if index.exists() else ["model.safetensors"]
     weights = {}
     for file in files:
         package = safetensors()
@@ -242,6 +242,13 @@ def tokenizer_from(text: str, path) -> Tokenizer:
         raw = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
+    try:
+        return parsed_tokenizer(raw, text, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a tokenizer.json as `tokenizers` writes it ({type(error).__name__}: {error})") from None
+
+
+def parsed_tokenizer(raw: dict, text: str, path) -> Tokenizer:
     bpe, normalizer = raw["model"], (raw.get("normalizer") or {}).get("type")
     if bpe.get("type") != "BPE" or bpe.get("byte_fallback"):
         raise ValueError(f"{path}: {'SentencePiece-like BPE' if bpe.get('type') == 'BPE' else bpe.get('type')} is not byte-level BPE")

@@ -19,7 +19,7 @@ from data.calculator import same_number
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
-NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
+NUMBER = re.compile(r"-?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?")
 FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -47,6 +47,17 @@ class Folder:
     demonstrations: dict[str, list[dict]]
     pairs: list[dict]
     dropped: dict[str, int]
+
+
+def drop_long(folder: Folder, length_of, limit: int) -> None:
+    """Leave out tasks whose prompt has more than `limit` tokens, length_of(messages), and count them in `dropped`."""
+    for part in folder.tasks.values():
+        for domain, tasks in part.items():
+            kept = [task for task in tasks if length_of(task.messages) <= limit]
+            if len(kept) < len(tasks):
+                reason = f"prompt of more than {limit} tokens"
+                folder.dropped[reason] = folder.dropped.get(reason, 0) + len(tasks) - len(kept)
+            part[domain] = kept
 
 
 def held_out(prompt: str) -> bool:
@@ -92,7 +103,7 @@ def read_folder(path) -> Folder:
                     continue
                 try:
                     task = task_of(domain, record)
-                except ValueError:
+                except (ValueError, SyntaxError):
                     dropped["a test that is no assert"] = dropped.get("a test that is no assert", 0) + 1
                     continue
                 where = part if apart else "test" if held_out(task.prompt) else "train"
@@ -113,9 +124,9 @@ def read_folder(path) -> Folder:
 
 
 def same_answer(reply: str, answer: str) -> bool:
-    """Whether the last number of a reply is the answer; thousands commas do not count."""
+    """Whether the last number of a reply is the answer; thousands commas do not count, and .5 is 0.5."""
     found = NUMBER.findall(reply)
-    return bool(found) and same_number(found[-1].replace(",", ""), answer)
+    return bool(found) and same_number(*(re.sub(r"^(-?)\.", r"\g<1>0.", text.replace(",", "")) for text in (found[-1], answer)))
 
 
 def program_in(reply: str, setup: str = "") -> str:

@@ -100,6 +100,8 @@ class Tokenizer:
             role = message["role"]
             if i and messages[i - 1]["role"] == "assistant":
                 add(self.after_end)
+            if self.call_id is None and (role == "tool" or message.get("tool_call")):
+                raise ValueError("this tokenizer has no mark for a tool call or its result")
             if role == "tool":
                 add([self.result_id, *self.encode(message["content"])])
                 continue

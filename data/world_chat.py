@@ -98,10 +98,6 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def singular(group: str) -> str:
-    return group[:-1]
-
-
 # ---- the eight kinds: problems, the parts of a right answer, and one sentence made of parts ----
 
 def article(phrase: str) -> str:

@@ -26,7 +26,7 @@ from model import GPT, Config, Optimizers, generate, rank, start
 
 
 def main() -> None:
-    start(argparse.Namespace(threads=1, no_exec=True, device="cpu"))
+    start(argparse.Namespace(threads=1, no_exec=False, device="cpu"))
     tokenizer = tokenizers.tiny()
     policy = GPT(Config(512, 256, 2, 32, 4, 2, 48, tied=False)).init_weights(1)
     with torch.no_grad():  # weights that start at zero have gradients of rounding errors, which AdamW makes as large as any
@@ -57,7 +57,7 @@ def main() -> None:
     distill.train(model, teacher, tokenizer, pairs, rows, distill.Settings(steps=4, rows=5, muon_lr=0.001, rehearsal_rows=3, micro_pairs=2), seed=1)
     ends["distill"] = model.state_dict()
 
-    tasks = world.draw_tasks(random.Random(3), ("math", "chat"), 3)
+    tasks = world.draw_tasks(random.Random(3), ("math", "code", "chat"), 3)
     for name, settings in (("group", {}), ("gae", {"estimator": "gae", "normalise": "token"}), ("sequence", {"normalise": "sequence"})):
         settings = replace(ppo.Settings(), samples=3, epochs=2, minibatches=2, micro_rows=2, rehearsal_rows=3, max_new=12, mask_truncated=False, **settings)
         model, rm = copy.deepcopy(policy), reward_model.RewardModel(policy, 5)

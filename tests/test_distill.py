@@ -385,9 +385,9 @@ def test_every_positive_is_verified_and_every_negative_worse(made, tokenizer):
         assert positive[0][-1] == tokenizer.end_id and record["domain"] == task.domain and record["prompt"] == task.prompt
         if task.domain == "chat":
             assert 5 * scores[0] - 5 * scores[1] >= SMALL.margin
-            assert [record["positive_truth"], record["negative_truth"]] == pytest.approx([5 * score for score in scores])
+            assert [record["positive_score"], record["negative_score"]] == pytest.approx([5 * score for score in scores])
         else:
-            assert scores == [1, 0] == [record["positive_truth"], record["negative_truth"]]
+            assert scores == [1, 0] == [record["positive_score"], record["negative_score"]]
 
 
 def test_a_pair_supervises_what_the_models_wrote_and_no_tool_result(made, tokenizer):
@@ -475,7 +475,7 @@ def test_what_two_random_models_say_makes_the_same_pairs_for_the_same_seed(token
     drawn = [preference_data(small(0), small(1), tokenizer, settings, seed=seed, device=CPU) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] and drawn[0][0] != drawn[2][0] and drawn[0][0]
     assert drawn[0][3]["math: positive wrong"] == 2 and {record["domain"] for record in drawn[0][2]} == {"chat"}
-    assert all(record["positive_truth"] - record["negative_truth"] >= 0.1 for record in drawn[0][2])
+    assert all(record["positive_score"] - record["negative_score"] >= 0.1 for record in drawn[0][2])
 
 
 # ---- the loop ----

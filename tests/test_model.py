@@ -624,6 +624,28 @@ def test_the_step_of_fixed_shapes_samples_what_the_growing_cache_does(tiny_model
     assert fixed == plain and torch.allclose(logprobs, again, atol=1e-5)
 
 
+def test_the_step_of_fixed_shapes_reads_no_memory_that_nothing_wrote_and_casts_to_the_cache(tiny_model, tokenizer, monkeypatch):
+    """Columns still to come are weighed with 0, and 0 * nan is nan; under autocast keys are float32 and the cache is not."""
+    monkeypatch.setattr(model_module, "compiled_step", lambda: GPT.step)
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(shape[0] if isinstance(shape[0], tuple) else shape, math.nan, **how))
+    tiny_model.compiled = True
+    assert sampled_by(tiny_model, tokenizer)[1].isfinite().all()
+    cache = Cache(tiny_model.config, 2, 4, "cpu", torch.bfloat16)
+    cache.place = torch.tensor([0])
+    keys, values = cache.append(0, torch.ones(2, 2, 1, 8), torch.ones(2, 2, 1, 8))
+    assert keys.dtype == torch.bfloat16 and keys[:, :, 0].eq(1).all() and values[:, :, 1:].eq(0).all()
+
+
+def test_no_token_is_sampled_that_the_tokenizer_does_not_know(tokenizer):
+    """Some checkpoints have more rows in the embedding than their tokenizer has tokens."""
+    model = GPT(Config(tokenizer.vocab_size + 64, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    with torch.no_grad():
+        model.head.weight[tokenizer.vocab_size:] += 10
+    for temperature in (0.0, 1.0):
+        samples = generate(model, tokenizer, [[1, 2, 3]] * 4, max_new=8, temperature=temperature)
+        assert int(samples.tokens.max()) < tokenizer.vocab_size
+
+
 @pytest.mark.slow
 def test_a_compiled_model_has_the_same_losses_and_samples(tiny_model, tokenizer):
     """Where a C++ compiler stands ready."""

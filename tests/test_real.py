@@ -61,7 +61,7 @@ def test_an_mbpp_prompt_shows_its_first_test_alone(folder):
 
 @pytest.mark.parametrize("reply, answer, right", [
     ("so 48/2 = 24, and 72", "72", True), ("72.0", "72", True), ("It is 1,072.", "1072", True), ("72 or 73", "72", False), ("none", "72", False),
-    ("minus: -5", "-5", True), ("0.5", "1/2", True)])
+    ("minus: -5", "-5", True), ("0.5", "1/2", True), ("it is 1/2", "1/2", True), ("it is 1/2", "2", False), (".5", ".5", True), ("-.5", "-0.5", True)])
 def test_the_last_number_of_a_reply_counts(reply, answer, right):
     task = real.Task("math", "?", (("user", "?"),), answer)
     assert world.score_replies([task], [Reply(reply)]) == [float(right)] and real.same_answer(reply, answer) == right
@@ -100,7 +100,15 @@ def test_records_that_nothing_checks_are_counted_and_a_file_of_nothing_else_is_r
         real.read_folder(folder)
 
 
-def test_a_test_that_is_no_assert_drops_its_record(folder):
-    formats.write_jsonl(folder / "code.jsonl", [program(k) | ({"test_list": ["print(add(1))"]} if k % 2 else {}) for k in range(100)])
+@pytest.mark.parametrize("wrong", ["print(add(1))", "assert add(1) = 2"])
+def test_a_test_that_is_no_assert_drops_its_record(folder, wrong):
+    formats.write_jsonl(folder / "code.jsonl", [program(k) | ({"test_list": [wrong]} if k % 2 else {}) for k in range(100)])
     read = real.read_folder(folder)
     assert sum(len(tasks["code"]) for tasks in read.tasks.values()) == 50 and read.dropped["a test that is no assert"] == 50
+
+
+def test_long_prompts_are_left_out_and_counted(folder):
+    read = real.read_folder(folder)
+    real.drop_long(read, lambda messages: len(messages[-1]["content"]), 60)
+    assert all(len(task.prompt) <= 60 for part in read.tasks.values() for tasks in part.values() for task in tasks)
+    assert read.tasks["train"]["code"] == [] and read.dropped["prompt of more than 60 tokens"] == 100 and read.tasks["train"]["math"]

@@ -17,7 +17,7 @@ from data import formats, world, world_judge
 from dpo import sequence_logprobs
 from model import GPT, Config, Samples, load_checkpoint, pad_rows, save_checkpoint
 from self_reward import (Settings, chat_answers, check_seed_model, create_self_instruction_data, generate_prompts, generate_responses,
-                         generate_rewards, judge, judge_report, kendall, mean_score, measure, next_iteration_model, ranks, rouge_l, select,
+                         generate_rewards, judge, judge_report, kendall, mean_score, measure, next_iteration_model, mean_ranks, rouge_l, select,
                          spearman, text_of, train_instruction_following, win_share, words_of)
 
 CPU = torch.device("cpu")
@@ -558,7 +558,7 @@ def test_the_correlation_with_a_constant_is_undefined(a, b):
 
 
 def test_equals_share_their_mean_rank():
-    assert ranks([4, 3, 3, 1]) == [4, 2.5, 2.5, 1] and ranks([7, 7, 7]) == [2, 2, 2]
+    assert mean_ranks([4, 3, 3, 1]) == [4, 2.5, 2.5, 1] and mean_ranks([7, 7, 7]) == [2, 2, 2]
 
 
 @pytest.mark.parametrize("scores, half, ties", [

@@ -1,5 +1,6 @@
 """data/tokenizer.py: text survives, marks cannot be forged, and exactly what the assistant writes is supervised."""
 
+import copy
 import random
 import socket
 
@@ -224,3 +225,11 @@ def test_the_fingerprint_changes_with_the_ranks(tokenizer):
 @pytest.mark.slow
 def test_the_shipped_ranks_are_what_the_worlds_text_gives(tokenizer):
     assert tokenizers.train(world.tokenizer_text(), tokenizers.ENTRIES) == tokenizer.encoding._mergeable_ranks
+
+
+def test_a_tool_call_is_refused_by_a_tokenizer_without_a_mark_for_it(tokenizer):
+    plain = copy.copy(tokenizer)
+    plain.call_id = plain.result_id = None
+    for message in ({"role": "assistant", "tool_call": "age Tom", "content": ""}, {"role": "tool", "content": "31"}):
+        with pytest.raises(ValueError, match="no mark for a tool call"):
+            plain.render([{"role": "user", "content": "How old is Tom?"}, message])
