@@ -70,12 +70,14 @@ class Settings:
 
 
 LARGER = {"small": {"steps": 1500, "rows": 32, "rehearsal_rows": 32, "queries": 20000},  # not measured
-          "base": {"steps": 600, "rows": 32, "rehearsal_rows": 32, "queries": 20000, "muon_lr": None, "adam_lr": 1e-5, "max_new": 256, "micro_pairs": 4}}
+          "base": {"steps": 600, "rows": 32, "rehearsal_rows": 32, "queries": 20000, "muon_lr": None, "adam_lr": 1e-5, "max_new": 256,
+                   "micro_pairs": 4}}
 
 
 # ---- the losses ----
 
-def token_divergence(student_logits: Tensor, teacher_logits: Tensor, direction: str = "forward", temperature: float = 1.0, jsd_beta: float = 0.5) -> Tensor:
+def token_divergence(student_logits: Tensor, teacher_logits: Tensor, direction: str = "forward", temperature: float = 1.0,
+                     jsd_beta: float = 0.5) -> Tensor:
     """Divergence of the student from the teacher over the full vocabulary, in nats, (M,) for logits (M, V).
 
     "forward" KL(T||S), "reverse" KL(S||T), "jsd" b KL(T||M) + (1-b) KL(S||M) with M = bT + (1-b)S (GKD, 2306.13649, eq. 1),
@@ -159,7 +161,8 @@ def sample_positive(teacher: GPT, tokenizer, tasks: list, temperature: float, se
     return sample(teacher, tokenizer, tasks, 1, temperature, max_new, seed_of(seed, "positive"))
 
 
-def sample_negative(student: GPT, tokenizer, tasks: list, temperature: float, n: int, seed: int, max_new: int = 64) -> tuple[list[Row], list[float | None]]:
+def sample_negative(student: GPT, tokenizer, tasks: list, temperature: float, n: int, seed: int,
+                    max_new: int = 64) -> tuple[list[Row], list[float | None]]:
     """n responses of the frozen SFT student to each task, prompt-major, and their scores."""
     return sample(student, tokenizer, tasks, n, temperature, max_new, seed_of(seed, "negative"))
 
@@ -192,7 +195,10 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
     """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason). `tasks` are queries that a
     verifier can check, in place of the tiny world's."""
     world_only = tasks is None
-    tasks = queries(seed, settings.queries) if world_only else random.Random(seed_of(seed, "queries")).sample(tasks, min(len(tasks), settings.queries))
+    if world_only:
+        tasks = queries(seed, settings.queries)
+    else:
+        tasks = random.Random(seed_of(seed, "queries")).sample(tasks, min(len(tasks), settings.queries))
     rng = world.generator(seed, "distill annotator")
     positives, positive_truth = sample_positive(teacher, tokenizer, tasks, settings.teacher_temperature, seed, settings.max_new)
     # nothing can stand against a wrong positive, so the student is not asked there
@@ -303,7 +309,8 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
                 spare += rng.sample(rehearsal, len(rehearsal))
             spared, spare = spare[:settings.rehearsal_rows], spare[settings.rehearsal_rows:]
         spared_count = sum(sum(mask) for _, mask in spared)
-        sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob", "negative_logprob"), 0.0)
+        sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob",
+                              "negative_logprob"), 0.0)
         mine, mine_spared = share(batch), share(spared)
         parts = -(-max(len(mine), len(mine_spared)) // settings.micro_pairs)
         for i in range(parts):
@@ -318,8 +325,9 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
             rehearsed = token_divergence(logits[0][rest], logits[1][rest], settings.direction, settings.temperature).sum() / max(1, spared_count)
             (joint.loss + rehearsed).backward()
             margins = joint.positive_score - joint.negative_score
-            for name, value in (("loss", joint.loss.detach()), ("dpo", joint.dpo), ("kl_positive", joint.positive_kl), ("kl_negative", joint.negative_kl),
-                                ("kl_rehearsal", rehearsed.detach()), ("margin", margins.sum() / len(batch)), ("accuracy", (margins > 0).sum() / len(batch)),
+            for name, value in (("loss", joint.loss.detach()), ("dpo", joint.dpo), ("kl_positive", joint.positive_kl),
+                                ("kl_negative", joint.negative_kl), ("kl_rehearsal", rehearsed.detach()),
+                                ("margin", margins.sum() / len(batch)), ("accuracy", (margins > 0).sum() / len(batch)),
                                 ("positive_logprob", (joint.positive_score / settings.beta + reference_positive[part]).sum() / len(batch)),
                                 ("negative_logprob", (joint.negative_score / settings.beta + reference_negative[part]).sum() / len(batch))):
                 sums[name] += float(value)

@@ -88,8 +88,8 @@ def reward_model(run: Run, who: str) -> dict:
         run.models["reward_model"], own = rewards.reward_model_from_rankings(run.models[who], run.tokenizer, rankings[:settings.prompts], settings,
                                                                              seed=run.seed, log=log)
     else:
-        run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, data=run.out / "rankings.jsonl",
-                                                               log=log)
+        run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed,
+                                                               data=run.out / "rankings.jsonl", log=log)
     return own
 
 
@@ -303,7 +303,8 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
     formats.write_jsonl(path, lines)
     text = ["# The same prompts, answered by every stage", "", "Greedy, unedited, with all marks.", ""]
     for prompt in dict.fromkeys(line["prompt"] for line in lines):
-        text += [f"## {prompt}", ""] + [f"- {line['stage']} ({line['model']}): `{line['reply']}`" for line in lines if line["prompt"] == prompt] + [""]
+        replies = [f"- {line['stage']} ({line['model']}): `{line['reply']}`" for line in lines if line["prompt"] == prompt]
+        text += [f"## {prompt}", "", *replies, ""]
     formats.write_text(run.out / "samples.md", "\n".join(text))
 
 
@@ -415,7 +416,8 @@ def prepare(args) -> tuple[Run, list, dict]:
         if data.dropped:
             print(formats.dropped_line(data.dropped))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
-    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None}, "models": {who: asdict(run.models[who].config) for who in results["params"]},
+    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None},
+                                             "models": {who: asdict(run.models[who].config) for who in results["params"]},
                                              "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
                                              "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
     formats.write_json(out / "env.json", environment())

@@ -9,7 +9,8 @@ Step 3 of RLHF: the policy writes responses, the reward model gives each its `pr
 
 With a group of samples a prompt the critic can be left out: A is then score - kl_coef sum_t (log pi_old - log pi_ref)_t minus
 the group's mean of that, the same for every token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under
-the same clipped loss. Multi-stage RL is the schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox), `rl_preference` (reward model).
+the same clipped loss. Multi-stage RL is the schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox),
+`rl_preference` (reward model).
 
 Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
 
@@ -143,7 +144,8 @@ def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizo
 # ---- the losses ----
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_low: float = 0.2, clip_high: float = 0.2,
-                normalise: str = "token", longest: int | None = None, ratio: str = "token", count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                normalise: str = "token", longest: int | None = None, ratio: str = "token",
+                count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, clip fraction, approx_kl) of (N, S) tensors: the clipped surrogate (1707.06347, eq. 7).
 
     normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first (GRPO), "constant" divides
@@ -353,7 +355,8 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
             if not math.isfinite(measured["loss"]):
                 raise FloatingPointError("the loss is not finite")
             if rehearsal and settings.rehearsal_rows:
-                rehearse(policy, tokenizer, rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal))), settings.rehearsal_coef, device)
+                rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
+                rehearse(policy, tokenizer, rows, settings.rehearsal_coef, device)
             measured["grad_norm"] = optimizers.step(scale)
             if critic is not None:
                 critic_optimizers.step(scale)
@@ -439,7 +442,8 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
         print("no token is in the loss: the response was cut off, or could not be checked")
     for t in range(data.ids.shape[1]):
         if data.mask[0, t]:
-            numbers = [x[0, t] for x in (data.old_logprobs, data.reference_logprobs, data.old_logprobs - data.reference_logprobs, data.old_values, reward)]
+            old, ref = data.old_logprobs[0, t], data.reference_logprobs[0, t]
+            numbers = [old, ref, old - ref, data.old_values[0, t], reward[0, t]]
             token = tokenizer.encoding.decode([int(data.ids[0, t])])
             print(f"{token!r:>14} " + " ".join(f"{float(x):8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
 

@@ -253,7 +253,8 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
             order += rng.sample(range(len(rankings)), len(rankings))
         batch, order = [rankings[k] for k in order[:size]], order[size:]
         most = max(len(ranking["rows"]) for ranking in batch)
-        all_levels = torch.tensor([(parse_ranking(ranking["ranking"], len(ranking["rows"])) + [-1] * most)[:most] for ranking in batch], device=device)
+        all_levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in batch]
+        all_levels = pad_rows([levels + [-1] * (most - len(levels)) for levels in all_levels], -1, device=device)  # (B, K)
         count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "right": 0.0, "pairs": 0}
         mine, mine_levels = share(batch), share(all_levels)
         for i in range(0, len(mine), settings.micro_prompts):
@@ -292,7 +293,8 @@ def demonstration_rows(tokenizer, seed: int, count: int = 200) -> list[Row]:
     return [tokenizer.render(world.demonstration(task, rng)["messages"]) for task in world.draw_tasks(rng, ("chat",), count)]
 
 
-def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data: Path | None = None, log: Path | None = None) -> tuple[RewardModel, dict]:
+def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data: Path | None = None,
+                 log: Path | None = None) -> tuple[RewardModel, dict]:
     """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured on held-out rankings)."""
     began = time.perf_counter()
     rankings = annotated_rankings(policy, tokenizer, prompts=settings.prompts, outputs=settings.outputs, seed=seed)
@@ -485,7 +487,8 @@ def run(args) -> None:
         model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
     for name, value in own.items():
         if name == "calibration":
-            print("calibration           " + ", ".join(f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value))
+            told = (f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value)
+            print("calibration           " + ", ".join(told))
         else:
             print(f"{name:22}" + (f"{value:.3f}" if isinstance(value, float) else str(value)))
     save_checkpoint(out / "reward_model.pt", model, tokenizer, "reward_model", settings=asdict(settings))

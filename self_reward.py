@@ -52,7 +52,8 @@ class Settings:
     training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
 
 
-LARGER = {size: {"prompts": 2000, "requests": 6000, "held_out": 500, "training": replace(Settings.training, **changes)} for size, changes in dpo.LARGER.items()}
+LARGER = {size: {"prompts": 2000, "requests": 6000, "held_out": 500, "training": replace(Settings.training, **changes)}
+          for size, changes in dpo.LARGER.items()}
 
 
 # ---- Self-Instruction creation ----
@@ -142,7 +143,8 @@ def text_of(tokenizer, row: Row) -> str | None:
     return reply.content if reply.complete else None
 
 
-def judge(model: GPT, tokenizer, questions: list[str], responses: list[str], settings: Settings, seed: int) -> tuple[list[float | None], list[list[str]]]:
+def judge(model: GPT, tokenizer, questions: list[str], responses: list[str], settings: Settings,
+          seed: int) -> tuple[list[float | None], list[list[str]]]:
     """(the mean score of each response's readable verdicts, None where there is none; the verdicts' texts)."""
     if not questions:  # every response broke off
         return [], []
@@ -303,7 +305,8 @@ def judge_report(model: GPT, tokenizer, settings: Settings, seed: int, part: str
     tasks = [task for task in world.evaluation_tasks("chat", settings.held_out, part)]
     texts = [[world_judge.response_to(task, rng) for _ in range(responses)] for task in tasks]
     truth = [[float(world_judge.true_reward(task, text)) for text in group] for task, group in zip(tasks, texts)]
-    scores, verdicts = judge(model, tokenizer, [task.prompt for task in tasks for _ in range(responses)], [t for group in texts for t in group], settings, seed)
+    questions = [task.prompt for task in tasks for _ in range(responses)]
+    scores, verdicts = judge(model, tokenizer, questions, [text for group in texts for text in group], settings, seed)
     groups = [scores[i:i + responses] for i in range(0, len(scores), responses)]
     agreement, ties, rank, tau, constant, exact = [], 0, [], [], 0, []
     for group, true in zip(groups, truth):

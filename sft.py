@@ -290,7 +290,8 @@ def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: i
         raise ValueError(f"pretrain: a text of {len(text)} characters is too short; its last tenth must fill a row of {length} tokens")
     rng = random.Random(seed_of(seed, "pretrain"))
     settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
-    own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage="pretrain", held_out=held_out, **how)
+    rows = repeated(rows, settings.steps * settings.rows, rng)
+    own = train(model, tokenizer, rows, settings, seed=seed, stage="pretrain", held_out=held_out, **how)
     characters = sum(len(tokenizer.decode(ids[1:])) for ids, _ in held_out)
     return own | {"losses_a_character": [loss * supervised_count(held_out) / characters for loss in own["held_out_losses"]]}
 
@@ -504,8 +505,8 @@ def run(args) -> None:
     if args.data:
         records, dropped = ([], {}) if args.pretrain else formats.read_records(args.data, "instruction")
     if args.show_mask:
-        examples = records[:3] if records else [demo for kind in world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
-                                                for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
+        few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
+        examples = records[:3] if records else [demo for kind in few for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
         for record in examples:
             show_mask(tokenizer, record)
         return
