@@ -9,7 +9,8 @@ written by M_1, as in the paper. A verdict is a short justification and `Score: 
 and one that cannot be read is dropped, never counted as 0. The reward is nobody's but the model's own; that the tiny world
 knows the true reward is used to measure, and by the controls in tests/experiments/judge_controls.py.
 
-Ours: requests with two to four training prompts as examples, where the paper shows eight, two of them generated; rehearsal of SFT data during DPO, without which a small model forgets how to judge after a round or two.
+Ours: requests with two to four training prompts as examples, where the paper shows eight, two of them generated; rehearsal of SFT
+data during DPO, without which a small model forgets how to judge after a round or two.
 Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only the length-controlled selection `rho` is here.
 
     python self_reward.py                     two rounds from the tiny SFT model
@@ -256,7 +257,8 @@ def train_instruction_following(model: GPT, tokenizer, pairs: list[dpo.Pair], se
 
 
 def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Settings, *, seed: int, round_number: int,
-                         training_prompts: list[str], rehearsal: list[Row] = (), data: Path | None = None, log: Path | None = None, score=None, device=torch.device("cpu")) -> tuple[GPT, dict]:
+                         training_prompts: list[str], rehearsal: list[Row] = (), data: Path | None = None, log: Path | None = None, score=None,
+                         device=torch.device("cpu")) -> tuple[GPT, dict]:
     """One round: (M_{t+1}, what was counted). Without a single pair M_{t+1} is M_t, and a line says so."""
     began = time.perf_counter()
     stage = f"self_reward_{round_number}"
@@ -410,7 +412,8 @@ def run(args) -> None:
     model = seed_model
     for number in range(1, args.rounds + 1):
         following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number,
-                                              training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"self_reward_{number}.jsonl", log=out / f"self_reward_{number}.csv", device=device)
+                                              training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"self_reward_{number}.jsonl",
+                                              log=out / f"self_reward_{number}.csv", device=device)
         measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
         save_checkpoint(out / f"self_reward_{number}.pt", following, tokenizer, f"self_reward_{number}", settings=asdict(settings))
         print(table_line(f"M_{number + 1}", evaluate(following, tokenizer, eval_n, seed=args.seed)), flush=True)
