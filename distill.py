@@ -385,8 +385,6 @@ def run(args) -> None:
     device = start(args)
     if args.data:
         raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
-    if args.steps is not None and args.steps < 1:
-        raise ValueError(f"--steps {args.steps}: needs at least 1")
     tokenizer = tokenizer_of(args.init)
     student = starting_model(args, "student", tokenizer, device)
     teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)

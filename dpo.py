@@ -227,8 +227,6 @@ def run(args) -> None:
     device = start(args)
     tokenizer = tokenizer_of(args.init)
     out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
-    if args.steps is not None and args.steps < 1:
-        raise ValueError(f"--steps {args.steps}: needs at least 1")
     records, dropped = formats.read_records(args.data, "preference") if args.data else (None, {})
     model = starting_model(args, "student", tokenizer, device)
     out.mkdir(parents=True, exist_ok=True)

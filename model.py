@@ -11,7 +11,6 @@ of experts, sliding windows, a paged cache.
     python model.py CHECKPOINT --export DIRECTORY              writes that layout, for `transformers` and others
 """
 
-import argparse
 import atexit
 import contextlib
 import functools
@@ -31,7 +30,7 @@ from tqdm import tqdm
 
 from data import hf, sandbox
 from data import tokenizer as tokenizers
-from data.command import fail
+from data.command import Parser, check_numbers, fail
 
 
 @dataclass(frozen=True)
@@ -599,12 +598,34 @@ def load_checkpoint(path, tokenizer=None, device="cpu", build=None, kind="checkp
 def tokenizer_of(path=None):
     """The tokenizer that belongs to a checkpoint or a directory in Hugging Face layout; without a path, the tiny one."""
     if path and Path(path).is_dir():
+        if not (Path(path) / "config.json").exists() or not (Path(path) / "tokenizer.json").exists():
+            raise ValueError(f"{path}: no Llama or Qwen3 directory (config.json, tokenizer.json, model.safetensors); of a run's folder, give a .pt file in it")
         return hf.read_tokenizer(path)
     try:
         text = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("tokenizer_json") if path else None
     except Exception:  # load_checkpoint says what is wrong with the file
         text = None
     return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
+
+
+def save_part(path: Path, key: str, state: dict, **parts) -> None:
+    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part (model, optimizers)."""
+    if rank() == 0:
+        temporary = Path(f"{path}.tmp")
+        torch.save({"key": key, "state": state} | {name: part.state_dict() for name, part in parts.items()}, temporary)
+        os.replace(temporary, path)
+
+
+def load_part(path: Path | None, key: str, **parts) -> dict | None:
+    """The `state` of a stage that was stopped in the middle, its parts loaded; None where there is none, or one of another key."""
+    if path is None or not path.exists():
+        return None
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved["key"] != key:
+        return None
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved["state"]
 
 
 def fresh_model(size: str, who: str, tokenizer, seed: int) -> GPT:
@@ -644,9 +665,9 @@ def seed_of(*key) -> int:
 
 
 def start(args) -> torch.device:
-    """Threads, the sandbox's switch, the ranks and the device of a command; raises ValueError for a device that is not there."""
-    if args.threads < 1:
-        raise ValueError(f"--threads {args.threads}: needs at least 1")
+    """Threads, the sandbox's switch, the ranks and the device of a command; raises ValueError for a number that makes no sense, or a
+    device that is not there."""
+    check_numbers(args)
     torch.set_num_threads(args.threads)
     if args.no_exec:
         sandbox.disable()
@@ -672,7 +693,7 @@ def export(model: GPT, tokenizer, folder) -> None:
 
 def main() -> None:
     from data.world import run_tool
-    parser = argparse.ArgumentParser(description="Talk to a checkpoint, or export it.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("Talk to a checkpoint, or export it.")
     parser.add_argument("checkpoint", help="a .pt file of a run, or a Llama or Qwen3 directory")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -680,6 +701,7 @@ def main() -> None:
     parser.add_argument("--export", default=None, metavar="DIR", help="write the model in Hugging Face layout, and stop")
     args = parser.parse_args()
     try:
+        check_numbers(args)
         tokenizer = tokenizer_of(args.checkpoint)
         model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
         if args.export:

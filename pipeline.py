@@ -9,8 +9,8 @@ The schedule is the list STAGES below; a stage is a function that trains one mod
     python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
 A run that was stopped goes on at the first unfinished stage when the same command is given again, and ends with the same
-weights. Changed settings for a finished stage are refused; --force redoes everything from there. Left out: saving in the middle of a
-stage, so that one that was killed begins anew.
+weights; the long SFT and RL stages of the larger sizes are saved in the middle too. Changed settings for a finished stage are refused; --force
+redoes everything from there.
 """
 
 import copy
@@ -321,10 +321,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.seeds is None:
         return one_run(args)
-    if not all(seed.isdecimal() for seed in args.seeds.split(",")):
-        fail(f"--seeds {args.seeds}: needs numbers separated by commas")
+    seeds = args.seeds.split(",")
+    if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
+        fail(f"--seeds {args.seeds}: needs different numbers separated by commas")
     parent = args.out
-    for args.seed in map(int, args.seeds.split(",")):
+    for args.seed in map(int, seeds):
         args.out = parent and f"{parent}/seed{args.seed}"
         one_run(args)
 
@@ -353,7 +354,7 @@ def digest(path: Path) -> str:
 def stages_of(args, given: dict) -> list:
     """The stages that --stages names; by default all, but pretraining of a model that is given, and with real files what they allow."""
     names = list(dict.fromkeys(function.__name__ for function, _ in STAGES))
-    asked = args.stages.split(",") if args.stages else names
+    asked = args.stages.split(",") if args.stages is not None else names
     if unknown := [name for name in asked if name not in names]:
         raise ValueError(f"--stages {unknown[0]}: there is {', '.join(names)}")
     chosen = [(function, who) for function, who in STAGES if function.__name__ in asked
@@ -412,6 +413,9 @@ def prepare(args) -> tuple[Run, list, dict]:
         seed_model, _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer)
         run.models["seed_model"] = placed(seed_model, args, device)
     if data:
+        if context_of(run) < 512:
+            raise ValueError(f"--data: the student's context of {context_of(run)} tokens is too short for real prompts and 256 tokens of reply; "
+                             "give --student a checkpoint with at least 512")
         real.drop_long(data, lambda messages: len(tokenizer.prompt(messages)), context_of(run) - 256)
         if data.dropped:
             print(formats.dropped_line(data.dropped))

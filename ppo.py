@@ -7,16 +7,25 @@ Step 3 of RLHF: the policy writes responses, the reward model gives each its `pr
     L_pi  = mean max(-A rho, -A clip(rho, 1 - e_low, 1 + e_high)),  rho = pi / pi_old   (PPO, 1707.06347, eq. 7)
     L_v   = mean max((V - R)^2, (clip(V, V_old - e, V_old + e) - R)^2) / 2,  R = A + V_old
 
+pi is the policy that learns, pi_old the one that sampled, pi_ref the one that entered; V is the critic's guess of what is still to
+come, R the return that it learns; A says how much better a token did than expected (whitened under GAE); e is the clip range.
+
 With a group of samples a prompt the critic can be left out: A is then score - kl_coef sum_t (log pi_old - log pi_ref)_t minus
 the group's mean of that, the same for every token (GRPO, 2402.03300; Dr. GRPO, 2503.20783; leave-one-out, 2402.14740), under
 the same clipped loss. Multi-stage RL is the schedule's last stage: `rl_stem` (verifier of math and STEM), `rl_code` (sandbox),
-`rl_preference` (reward model).
+`rl_preference` (reward model). Each trains on the prompts that the entering model gets right between 10% and 90% of 16 times.
 
-Left out: reward whitening, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
+The score is `reward_model.robust_reward`: with a verifier 1 or 0 plus 0.2 times a shaping term (length, repetition) in [-1, 1], for
+chat the reward model's score squashed to (-1, 1) plus the same; -1 without an end mark; a response that was cut off leaves the
+loss. `true_reward` is what the tiny world knows, 0 to 1; nothing is trained on it in rl_preference. Every update also takes
+0.5 times the SFT loss on a few earlier rows, or the other skills go.
+
+Left out: whitening of rewards, weight averaging, asynchronous rollouts, a KL term inside the loss (here it is in the reward).
 
     python ppo.py                       rl_stem on the tiny SFT model, evaluated before and after
     python ppo.py --stage rl_preference --estimator gae --kl-coef 0     over-optimise the reward model on purpose
-    python ppo.py --show                one rollout as a table: token, log-probability, reference, KL, value, reward, advantage
+    python ppo.py --show                one rollout as a table: token, log-probability, reference, KL, value, reward, advantage;
+                                        with --init and --reference two checkpoints differ, with --estimator gae values are the critic's
 
 Watch: `reward` rises; `true_reward` rises with it or the reward is being gamed; `kl` to the start grows slowly; `clip_fraction` stays below
 0.2; `entropy` falls, but not to 0; `dead_groups` (all samples scored alike) grows as prompts are mastered.
@@ -37,8 +46,8 @@ from torch import Tensor
 import reward_model as rewards
 from data import world
 from data.command import command, common_flags
-from model import (GPT, Optimizers, autocast, gathered, generate, learning_rate_scale, load_checkpoint, pad_rows, progress, ranks, save_checkpoint,
-                   seed_of, share, start, summed, token_logprobs, tokenizer_of)
+from model import (GPT, Optimizers, autocast, gathered, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, progress,
+                   rank, ranks, save_checkpoint, save_part, seed_of, share, start, summed, token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line, write_csv
 
@@ -71,6 +80,7 @@ class Settings:
     rehearsal_coef: float = 0.5
     candidates: int = 512  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
     warmup: int = 2
+    save_every: int = 0  # iterations between saves in the middle of a stage; 0: none, for short ones
     mask_truncated: bool = True  # a response that the length limit cut off leaves the loss (DAPO); False: MISSING_END
 
 
@@ -294,9 +304,15 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
     optimizers = Optimizers(policy, settings.lr)
     critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
-    kl_coef, order, lines, tokens, began = settings.kl_coef, [], [], 0, time.perf_counter()
+    part_file, key = log.with_suffix(".part") if log is not None and settings.save_every else None, repr((stage, seed, settings, len(tasks)))
+    parts = {"policy": policy, "optimizers": optimizers} | ({"critic": critic, "critic_optimizers": critic_optimizers} if critic is not None else {})
+    state = load_part(part_file, key, **parts) or {"iteration": 0, "kl_coef": settings.kl_coef, "order": [], "rng": rng.getstate(), "lines": [], "tokens": 0}
+    rng.setstate(state["rng"])
+    kl_coef, order, lines, tokens, began = state["kl_coef"], state["order"], state["lines"], state["tokens"], time.perf_counter()
     bar = progress(range(settings.iterations), stage, "iteration")
     for iteration in bar:
+        if iteration < state["iteration"]:
+            continue
         count = min(settings.prompts, len(tasks))
         while len(order) < count:
             order += rng.sample(range(len(tasks)), len(tasks))
@@ -315,6 +331,11 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         bar.set_postfix_str(f"reward {data.log['reward']:.3f}, true {data.log['true_reward']:.3f}, kl {data.log['kl']:.2f}")
         if log is not None:
             write_csv(log, lines)
+        if part_file is not None and (iteration + 1) % settings.save_every == 0:
+            save_part(part_file, key, {"iteration": iteration + 1, "kl_coef": kl_coef, "order": order, "rng": rng.getstate(), "lines": lines,
+                                       "tokens": tokens}, **parts)
+    if part_file is not None and rank() == 0:
+        part_file.unlink(missing_ok=True)
     policy.eval()
     return lines[-1] | {"tokens": tokens, "seconds": time.perf_counter() - began, "first_reward": lines[0]["reward"]}
 
@@ -378,7 +399,8 @@ STAGE_SETTINGS = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, cand
           # the learned reward can be gamed, so the policy is tied to where it started
           "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)}
 LARGER = {"small": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-4},  # of every stage; not measured
-          "base": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-6, "critic_lr": 1e-5, "max_new": 256, "micro_rows": 8}}
+          "base": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-6, "critic_lr": 1e-5, "max_new": 256, "micro_rows": 8,
+                   "save_every": 2}}
 
 
 def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int, tasks: list | None = None) -> tuple[list, dict]:
@@ -434,10 +456,15 @@ SMOKE = {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16}
 
 
 def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) -> None:
-    """One rollout as a table."""
+    """The first response of one group as a table."""
     data = rollout(policy, reference, critic, reward_model, tokenizer, tasks[:1], settings, settings.kl_coef, 0)
     reward = token_rewards(data.scores, data.old_logprobs, data.reference_logprobs, data.mask, settings.kl_coef)
-    print(f"{tasks[0].prompt}\n{'token':>14} {'logprob':>8} {'ref':>8} {'kl':>8} {'value':>8} {'reward':>8} {'advantage':>9}")
+    truth = scored(tasks[:1], [tokenizer.read_reply([token for token, on in zip(*data.rows[0]) if on])])[0]
+    print(f"{tasks[0].prompt}\nscore {float(data.scores[0]):.3f}, true reward {truth}, the group's scores "
+          + ", ".join(f"{float(score):.2f}" if kept else "masked out" for score, kept in zip(data.scores, data.kept)))
+    if settings.estimator == "gae" and reward_model is None:
+        print("no critic has been trained for this: its values are those of a random head")
+    print(f"{'token':>14} {'logprob':>8} {'ref':>8} {'kl':>8} {'value':>8} {'reward':>8} {'advantage':>9}")
     if not data.mask[0].any():
         print("no token is in the loss: the response was cut off, or could not be checked")
     for t in range(data.ids.shape[1]):
@@ -445,7 +472,7 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
             old, ref = data.old_logprobs[0, t], data.reference_logprobs[0, t]
             numbers = [old, ref, old - ref, data.old_values[0, t], reward[0, t]]
             token = tokenizer.encoding.decode([int(data.ids[0, t])])
-            print(f"{token!r:>14} " + " ".join(f"{float(x):8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
+            print(f"{token!r:>14} " + " ".join(f"{float(x) + 0.0:8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
 
 
 def main() -> None:
@@ -472,8 +499,6 @@ def run(args) -> None:
     given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
     settings = replace(STAGE_SETTINGS[args.stage], **LARGER.get(args.size, {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
-    if settings.iterations < 1:
-        raise ValueError(f"--iterations {args.iterations}: needs at least 1")
     out = Path(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     reward_model = None
@@ -481,10 +506,10 @@ def run(args) -> None:
         reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else rewards.reward_model(
             policy, tokenizer, replace(rewards.Settings(), **rewards.LARGER.get(args.size, {}) | (rewards.SMOKE if args.smoke else {})), seed=args.seed)[0]
     if args.show:
-        critic = RewardModel(policy) if reward_model is None else reward_model
+        critic = (reward_model or RewardModel(policy)) if settings.estimator == "gae" else None
         tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)
         reference = load_checkpoint(args.reference, tokenizer, device)[0] if args.reference else policy
-        return show(policy, reference, critic, reward_model, tokenizer, tasks, replace(settings, estimator="gae", samples=2))
+        return show(policy, reference, critic, reward_model, tokenizer, tasks, replace(settings, samples=8, max_new=64))
     eval_n = 4 if args.smoke else args.eval_n
     rehearsal = rehearsal_data(tokenizer, args.size, args.seed, policy.config.context)
     print(table_head())
@@ -498,8 +523,8 @@ def run(args) -> None:
     print(table_line("after", evaluate(policy, tokenizer, eval_n, seed=args.seed)))
     print("prompts: " + ", ".join(f"{name} {count}" for name, count in own["filter"].items()))
     save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
-    print(f"reward {own.get('first_reward', 0):.3f} -> {own.get('reward', 0):.3f}, {own['seconds']:.0f} s; checkpoint {out / (args.stage + '.pt')}, "
-          f"log {out / (args.stage + '.csv')}")
+    learned = "" if own.get("skipped") else f"reward {own['first_reward']:.3f} -> {own['reward']:.3f}, {own['seconds']:.0f} s; log {out / (args.stage + '.csv')}; "
+    print(f"{learned}checkpoint {out / (args.stage + '.pt')}")
 
 
 if __name__ == "__main__":

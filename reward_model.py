@@ -486,6 +486,8 @@ def run(args) -> None:
     else:
         model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
     for name, value in own.items():
+        if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
+            continue
         if name == "calibration":
             told = (f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value)
             print("calibration           " + ", ".join(told))

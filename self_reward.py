@@ -4,10 +4,12 @@
                                      -> generate_rewards {r_i^1..r_i^N} by the same M_t -> select -> pairs {x_i, y_i^w, y_i^l}
     Instruction following training   DPO from M_t with frozen M_t as the reference -> M_{t+1}, the next iteration model
 
-(Yuan et al., 2401.10020, figure 1.) The seed model M_1 has had instruction data and judge data in SFT. The prompts are always
-written by M_1, as in the paper. A verdict is a short justification and `Score: n`; it is sampled several times and averaged,
-and one that cannot be read is dropped, never counted as 0. The reward is nobody's but the model's own; that the tiny world
-knows the true reward is used to measure, and by the controls in tests/experiments/judge_controls.py.
+    L_DPO = -log sigmoid(beta {[log pi - log pi_M_t](y^w|x) - [log pi - log pi_M_t](y^l|x)})             (dpo.py)
+
+(Yuan et al., 2401.10020, figure 1.) N is 4. The seed model M_1 has had instruction data and judge data in SFT. The prompts are
+always written by M_1, as in the paper. A verdict is a short justification and `Score: n`, 0 to 5; three are sampled for a response and
+averaged, and one that cannot be read is dropped, never counted as 0. The reward is nobody's but the model's own; that the tiny
+world knows the true reward is used to measure, and by the controls in tests/experiments/judge_controls.py.
 
 Ours: requests with two to four training prompts as examples, where the paper shows eight, two of them generated; rehearsal of SFT
 data during DPO, without which a small model forgets how to judge after a round or two.
@@ -16,8 +18,11 @@ Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only 
     python self_reward.py                     two rounds from the tiny SFT model
     python self_reward.py --lr 3e-4 --no-rehearsal    three times the learning rate: watch correctness and the judge fall
 
-Watch: the win share of M_{t+1} over M_t by the TRUE reward; the judge's pairwise agreement with the truth, which should not
-fall; the parse rate; the length of what is chosen, which grows when the judge likes long answers.
+Watch: the win share of M_{t+1} over M_t by the TRUE reward, the rubric's five points: relevant, correct, complete, polite, concise.
+The judge, on responses of mixed quality whose truth is known: `pairwise` agreement, which should not fall, with its `ties`;
+`exact`, every pair of a prompt in order; `spearman` and `kendall`, rank correlations; `parsed`, verdicts that can be read.
+On the model's own responses: `own_agreement` (0.5 is chance: then the pairs teach nothing), `equally_good`, pairs that no judge
+could tell apart, `true_gap` between chosen and rejected. The length of what is chosen grows when the judge likes long answers.
 """
 
 import copy
@@ -396,8 +401,8 @@ def run(args) -> None:
     seed_model = starting_model(args, "student", tokenizer, device)
     settings = replace(Settings(rho=args.rho), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
     settings = replace(settings, training=replace(settings.training, lr=args.lr)) if args.lr is not None else settings
-    if args.rounds < 1 or not 0 <= args.rho < 0.5:
-        raise ValueError(f"--rounds {args.rounds} --rho {args.rho}: needs at least 1 round, and rho from 0 to below 0.5")
+    if not 0 <= args.rho < 0.5:
+        raise ValueError(f"--rho {args.rho}: needs a number from 0 to below 0.5")
     out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     rehearsal = [] if args.no_rehearsal else rehearsal_data(tokenizer, args.size, args.seed, seed_model.config.context)

@@ -42,8 +42,8 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.command import command, common_flags
-from model import (GPT, Optimizers, agreed, autocast, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed,
-                   progress, save_checkpoint, seed_of, share, start, summed, tokenizer_of)
+from model import (GPT, Optimizers, agreed, autocast, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows,
+                   parameter_count, placed, progress, rank, save_checkpoint, save_part, seed_of, share, start, summed, tokenizer_of)
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
@@ -58,6 +58,7 @@ class Settings:
     constant: float = 0.4  # share of the steps before the linear decay begins
     micro_tokens: int = 65536  # tokens of one forward; a larger batch is accumulated
     held_out_every: int = 0  # steps between looks at the held-out loss; 0: only at the end
+    save_every: int = 0  # steps between saves in the middle of a stage, from which a killed one goes on; 0: none, for short ones
 
 
 # ---- the loss ----
@@ -167,10 +168,15 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     taken = (rows * (needed // len(rows) + 1))[:needed]
     batches = batches_of(taken, settings.rows, rng)
     optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
-    lines, tokens, began, look = [], 0, time.perf_counter(), settings.held_out_every
+    part_file = log.with_suffix(".part") if log is not None and settings.save_every else None
+    key = repr((stage, seed, settings, len(rows)))
+    state = load_part(part_file, key, model=model, optimizers=optimizers) or {"step": 0, "lines": [], "tokens": 0}
+    lines, tokens, began, look = state["lines"], state["tokens"], time.perf_counter(), settings.held_out_every
     model.train()
     bar = progress(batches, stage)
     for step, batch in enumerate(bar):
+        if step < state["step"]:
+            continue
         count, loss, micro, mine = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch)), share(batch)
         for i in range(0, len(mine), micro):
             part = batch_loss(model, tokenizer, mine[i:i + micro], count, device)
@@ -186,9 +192,13 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
         if held_out and (step == len(batches) - 1 or look and step % look == look - 1):
             line["held_out_loss"] = held_out_loss(model, tokenizer, held_out, device, settings.micro_tokens)
         lines.append(line)
+        if part_file is not None and (step + 1) % settings.save_every == 0:
+            save_part(part_file, key, {"step": step + 1, "lines": lines, "tokens": tokens}, model=model, optimizers=optimizers)
         if step % 20 == 0:
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / (time.perf_counter() - began):,.0f} tokens/s")
     model.eval()
+    if part_file is not None and rank() == 0:
+        part_file.unlink(missing_ok=True)
     if log is not None:
         write_csv(log, lines)
     recent = [line["loss"] for line in lines[-20:]]
@@ -254,11 +264,12 @@ def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, col
 # for GPUs; chosen in proportion to tiny's, not measured
 SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
                             {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
-                            Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01), Settings(1500, rows=64, adam_lr=0.002), Settings(3000, rows=64, adam_lr=0.002))
-GENTLE = {"rows": 128, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096}  # for weights that somebody has pretrained
+                            Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),
+                            Settings(3000, rows=64, adam_lr=0.002, save_every=500))
+GENTLE = {"rows": 128, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096, "save_every": 100}  # for weights that somebody has pretrained
 SCHEDULES["base"] = larger({"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000},
                            {"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, 1000000,
-                           Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096), Settings(600, **GENTLE), Settings(1500, **GENTLE))
+                           Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096, save_every=200), Settings(600, **GENTLE), Settings(1500, **GENTLE))
 SMOKE = {"steps": 4, "demonstrations": 80}
 
 
@@ -521,8 +532,6 @@ def run(args) -> None:
     out.mkdir(parents=True, exist_ok=True)
     settings = schedule.pretrain if args.pretrain else schedule.cold_start
     if args.steps is not None:
-        if args.steps < 1:
-            raise ValueError(f"--steps {args.steps}: needs at least 1")
         settings = replace(settings, steps=args.steps)
     settings = replace(settings, held_out_every=max(1, settings.steps // 4))
     name = "pretrain" if args.pretrain else "sft"

@@ -112,8 +112,9 @@ def read_folder(path) -> Folder:
                     demonstrations[domain].append({"messages": [*task.messages, record["messages"][-1]]})
         for part in tasks:
             if not tasks[part][domain]:
-                raise formats.DataError(f"{find(folder, domain)}: no record of the {part} part can be checked; expected "
-                                        + ("answers with `#### N`" if domain == "math" else "MBPP's test_list"))
+                what = "answers with `#### N`" if domain == "math" else "MBPP's test_list"
+                raise formats.DataError(f"{find(folder, domain)}: nothing that can be checked is left to {part} on; expected {what}, and enough records for a "
+                                        f"twentieth to be held out, or a {domain}_test.jsonl")
     pairs = read("preference", "preference", True)
     for pair in pairs:
         turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])

@@ -142,10 +142,11 @@ def plot_rl(out: Path, results: dict):
     figure, axes = panels(names, ["reward of a response"] * len(names), "iteration")
     for axis, name in zip(axes, names):
         columns = columns_of(out / f"{name}.student.csv")
-        axis.plot(columns["iteration"], columns["reward"], "o-", label="reward")
+        axis.plot(columns["iteration"], columns["reward"], "o-", label="reward, from the squashed RM score" if name == "rl_preference" else "reward")
         axis.plot(columns["iteration"], columns["true_reward"], "s-", label="true reward (0 to 1)")
         other = axis.twinx()
-        other.plot(columns["iteration"], columns["kl"], ":", color="tab:red", label="KL to the start, nats a response")
+        other.plot(columns["iteration"], columns["kl"], ":", color="tab:red", label="KL to the start (right)")
+        other.set_ylabel("nats a response")
         lines = [*axis.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
         axis.legend(lines, [line.get_label() for line in lines], fontsize=7)
     return save_plot(figure, out, "rl.png", "Does the true reward rise with the reward?")
@@ -168,5 +169,5 @@ def plot_self_reward(out: Path, results: dict):
     for key, label in (("chosen_length", "chosen"), ("rejected_length", "rejected"), ("length", "held-out answers")):
         length.plot([f"M_{k + 2}" for k in range(len(rounds))], [own.get(key, numpy.nan) for own in rounds], "o-", label=label)
     for axis in (wins, judge, length):
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, framealpha=0.5)
     return save_plot(figure, out, "self_reward.png", "Does the model get better by its own judgement, and does its judgement last?")

@@ -27,6 +27,7 @@ from pathlib import Path
 import tiktoken
 
 from data import formats
+from data.command import guarded
 
 MARKS = ("user", "assistant", "system", "think", "end_think", "tool_call", "tool_result", "end", "pad")
 # GPT-4's pattern with digits one by one: a word with the space before it, one digit, a run of punctuation, white space.
@@ -252,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

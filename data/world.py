@@ -19,6 +19,7 @@ import zlib
 from collections import Counter
 
 from data import real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
+from data.command import guarded
 from data.calculator import parse_number, same_number
 from data.tokenizer import Reply
 from data.world_family import TRAINED, UNSEEN, Family, Task
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
     args = parser.parse_args()
     if args.show < 0:
-        raise SystemExit(f"error: --show {args.show}: needs a positive number")
+        raise ValueError(f"--show {args.show}: needs a positive number")
     if args.show:
         overall = overall_demonstrations(args.seed, {"reasoning": args.show * 2, "chat": args.show, "agent": args.show, "judge": args.show, "new_prompt": args.show})
         records = [*sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]
@@ -252,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROW = re.compile(r'^\| `(\w+)\.(\w+)` \|.*\| `pytest (tests/\w+\.py) -k "([\w ]+)"` \|', re.M)
+ROW = re.compile(r'^\| `(\w+)\.(\w+)` \|.*\| `python -m pytest (tests/\w+\.py) -k "([\w ]+)"` \|', re.M)
 ASSIGNMENTS = ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 

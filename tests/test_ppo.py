@@ -968,3 +968,25 @@ def test_a_policys_checkpoint_is_no_reward_model(policy, tokenizer, tmp_path, mo
     code, _, err = run_command(monkeypatch, capsys, "--init", tmp_path / "sft.pt", "--stage", "rl_preference", "--reward-model", tmp_path / "sft.pt",
                                "--out", tmp_path / "out")
     assert code == 2 and err.startswith(f"error: {tmp_path}/sft.pt: not a reward model") and err.count("\n") == 1
+
+
+# ---- a stage that was killed in the middle ----
+
+def test_rl_goes_on_in_the_middle_and_ends_with_the_same_weights(policy, tokenizer, scored, tmp_path, monkeypatch):
+    """Weights of policy and critic, both optimizers, the order of prompts, its generator and the KL coefficient are all carried over."""
+    settings = replace(GAE, iterations=5, kl_coef=0.05, kl_target=6.0, kl_horizon=100, lr=1e-2, save_every=2)
+
+    def run(folder):
+        folder.mkdir(exist_ok=True)
+        learner, model = copy.deepcopy(policy), RewardModel(policy, 3)
+        train(learner, tokenizer, some_tasks(4), settings, seed=1, stage="x", reward_model=model, log=folder / "x.csv")
+        return learner
+    whole, scale = run(tmp_path / "whole"), ppo.learning_rate_scale
+    with monkeypatch.context() as patch:  # killed in the fourth iteration; two were saved
+        patch.setattr(ppo, "learning_rate_scale", lambda step, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if step == 3 else scale(step, *rest))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed")
+    assert (tmp_path / "killed" / "x.part").exists()
+    again = run(tmp_path / "killed")
+    assert same_weights(again.state_dict(), whole.state_dict()) and not (tmp_path / "killed" / "x.part").exists()
+    assert (tmp_path / "killed" / "x.csv").read_text() == (tmp_path / "whole" / "x.csv").read_text()

@@ -96,7 +96,7 @@ def test_a_broken_line_is_named_with_its_file(folder):
 
 def test_records_that_nothing_checks_are_counted_and_a_file_of_nothing_else_is_refused(folder):
     (folder / "math.jsonl").write_text('{"question": "Why?", "answer": "Because."}\n')
-    with pytest.raises(formats.DataError, match="math.jsonl: no record of the train part can be checked"):
+    with pytest.raises(formats.DataError, match="math.jsonl: nothing that can be checked is left to train on"):
         real.read_folder(folder)
 
 

@@ -719,7 +719,7 @@ def test_rehearsal_is_the_default(command, nothing_measured, monkeypatch):
 @pytest.mark.parametrize("flags, line", [
     (("--smoke", "--data", "x.jsonl"), "error: --data: the loop writes its own prompts\n"),
     (("--smoke", "--init", "none.pt"), "error: none.pt: no such checkpoint\n"),
-    (("--smoke", "--rounds", "0"), "error: --rounds 0 "), (("--smoke", "--rho", "0.5"), "error: --rounds 2 --rho 0.5: needs "),
+    (("--smoke", "--rounds", "0"), "error: --rounds 0: needs at least 1"), (("--smoke", "--rho", "0.5"), "error: --rho 0.5: needs "),
     ((), "error: only 0% of the seed model's verdicts can be read; give overall SFT more judge demonstrations")],
     ids=["data", "checkpoint", "rounds", "rho", "judge"])
 def test_bad_input_ends_with_one_line_and_code_two(command, monkeypatch, tmp_path, flags, line):

@@ -17,7 +17,7 @@ from conftest import PlainDescent
 import sft
 from data import world
 from data import tokenizer as tokenizers
-from model import GPT, Config, load_checkpoint, parameter_count
+from model import GPT, Config, learning_rate_scale, load_checkpoint, load_part, parameter_count, save_part
 from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, interleave, masked_cross_entropy, overall_rows,
                  pad_rows, repeated, supervised_count, supervised_positions, train, write_csv)
 
@@ -405,3 +405,33 @@ def test_padding_of_a_mask_is_never_supervised(tokenizer):
     rows = some_rows(tokenizer, 5)
     ids, mask = pad_rows([row[0] for row in rows], tokenizer.pad_id), pad_rows([row[1] for row in rows], False)
     assert not mask[ids == tokenizer.pad_id].any() and int(mask.sum()) == supervised_count(rows)
+
+
+# ---- a stage that was killed in the middle ----
+
+def test_sft_goes_on_in_the_middle_and_ends_with_the_same_weights(tokenizer, tmp_path, monkeypatch):
+    rows = some_rows(tokenizer, 30)
+    settings = Settings(12, rows=4, warmup=2, save_every=5)
+
+    def run(folder, model):
+        folder.mkdir(exist_ok=True)
+        return sft.train(model, tokenizer, rows, settings, seed=1, stage="sft", log=folder / "sft.csv")
+    whole = GPT(Config(512, 256, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    run(tmp_path / "whole", whole)
+    with monkeypatch.context() as patch:  # killed at step 7; step 5 was saved
+        patch.setattr(sft, "learning_rate_scale", lambda step, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if step == 7 else learning_rate_scale(step, *rest))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", GPT(whole.config).init_weights(0))
+    assert (tmp_path / "killed" / "sft.part").exists()
+    model, batches = GPT(whole.config).init_weights(0), []
+    monkeypatch.setattr(sft, "batch_loss", lambda *args: batches.append(1) or batch_loss(*args))
+    run(tmp_path / "killed", model)
+    assert len(batches) == 7 and not (tmp_path / "killed" / "sft.part").exists()
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values()))
+    assert (tmp_path / "killed" / "sft.csv").read_text() == (tmp_path / "whole" / "sft.csv").read_text()
+
+
+def test_a_save_of_other_settings_is_not_gone_on_from(tokenizer, tmp_path, tiny_model):
+    save_part(tmp_path / "x.part", "one key", {"step": 3}, model=tiny_model)
+    assert load_part(tmp_path / "x.part", "another key", model=tiny_model) is None and load_part(tmp_path / "none.part", "one key", model=tiny_model) is None
+    assert load_part(tmp_path / "x.part", "one key", model=tiny_model) == {"step": 3}

@@ -30,7 +30,7 @@ import torch
 
 from data import tokenizer as tokenizers
 from data import world, world_judge
-from data.command import fail
+from data.command import fail, guarded
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss
@@ -347,4 +347,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -21,7 +21,7 @@ import reward_model
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
@@ -36,8 +36,17 @@ def changed(settings, text: str):
         name, _, value = part.partition("=")
         if name not in names:
             raise ValueError(f"{name!r} is no setting; there is {', '.join(names)}")
-        values[name] = value if isinstance(names[name], str) else json.loads(value)
+        try:
+            values[name] = value if isinstance(names[name], str) else json.loads(value)
+        except ValueError:
+            raise ValueError(f"{part}: {value!r} is no value for {name}, which is {names[name]!r}") from None
     return replace(settings, **values)
+
+
+def entering_files(stage: str, entering: str) -> list[str]:
+    """The checkpoints that a stage starts from."""
+    more = {"distill": ["overall_sft.teacher"], "rl_preference": ["reward_model.student"], "self_reward_2": ["rl_preference.student"]}
+    return [f"{entering}.student", *more.get(stage, [])]
 
 
 def main() -> None:
@@ -56,6 +65,9 @@ def main() -> None:
     entering = students[students.index(args.stage) - 1]
     try:
         both = {text: changed(stages[args.stage], text) for text in (args.first, args.second)}
+        for needed in (Path(folder) / f"{name}.pt" for folder in args.runs for name in entering_files(args.stage, entering)):
+            if not needed.exists():
+                raise ValueError(f"{needed}: no such checkpoint, and {args.stage} needs it")
         for folder in map(Path, args.runs):
             seed, scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["seed"], {}
             for text, settings in both.items():
@@ -83,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

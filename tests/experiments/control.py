@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data import tokenizer as tokenizers
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint
 from sft import evaluate, table_head
 
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

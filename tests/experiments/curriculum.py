@@ -12,7 +12,7 @@ import torch
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -24,7 +24,7 @@ import distill
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint, parameter_count, seed_of
 from tests.experiments.targets import interval
 
@@ -132,4 +132,4 @@ def report(table: dict, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

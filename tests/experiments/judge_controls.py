@@ -22,7 +22,7 @@ import self_reward
 import sft
 from data import tokenizer as tokenizers
 from data import world, world_judge
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint, seed_of
 from tests.experiments.targets import interval
 
@@ -115,4 +115,4 @@ def report(curves: dict, out: Path, start: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

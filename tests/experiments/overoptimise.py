@@ -24,7 +24,7 @@ import ppo
 import reward_model as rewards
 from data import tokenizer as tokenizers
 from data import world
-from data.command import fail
+from data.command import fail, guarded
 from model import generate, load_checkpoint, seed_of
 from sft import sampled_rows
 
@@ -114,4 +114,4 @@ def plot(curves: dict, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -15,7 +15,7 @@ import torch
 
 from data import tokenizer as tokenizers
 from data import world
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint
 from sft import interval, pass_rates
 
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

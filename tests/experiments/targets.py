@@ -14,6 +14,8 @@ import json
 import math
 from pathlib import Path
 
+from data.command import fail, guarded
+
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # two-sided, by number of seeds
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
@@ -53,7 +55,7 @@ class Table:
         if not values:
             return self.add(row, what, "", target, None)
         mean, half = interval(values)
-        self.add(row, what, f"{mean:+.1f} +-{half:.1f}", target, reached(mean, mean - half))
+        self.add(row, what, f"{mean:+.1f} +-{half:.1f}", target, reached(mean, mean - half) if math.isfinite(half) else None)
 
     def gain(self, row: str, after: str, before: str, domains, target: str, reached, model: str = "student") -> None:
         """Paired gains greedy and sampled, and what the entering checkpoint gains from temperature 0.5 alone."""
@@ -64,8 +66,9 @@ class Table:
             cool = self.values(lambda run: minus(None if before not in run["control"] else 100 * sum(run["control"][before][d] for d in domains) / len(domains),
                                                  score(run, before, domains, "sampled")))
             gains = self.values(lambda run: minus(score(run, after, domains, "sampled"), score(run, before, domains, "sampled")))
-            self.add(row, f"{', '.join(domains)}: control, the entering checkpoint at temperature 0.5 over 1", "{:+.1f} +-{:.1f}".format(*interval(cool)) if cool else "",
-                     "sampled gain above it", interval(gains)[0] > interval(cool)[0] if cool and gains else None)
+            beyond = interval([gain - own for gain, own in zip(gains, cool)]) if cool and len(cool) == len(gains) else None
+            self.add(row, f"{', '.join(domains)}: sampled gain beyond the control, the entering checkpoint at temperature 0.5",
+                     "{:+.1f} +-{:.1f} beyond {:+.1f}".format(*beyond, interval(cool)[0]) if beyond else "", "above 0: else it is sharpening", beyond[0] > beyond[1] if beyond else None)
 
     def forgetting(self, row: str, after: str, before: str, domains) -> None:
         worst = []
@@ -189,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -15,7 +15,7 @@ import torch
 
 import reward_model as rewards
 from data import tokenizer as tokenizers
-from data.command import fail
+from data.command import fail, guarded
 from model import load_checkpoint, seed_of
 from tests.experiments.targets import interval
 
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)
