@@ -1,6 +1,6 @@
 """Text to token ids and back: a wrapper over `tiktoken.Encoding`, chat marks, and the mask of supervised tokens.
 
-The default ranks are our own, trained on the tiny world's text (`python -m data.tokenizer`, seconds) and kept in
+The default ranks are our own, trained on the tiny world's text (`python -m data.world --tokenizer`, seconds) and kept in
 `data/tiny.tiktoken` in tiktoken's file format. Digits are split one by one, so that 47 is always the tokens 4 and 7 and
 column arithmetic has columns to work on. Nothing is ever downloaded.
 
@@ -16,7 +16,6 @@ Supervised (mask True) is exactly what the assistant writes, each turn with its 
 marks exist only as ids: a user's string that spells `<|assistant|>` is encoded as ordinary text and forges no turn.
 """
 
-import argparse
 import base64
 import functools
 import hashlib
@@ -27,7 +26,6 @@ from pathlib import Path
 import tiktoken
 
 from data import formats
-from data.command import guarded
 
 MARKS = ("user", "assistant", "system", "think", "end_think", "tool_call", "tool_result", "end", "pad")
 # GPT-4's pattern with digits one by one: a word with the space before it, one digit, a run of punctuation, white space.
@@ -240,17 +238,3 @@ def trained(texts: list[str]) -> Tokenizer:
 
 def save(ranks: dict[bytes, int], path: Path) -> None:
     formats.write_text(path, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
-
-
-def main() -> None:
-    from data import world
-    argparse.ArgumentParser(description=f"Train the tokenizer on the tiny world's text and write {TINY.name}.").parse_args()
-    texts = world.tokenizer_text()
-    save(train(texts, ENTRIES), TINY)
-    tokenizer = load(TINY)
-    size = sum(len(tokenizer.encode(text)) for text in texts)
-    print(f"{TINY.name}: {tokenizer.vocab_size} tokens, {sum(map(len, texts)) / size:.2f} characters a token on the world's text")
-
-
-if __name__ == "__main__":
-    guarded(main)

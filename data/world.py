@@ -2,6 +2,7 @@
 
     python -m data.world --show 50     samples of what it generates
     python -m data.world --stats       how many different problems exist, by family and level
+    python -m data.world --tokenizer   trains the tokenizer on its text and writes data/tiny.tiktoken
 
 Because the world is ours, the true quality of any response can be computed. A problem is a content (47 and 38, to be
 added) in one of its family's phrasings. The split is by content: about a tenth of every family's contents is for testing, a
@@ -19,8 +20,9 @@ import zlib
 from collections import Counter
 
 from data import real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
-from data.command import guarded
+from data import tokenizer as tokenizers
 from data.calculator import parse_number, same_number
+from data.command import guarded
 from data.tokenizer import Reply
 from data.world_family import TRAINED, UNSEEN, Family, Task
 
@@ -226,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--show", type=int, default=0, help="print this many samples")
     parser.add_argument("--stats", action="store_true", help="count the different problems by family and level")
+    parser.add_argument("--tokenizer", action="store_true", help="train the tokenizer on the world's text and write it")
     parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
     args = parser.parse_args()
     if args.show < 0:
@@ -242,6 +245,11 @@ def main() -> None:
             if "text" in record:
                 print(f" document: {record['text']}")
             print()
+    if args.tokenizer:
+        texts = tokenizer_text()
+        tokenizers.save(tokenizers.train(texts, tokenizers.ENTRIES), tokenizers.TINY)
+        tokens = sum(len(tokenizers.load(tokenizers.TINY).encode(text)) for text in texts)
+        return print(f"{tokenizers.TINY.name}: {sum(map(len, texts)) / tokens:.2f} characters a token on the world's text")
     if args.stats or not args.show:
         print(f"{'family':18}{'domain':7}" + "".join(f"{'level ' + str(level):>9}" for level in range(1, 6)) + f"{'all':>8}{'test':>7}{'dev':>6}{'phrasings':>11}")
         for family in FAMILIES:
