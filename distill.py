@@ -40,9 +40,9 @@ from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
 from data.command import command, common_flags
+from data.devices import autocast, progress, seed_of, share, start, summed
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
-from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
-                   tokenizer_of)
+from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line, write_csv
 
 

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
-from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, pad_rows, progress, save_checkpoint, seed_of, share, start, summed,
-                   token_logprobs, tokenizer_of)
+from data.devices import autocast, progress, seed_of, share, start, summed
+from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, token_logprobs, tokenizer_of
 from sft import Row, evaluate, rehearse, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
 
 Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens

@@ -11,13 +11,9 @@ of experts, sliding windows, a paged cache.
     python model.py CHECKPOINT --export DIRECTORY              writes that layout, for `transformers` and others
 """
 
-import atexit
-import contextlib
 import functools
 import math
 import os
-import sys
-import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,11 +22,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
 
-from data import hf, sandbox
+from data import hf
 from data import tokenizer as tokenizers
 from data.command import Parser, check_numbers, fail
+from data.devices import autocast, gathered, pick_device, rank, ranks, seed_of, share
 
 
 @dataclass(frozen=True)
@@ -505,54 +501,7 @@ class Optimizers:
             part.load_state_dict(state)
 
 
-# ---- ranks: the same script under torchrun ----
-
-# Every rank holds the whole model and all of the batch's rows, computes the loss of its share of them, divided by the count
-# of the whole batch, and Optimizers.step adds the gradients up. That is data parallelism by hand: DistributedDataParallel
-# averages instead, and wants one wrapped forward a backward, where RL, rehearsal and a critic have several.
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def ranks() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def share(items):
-    """This rank's part of a list or range: every `ranks`-th; all of it in a single process."""
-    return items[rank()::ranks()]
-
-
-def gathered(part: dict) -> dict:
-    """The dicts of all ranks as one, on every rank."""
-    if ranks() == 1:
-        return part
-    parts = [None] * ranks()
-    dist.all_gather_object(parts, part)
-    return {key: value for one in parts for key, value in one.items()}
-
-
-def agreed(function):
-    """What rank 0 computes, on every rank: for what may come out differently elsewhere, such as a program that runs against the clock."""
-    return gathered({0: function()} if rank() == 0 else {})[0]
-
-
-def summed(values: dict) -> dict:
-    """Numbers of this rank's share, by name -> their sums over all ranks."""
-    if ranks() == 1:
-        return values
-    total = torch.tensor([float(value) for value in values.values()], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(total)
-    return dict(zip(values, total.tolist()))
-
-
-def progress(steps, stage: str, unit: str = "step"):
-    """A progress bar with the time left, on rank 0's terminal."""
-    return tqdm(steps, desc=stage, unit=unit, ascii=True, leave=False, dynamic_ncols=True, disable=True if rank() else None)
-
-
-# ---- checkpoints, devices, seeds ----
+# ---- checkpoints ----
 
 def save_checkpoint(path: Path, model: GPT, tokenizer, stage: str, **more) -> None:
     """Written under a temporary name and renamed, so that a file of this name is always whole; by rank 0, the others wait."""
@@ -640,47 +589,6 @@ def placed(model: GPT, args, device: torch.device) -> GPT:
         model.compile(dynamic=True)  # the training forward
         model.compiled = True  # and the decode step
     return model.to(device)
-
-
-def pick_device(name: str) -> torch.device:
-    """auto: CUDA where there is one, else the CPU; mps only on request, since small models are slower on it."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no CUDA device; use --device cpu")
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"--device {name}: PyTorch has no such device here; use --device cpu") from None
-
-
-def autocast(device: torch.device):
-    """bfloat16 matrix products on CUDA; float32 everywhere else."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
-
-
-def seed_of(*key) -> int:
-    """A seed from the words and numbers that say what is being drawn: seed_of(1, "overall_sft", 17)."""
-    return zlib.crc32(" ".join(map(str, key)).encode())
-
-
-def start(args) -> torch.device:
-    """Threads, the sandbox's switch, the ranks and the device of a command; raises ValueError for a number that makes no sense, or a
-    device that is not there."""
-    check_numbers(args)
-    torch.set_num_threads(args.threads)
-    if args.no_exec:
-        sandbox.disable()
-    together = int(os.environ.get("WORLD_SIZE", 1)) > 1  # torchrun has set it
-    if together and torch.cuda.is_available() and args.device in ("auto", "cuda"):
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    device = pick_device(args.device)
-    if together and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
-        if rank():
-            sys.stdout = open(os.devnull, "w")  # rank 0 speaks for all
-    return device
 
 
 # ---- a conversation in the terminal ----

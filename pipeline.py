@@ -34,8 +34,9 @@ import self_reward
 import sft
 from data import formats, real, world
 from data.command import common_flags, fail
+from data.devices import rank, ranks, seed_of, start
 from data.report import report
-from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed, rank, ranks, save_checkpoint, seed_of, start, tokenizer_of
+from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed, save_checkpoint, tokenizer_of
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 

@@ -36,9 +36,9 @@ from torch import Tensor, nn
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
+from data.devices import autocast, progress, seed_of, share, start, summed
 from data.formats import parse_ranking
-from model import (GPT, Optimizers, autocast, generate, learning_rate_scale, load_checkpoint, pad_rows, progress, save_checkpoint, seed_of, share,
-                   start, summed, tokenizer_of)
+from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, sampled_rows, starting_model, write_csv
 
 TIES = ("drop", "half", "rao_kupper", "davidson")

@@ -39,7 +39,8 @@ import torch
 import dpo
 from data import formats, world, world_judge
 from data.command import command, common_flags
-from model import GPT, generate, save_checkpoint, seed_of, start, tokenizer_of
+from data.devices import seed_of, start
+from model import GPT, generate, save_checkpoint, tokenizer_of
 from sft import Row, chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 
 

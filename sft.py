@@ -42,8 +42,9 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.command import command, common_flags
-from model import (GPT, Optimizers, agreed, autocast, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows,
-                   parameter_count, placed, progress, rank, save_checkpoint, save_part, seed_of, share, start, summed, tokenizer_of)
+from data.devices import agreed, autocast, progress, rank, seed_of, share, start, summed
+from model import (GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, parameter_count,
+                   placed, save_checkpoint, save_part, tokenizer_of)
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 

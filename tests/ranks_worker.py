@@ -22,7 +22,8 @@ import reward_model
 import sft
 from data import tokenizer as tokenizers
 from data import world
-from model import GPT, Config, Optimizers, generate, rank, start
+from data.devices import rank, start
+from model import GPT, Config, Optimizers, generate
 
 
 def main() -> None:

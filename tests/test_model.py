@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import model as model_module
+from data import devices
 from data import tokenizer as tokenizers
 from data import world
+from data.devices import seed_of
 from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   parameter_count, placed, rotate, sampling_logits, save_checkpoint, seed_of, token_logprobs)
+                   parameter_count, placed, rotate, sampling_logits, save_checkpoint, token_logprobs)
 
 
 class Toy(nn.Module):
@@ -584,8 +586,8 @@ def test_seeds_are_fixed_numbers_and_differ_by_every_word():
 def test_an_unknown_device_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="--device cuda"):
-        model_module.pick_device("cuda")
-    assert model_module.pick_device("auto") == torch.device("cpu")
+        devices.pick_device("cuda")
+    assert devices.pick_device("auto") == torch.device("cpu")
 
 
 def test_untied_and_unnormed_models_generate_too(tokenizer):

@@ -25,7 +25,8 @@ import sft
 from data import tokenizer as tokenizers
 from data import world
 from data.command import fail, guarded
-from model import load_checkpoint, parameter_count, seed_of
+from data.devices import seed_of
+from model import load_checkpoint, parameter_count
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

@@ -23,7 +23,8 @@ import sft
 from data import tokenizer as tokenizers
 from data import world, world_judge
 from data.command import fail, guarded
-from model import load_checkpoint, seed_of
+from data.devices import seed_of
+from model import load_checkpoint
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

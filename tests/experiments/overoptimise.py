@@ -25,7 +25,8 @@ import reward_model as rewards
 from data import tokenizer as tokenizers
 from data import world
 from data.command import fail, guarded
-from model import generate, load_checkpoint, seed_of
+from data.devices import seed_of
+from model import generate, load_checkpoint
 from sft import sampled_rows
 
 matplotlib.use("Agg")  # no window, wherever it runs

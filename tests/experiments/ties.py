@@ -16,7 +16,8 @@ import torch
 import reward_model as rewards
 from data import tokenizer as tokenizers
 from data.command import fail, guarded
-from model import load_checkpoint, seed_of
+from data.devices import seed_of
+from model import load_checkpoint
 from tests.experiments.targets import interval
 
 
