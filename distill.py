@@ -363,7 +363,7 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
 
 # ---- alone ----
 
-SMOKE = {"steps": 2, "queries": 60, "margin": 0.0}  # untrained models differ by the annotator's noise alone
+SMOKE = {"steps": 2, "queries": 60, "margin": 0.0, "max_new": 64}  # untrained models differ by the annotator's noise alone
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ import self_reward
 import sft
 from data import formats, real, world
 from data.command import common_flags, fail
-from data.devices import rank, ranks, seed_of, start
+from data.devices import rank, ranks, start
 from data.report import report
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed, save_checkpoint, tokenizer_of
 
@@ -365,9 +365,10 @@ def stages_of(args, given: dict) -> list:
         if args.stages and refused:
             raise ValueError(f"--stages {refused[0]}: is not made from the files of --data")
         chosen = [(function, who) for function, who in chosen if function.__name__ not in refused]
-        if given["teacher"] is None and args.stages is None:
-            print("no --teacher: distill is left out")
-            chosen = [(function, who) for function, who in chosen if who == "student" and function is not distill]
+        if given["teacher"] is None:
+            if args.stages is None:
+                print("no --teacher: distill is left out")
+            chosen = [(function, who) for function, who in chosen if who == "student" and (args.stages or function is not distill)]
     return chosen
 
 

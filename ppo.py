@@ -453,7 +453,7 @@ def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: S
 
 # ---- alone ----
 
-SMOKE = {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16}
+SMOKE = {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16, "max_new": 64}
 
 
 def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) -> None:

@@ -27,7 +27,6 @@ could tell apart, `true_gap` between chosen and rejected. The length of what is 
 
 import copy
 import functools
-import random
 import re
 import time
 from collections import Counter

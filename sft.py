@@ -361,10 +361,10 @@ def rehearsal_data(tokenizer, size: str, seed: int, context: int, kinds=("cold_s
 
 
 def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: int, stage: str, **how) -> dict:
-    """SFT on rows of somebody's own data, of which a twentieth is held out."""
+    """SFT on rows of somebody's own data, of which a twentieth is held out, but no more than 100: enough to see the loss turn."""
     rng, rows = random.Random(seed_of(seed, stage)), list(rows)
     rng.shuffle(rows)
-    cut = max(1, len(rows) // 20)
+    cut = max(1, min(100, len(rows) // 20))
     held_out, rows = rows[:cut], rows[cut:]
     settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
     own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)

@@ -652,5 +652,8 @@ def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer
     assert set(results["stages"][0]["eval"]) == {"math", "code"} and results["stages"][-1]["tokens"] > 0
     report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "| stage | model | math | code | seconds" in report and "Name fruit" in (tmp_path / "run" / "samples.md").read_text(encoding="utf-8")
+    alone = [part for part in command if part not in ("--teacher", str(tmp_path / "teacher.pt"))][:-1] + [str(tmp_path / "alone"), "--stages", "cold_start_sft"]
+    done = subprocess.run(alone, capture_output=True, text=True, timeout=600, cwd=Path(pipeline.__file__).parent)
+    assert done.returncode == 0 and [stage["model"] for stage in results_of(tmp_path / "alone")["stages"]] == ["student"], done.stderr
     again = subprocess.run([*command, "--stages", "self_reward_1"], capture_output=True, text=True, timeout=600, cwd=Path(pipeline.__file__).parent)
     assert again.returncode == 2 and "self_reward_1: is not made from the files of --data" in again.stderr and again.stderr.count("\n") == 1
