@@ -639,7 +639,8 @@ def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer
     formats.write_jsonl(folder / "code.jsonl", [{"text": f"Add {k}.", "code": f"def f(x): return x+{k}", "test_list": [f"assert f(1) == {1 + k}"]} for k in range(120)])
     formats.write_jsonl(folder / "preference.jsonl", [{"prompt": f"Name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."} for k in range(120)])
     for who in ("student", "teacher"):
-        save_checkpoint(tmp_path / f"{who}.pt", GPT(SIZES["tiny"][who]).init_weights(1), tokenizer, "elsewhere")
+        model = GPT(replace(SIZES["tiny"][who], context=512)).init_weights(1)
+        save_checkpoint(tmp_path / f"{who}.pt", model, tokenizer, "elsewhere")
     command = [sys.executable, "pipeline.py", "--smoke", "--threads", "1", "--data", str(folder), "--student", str(tmp_path / "student.pt"), "--teacher",
                str(tmp_path / "teacher.pt"), "--eval-n", "4", "--out", str(tmp_path / "run")]
     done = subprocess.run([*command, "--stages", "cold_start_sft,overall_sft,reward_model,rl_preference"], capture_output=True, text=True, timeout=600,
