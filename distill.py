@@ -26,6 +26,7 @@ also grows when both fall; `dpo` starts at ln 2 = 0.693. The counts say how many
 """
 
 import copy
+import itertools
 import math
 import random
 import time
@@ -40,7 +41,7 @@ from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
 from data.command import command, common_flags
-from data.devices import autocast, progress, seed_of, share, start, summed
+from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line, write_csv
@@ -294,7 +295,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
     teacher.eval().requires_grad_(False)
     reference = copy.deepcopy(student).eval().requires_grad_(False)
     reference_positive, reference_negative = reference_logprobs(reference, tokenizer, pairs, device, settings.micro_pairs)
-    optimizers = Optimizers(student, settings.adam_lr, settings.muon_lr)
+    network, optimizers = parallel(student), Optimizers(student, settings.adam_lr, settings.muon_lr)
     order, spare, lines, tokens, began = [], [], [], 0, time.perf_counter()
     student.train()
     bar = progress(range(settings.steps), stage)
@@ -311,12 +312,10 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
         spared_count = sum(sum(mask) for _, mask in spared)
         sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob",
                               "negative_logprob"), 0.0)
-        mine, mine_spared = share(batch), share(spared)
-        parts = -(-max(len(mine), len(mine_spared)) // settings.micro_pairs)
-        for i in range(parts):
-            part, others = mine[i::parts], mine_spared[i::parts]
+        for both in parts_of(list(itertools.zip_longest(batch, spared)), settings.micro_pairs, network):
+            part, others = [k for k, _ in both if k is not None], [row for _, row in both if row is not None]
             # positives, negatives and rehearsal in one forward of each model
-            logits = both_logits(student, teacher, tokenizer, [pairs[k][0] for k in part] + [pairs[k][1] for k in part] + others,
+            logits = both_logits(network, teacher, tokenizer, [pairs[k][0] for k in part] + [pairs[k][1] for k in part] + others,
                                  settings.teacher_temperature, device)
             positive, negative, rest = sides_of(logits, len(part), reference_positive[part], reference_negative[part])
             joint = joint_loss(positive, negative, beta=settings.beta, dpo_coef=settings.dpo_coef, pos_coef=settings.pos_coef,

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
-from data.devices import autocast, progress, seed_of, share, start, summed
+from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, token_logprobs, tokenizer_of
 from sft import Row, evaluate, rehearse, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
 
@@ -132,7 +132,7 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     reference_chosen, reference_rejected = reference_logprobs(reference, tokenizer, pairs, device, settings.micro_pairs)
     prompts = [chosen[0][:chosen[1].index(True)] for chosen, _ in pairs[:64]]
-    optimizers = Optimizers(model, settings.lr)
+    network, optimizers = parallel(model), Optimizers(model, settings.lr)
     order, lines, tokens, began = [], [], 0, time.perf_counter()
     model.train()
     bar = progress(range(settings.steps), stage)
@@ -141,11 +141,13 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
             order += rng.sample(range(len(pairs)), len(pairs))
         batch, order = order[:settings.rows], order[settings.rows:]
         total, sums = 0.0, dict.fromkeys(("margin", "accuracy", "chosen_logprob", "rejected_logprob"), 0.0)
-        mine = share(batch)
-        for i in range(0, len(mine), settings.micro_pairs):
-            part = mine[i:i + settings.micro_pairs]
+        if rehearsal and settings.rehearsal_rows:
+            rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
+            rehearse(network, tokenizer, rows, settings.rehearsal_coef, device)
+            tokens += sum(len(row[0]) for row in rows)
+        for part in parts_of(batch, settings.micro_pairs, network):
             rows = [side for k in part for side in pairs[k]]
-            logps = sequence_logprobs(model, tokenizer, rows, device).view(-1, 2)  # (pairs, chosen and rejected)
+            logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, chosen and rejected)
             lengths = torch.tensor([sum(mask) for _, mask in rows], device=device).view(-1, 2)
             losses, chosen_rewards, rejected_rewards = dpo_loss(
                 logps[:, 0], logps[:, 1], reference_chosen[part], reference_rejected[part], beta=settings.beta, kind=settings.kind,
@@ -158,10 +160,6 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
             for name, values in (("margin", margins), ("accuracy", margins > 0), ("chosen_logprob", logps[:, 0]), ("rejected_logprob", logps[:, 1])):
                 sums[name] += float(values.detach().float().sum()) / len(batch)
         tokens += sum(len(side[0]) for k in batch for side in pairs[k])
-        if rehearsal and settings.rehearsal_rows:
-            rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-            rehearse(model, tokenizer, rows, settings.rehearsal_coef, device)
-            tokens += sum(len(row[0]) for row in rows)
         total, *means = summed({"loss": total, **sums}).values()
         sums = dict(zip(sums, means))
         if not math.isfinite(total):

@@ -117,7 +117,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
         rows, length, _ = x.shape
-        qkv = self.qkv(x).view(rows, length, -1, self.size).transpose(1, 2)  # (N, heads + 2 kv_heads, S, d)
+        qkv = self.qkv(x).view(rows, length, self.heads + 2 * self.kv_heads, self.size).transpose(1, 2)  # (N, heads + 2 kv_heads, S, d)
         queries, keys, values = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
         queries, keys = rotate(self.query_norm(queries), cos, sin), rotate(self.key_norm(keys), cos, sin)
         if cache is not None:
@@ -127,12 +127,12 @@ class Attention(nn.Module):
             shared = queries.reshape(rows, self.kv_heads, group, self.size)  # the query heads that share a key head
             scores = shared @ keys.transpose(2, 3) * self.size ** -0.5  # (N, kv_heads, group, columns)
             scores = scores if attend is None else scores.masked_fill(~attend, -torch.inf)
-            mixed = (scores.softmax(-1) @ values).reshape(rows, 1, -1)
+            mixed = (scores.softmax(-1) @ values).reshape(rows, 1, self.heads * self.size)
         else:
             if group > 1:
                 keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
             mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attend, is_causal=attend is None)
-            mixed = mixed.transpose(1, 2).reshape(rows, length, -1)
+            mixed = mixed.transpose(1, 2).reshape(rows, length, self.heads * self.size)
         return self.out(mixed)
 
 
@@ -235,9 +235,10 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def pad_rows(rows: list[list], pad, left: bool = False, device=None) -> Tensor:
-    """Rows of unequal length as one tensor (N, longest)."""
-    longest = max(map(len, rows))
-    padded = torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows])
+    """Rows of unequal length as one tensor (N, longest); no rows at all as (0, 1)."""
+    longest = max(map(len, rows), default=1)
+    padded = torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows]
+                          or torch.zeros(0, 1, dtype=torch.bool if isinstance(pad, bool) else torch.long))
     if device is not None and device.type == "cuda":
         return padded.pin_memory().to(device, non_blocking=True)  # the copy goes on while the next batch is laid out
     return padded.to(device or "cpu")
@@ -473,14 +474,6 @@ class Optimizers:
 
         Raises FloatingPointError, and changes nothing, where the gradient is not finite.
         """
-        if ranks() > 1:
-            for parameter in self.parameters:
-                if parameter.grad is None:  # no row of this rank's share reached it
-                    parameter.grad = torch.zeros_like(parameter)
-            flat = torch.cat([parameter.grad.reshape(-1) for parameter in self.parameters])
-            dist.all_reduce(flat)  # one message, not one a tensor
-            for parameter, total in zip(self.parameters, flat.split([parameter.numel() for parameter in self.parameters])):
-                parameter.grad.copy_(total.view_as(parameter))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         if not torch.isfinite(norm):
             for part in self.parts:

@@ -46,7 +46,7 @@ from torch import Tensor
 import reward_model as rewards
 from data import world
 from data.command import command, common_flags
-from data.devices import autocast, gathered, progress, rank, ranks, seed_of, share, start, summed
+from data.devices import autocast, gathered, parallel, parts_of, progress, rank, ranks, seed_of, share, start, summed
 from model import (GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, save_checkpoint, save_part,
                    token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
@@ -220,7 +220,7 @@ class Rollouts:
 
 def critic_values(critic: RewardModel, ids: Tensor) -> Tensor:
     """V before each token is chosen, (N, S): what the head reads at the position in front of it."""
-    return F.pad(critic.values(ids)[:, :-1], (1, 0))
+    return F.pad(critic(ids)[:, :-1], (1, 0))
 
 
 @torch.no_grad()
@@ -346,29 +346,32 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
     sums, updates, first_log_ratio = {}, 0, None
     # ours: a row without an advantage costs no forward, and is not counted in the loss's denominator either
     live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
+    networks = [parallel(model) for model in (policy, critic) if model is not None]
     policy.train()
     for _ in range(settings.epochs):
         rng.shuffle(live)
         size = max(1, math.ceil(len(live) / settings.minibatches))
         for i in range(0, len(live), size):
             chosen, measured = live[i:i + size], dict.fromkeys(("loss", "clip_fraction", "approx_kl", "value_loss"), 0.0)
-            tokens, mine = int(data.mask[chosen].sum()), share(chosen)
-            for k in range(0, len(mine), settings.micro_rows):
-                part = mine[k:k + settings.micro_rows]
-                width = max(len(data.rows[row][0]) for row in part)
+            tokens = int(data.mask[chosen].sum())
+            if rehearsal and settings.rehearsal_rows:
+                rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
+                rehearse(networks[0], tokenizer, rows, settings.rehearsal_coef, device)
+            for part in parts_of(chosen, settings.micro_rows, *networks):
+                width = max((len(data.rows[row][0]) for row in part), default=1)
                 ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
                 with autocast(device):
-                    logprobs = token_logprobs(policy, ids, mask, settings.temperature)
+                    logprobs = token_logprobs(networks[0], ids, mask, settings.temperature)
                 loss, clipped, approx_kl = policy_loss(
                     logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high, settings.normalise,
                     settings.max_new, settings.ratio, tokens if settings.normalise == "token" else len(chosen))
                 loss.backward()
-                if first_log_ratio is None:  # before any update: what must be 0 if old and new are computed alike
+                if first_log_ratio is None and part:  # before any update: what must be 0 if old and new are computed alike
                     first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
                 here = int(mask.sum()) / tokens
                 terms = {"loss": loss, "clip_fraction": here * clipped, "approx_kl": here * approx_kl}
                 if critic is not None:
-                    terms["value_loss"] = value_loss(critic_values(critic, ids), data.old_values[part, :width], data.returns[part, :width], mask,
+                    terms["value_loss"] = value_loss(critic_values(networks[1], ids), data.old_values[part, :width], data.returns[part, :width], mask,
                                                      settings.value_clip, tokens)
                     terms["value_loss"].backward()
                 for name, value in terms.items():
@@ -376,9 +379,6 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
             measured = summed(measured)
             if not math.isfinite(measured["loss"]):
                 raise FloatingPointError("the loss is not finite")
-            if rehearsal and settings.rehearsal_rows:
-                rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-                rehearse(policy, tokenizer, rows, settings.rehearsal_coef, device)
             measured["grad_norm"] = optimizers.step(scale)
             if critic is not None:
                 critic_optimizers.step(scale)

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
-from data.devices import autocast, progress, seed_of, share, start, summed
+from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
 from data.formats import parse_ranking
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, sampled_rows, starting_model, write_csv
@@ -117,7 +117,7 @@ class RewardModel(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) / math.sqrt(trunk.config.width + 1))
             self.score.bias.zero_()
-        self.tie_raw = nn.Parameter(torch.tensor(0.0))
+        self.tie_raw = nn.Parameter(torch.tensor(0.0), requires_grad=False)  # learned where the rule for ties has a width
         self.to(next(trunk.parameters()).device)
         for parameter in self.trunk.head.parameters():  # the language head is not used here
             parameter.requires_grad_(self.config.tied)
@@ -126,34 +126,30 @@ class RewardModel(nn.Module):
     def tie_width(self) -> Tensor:
         return F.softplus(self.tie_raw)
 
-    def values(self, ids: Tensor) -> Tensor:
-        """One number a position, (N, S): what the head reads from the hidden state there."""
+    def forward(self, ids: Tensor, last: Tensor | None = None) -> Tensor:
+        """What the head reads from the hidden states of ids (N, S): a critic's values at all positions (N, S), or with last (N,) a
+        reward model's scores (N,), each at that position of its row, the end mark. What stands after it changes nothing."""
         with autocast(ids.device):
             hidden = self.trunk.hidden(ids)
+        if last is not None:
+            hidden = hidden[torch.arange(len(ids), device=ids.device), last]
         return self.score(hidden.float())[..., 0]  # in float32: bfloat16 would round close scores to ties
 
-    def forward(self, ids: Tensor, last: Tensor) -> Tensor:
-        """Scores (N,) of ids (N, S), each read at its position last (N,): the end mark. What stands after it changes nothing."""
-        with autocast(ids.device):
-            hidden = self.trunk.hidden(ids)[torch.arange(len(ids), device=ids.device), last]
-        return self.score(hidden.float())[:, 0]
 
-    def score_rows(self, tokenizer, rows: list[Row], size: int = 256) -> Tensor:
-        """Predicted rewards (N,) of rows; a row without a response token raises ValueError."""
-        if not all(any(mask) for _, mask in rows):
-            raise ValueError("a row without a response cannot be scored")
-        device, parts = self.score.weight.device, []
-        for i in range(0, len(rows), size):
-            part = rows[i:i + size]
-            last = torch.tensor([len(mask) - 1 - mask[::-1].index(True) for _, mask in part], device=device)
-            parts.append(self(pad_rows([row[0] for row in part], tokenizer.pad_id, device=device), last))
-        return torch.cat(parts)
+def score_rows(model: nn.Module, tokenizer, rows: list[Row]) -> Tensor:
+    """Predicted rewards (N,) of rows; a row without a response token raises ValueError."""
+    if not all(any(mask) for _, mask in rows):
+        raise ValueError("a row without a response cannot be scored")
+    device = next(model.parameters()).device
+    last = torch.tensor([len(mask) - 1 - mask[::-1].index(True) for _, mask in rows], dtype=torch.long, device=device)
+    return model(pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device), last)
 
 
 def predicted_reward(reward_model: RewardModel, tokenizer, rows: list[Row]) -> Tensor:
     """The reward model's scores (N,) without gradient."""
+    reward_model.eval()
     with torch.no_grad():
-        return reward_model.eval().score_rows(tokenizer, rows)
+        return torch.cat([score_rows(reward_model, tokenizer, rows[i:i + 256]) for i in range(0, len(rows), 256)])
 
 
 def load_reward_model(path, tokenizer, device="cpu") -> RewardModel:
@@ -245,7 +241,9 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     rng, device = random.Random(seed_of(seed, stage, "batches")), model.score.weight.device
     size = min(settings.rows, len(rankings))
     steps = settings.epochs * (len(rankings) // size)
-    optimizers, order, lines, tokens, began = Optimizers(model, settings.lr), [], [], 0, time.perf_counter()
+    model.tie_raw.requires_grad_(settings.ties in ("rao_kupper", "davidson"))
+    network, optimizers = parallel(model), Optimizers(model, settings.lr)
+    order, lines, tokens, began = [], [], 0, time.perf_counter()
     model.train()
     bar = progress(range(steps), stage)
     for step in bar:
@@ -256,10 +254,9 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
         all_levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in batch]
         all_levels = pad_rows([levels + [-1] * (most - len(levels)) for levels in all_levels], -1, device=device)  # (B, K)
         count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "right": 0.0, "pairs": 0}
-        mine, mine_levels = share(batch), share(all_levels)
-        for i in range(0, len(mine), settings.micro_prompts):
-            levels = mine_levels[i:i + settings.micro_prompts]
-            flat = model.score_rows(tokenizer, [row for ranking in mine[i:i + settings.micro_prompts] for row in ranking["rows"]], size=1 << 30)
+        for part in parts_of(list(range(size)), settings.micro_prompts, network):
+            levels = all_levels[part]
+            flat = score_rows(network, tokenizer, [row for k in part for row in batch[k]["rows"]])
             scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)
             loss = ranking_loss(scores, levels, settings.ties, model.tie_width, count)
             loss.backward()

@@ -42,7 +42,7 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.command import command, common_flags
-from data.devices import agreed, autocast, progress, rank, seed_of, share, start, summed
+from data.devices import agreed, autocast, parallel, parts_of, progress, rank, seed_of, start, summed
 from model import (GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, parameter_count,
                    placed, save_checkpoint, save_part, tokenizer_of)
 
@@ -142,9 +142,9 @@ def supervised_count(rows: list[Row]) -> int:
 
 
 def rehearse(model, tokenizer, rows: list[Row], coef: float, device) -> None:
-    """Add the gradient of coef times the cross-entropy of SFT rows, each rank that of its share."""
-    if mine := share(rows):
-        (coef * batch_loss(model, tokenizer, mine, supervised_count(rows), device)).backward()
+    """The gradient of coef times the cross-entropy of SFT rows, to which that of a batch is then added (`parts_of`)."""
+    for part in parts_of(rows, len(rows), model, last=False):
+        (coef * batch_loss(model, tokenizer, part, supervised_count(rows), device)).backward()
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     needed = settings.steps * settings.rows
     taken = (rows * (needed // len(rows) + 1))[:needed]
     batches = batches_of(taken, settings.rows, rng)
-    optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
+    network, optimizers = parallel(model), Optimizers(model, settings.adam_lr, settings.muon_lr)
     part_file = log.with_suffix(".part") if log is not None and settings.save_every else None
     key = repr((stage, seed, settings, len(rows)))
     state = load_part(part_file, key, model=model, optimizers=optimizers) or {"step": 0, "lines": [], "tokens": 0}
@@ -178,11 +178,11 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     for step, batch in enumerate(bar):
         if step < state["step"]:
             continue
-        count, loss, micro, mine = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch)), share(batch)
-        for i in range(0, len(mine), micro):
-            part = batch_loss(model, tokenizer, mine[i:i + micro], count, device)
-            part.backward()
-            loss += float(part.detach())
+        count, loss, micro = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch))
+        for part in parts_of(batch, micro, network):
+            share_of_loss = batch_loss(network, tokenizer, part, count, device)
+            share_of_loss.backward()
+            loss += float(share_of_loss.detach())
         loss = summed({"loss": loss})["loss"]
         if not math.isfinite(loss):
             raise FloatingPointError(f"{stage}: the loss is {loss} at step {step}")

@@ -1,8 +1,8 @@
 """Where a command runs: threads, device, seeds, and ranks, the same script under torchrun.
 
-Every rank holds the whole model and all of the batch's rows, computes the loss of its share of them, divided by the count of the
-whole batch, and model.Optimizers.step adds the gradients up. That is data parallelism by hand: DistributedDataParallel averages
-instead, and wants one wrapped forward a backward, where RL, rehearsal and a critic have several.
+Every rank holds the whole model and the whole batch, and computes the loss of its share of the rows, divided by the count of the
+whole batch. So the gradients of all ranks add up to that of one process, which torch's DistributedDataParallel does while the
+backward pass of a batch's last part is still running.
 """
 
 import atexit
@@ -13,6 +13,8 @@ import zlib
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from data import sandbox
@@ -30,6 +32,33 @@ def ranks() -> int:
 def share(items):
     """This rank's part of a list or range: every `ranks`-th; all of it in a single process."""
     return items[rank()::ranks()]
+
+
+def add_up(_, bucket):
+    """DistributedDataParallel's way to join one bucket of gradients: by their sum, where it would average them."""
+    return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+
+
+def parallel(network: nn.Module) -> nn.Module:
+    """What the loss of a training step calls: the network itself, or under torchrun its DistributedDataParallel."""
+    if ranks() == 1:
+        return network
+    wrapped = DistributedDataParallel(network, broadcast_buffers=False)
+    wrapped.register_comm_hook(None, add_up)
+    return wrapped
+
+
+def parts_of(batch: list, size: int, *networks: nn.Module, last: bool = True):
+    """This rank's share of a batch in parts of `size`, each for one forward and backward of the networks (`parallel`).
+
+    Gradients are accumulated, and joined with the other ranks' in the last part's backward pass; with last=False not yet, since
+    other parts follow. A rank without a share gets one empty part: all of them must take part in the joining.
+    """
+    mine = share(batch)
+    for i in range(0, max(1, len(mine)), size):
+        for network in networks if ranks() > 1 else ():
+            network.require_backward_grad_sync = last and i + size >= len(mine)
+        yield mine[i:i + size]
 
 
 def gathered(part: dict) -> dict:

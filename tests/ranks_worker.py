@@ -46,21 +46,24 @@ def main() -> None:
     chats = sft.dialogue_rows(tokenizer, records["chat"], 256)
     pairs = [(a, (a[0][:a[1].index(True)] + b[0][b[1].index(True):], [False] * a[1].index(True) + b[1][b[1].index(True):])) for a, b in zip(chats[::2], chats[1::2])]
     model = copy.deepcopy(policy)
-    dpo.train(model, tokenizer, pairs, dpo.Settings(steps=4, rows=5, micro_pairs=2, rehearsal_rows=3), seed=1, rehearsal=rows)
+    dpo.train(model, tokenizer, pairs, dpo.Settings(steps=4, rows=5, micro_pairs=2, rehearsal_rows=1), seed=1, rehearsal=rows)  # the other rank rehearses nothing
     ends["dpo"] = model.state_dict()
 
     rankings = [{"ranking": random.Random(k).choice(["A > B", "B > A", "A = B"]), "rows": list(pair)} for k, pair in enumerate(pairs)]
     model = reward_model.RewardModel(policy, 1)
     reward_model.train(model, tokenizer, rankings, reward_model.Settings(epochs=2, rows=5, ties="rao_kupper"), seed=1)
     ends["reward_model"] = model.state_dict()
+    model = reward_model.RewardModel(policy, 1)  # one prompt: nothing is left for the other rank
+    reward_model.train(model, tokenizer, rankings[:3], reward_model.Settings(epochs=1, rows=1), seed=1)
+    ends["reward_model alone"] = model.state_dict()
 
     model, teacher = copy.deepcopy(policy), GPT(policy.config).init_weights(2)
     distill.train(model, teacher, tokenizer, pairs, rows, distill.Settings(steps=4, rows=5, muon_lr=0.001, rehearsal_rows=3, micro_pairs=2), seed=1)
     ends["distill"] = model.state_dict()
 
     tasks = world.draw_tasks(random.Random(3), ("math", "code", "chat"), 3)
-    for name, settings in (("group", {}), ("gae", {"estimator": "gae", "normalise": "token"}), ("sequence", {"normalise": "sequence"})):
-        settings = replace(ppo.Settings(), samples=3, epochs=2, minibatches=2, micro_rows=2, rehearsal_rows=3, max_new=12, mask_truncated=False, **settings)
+    for name, settings in (("group", {}), ("gae", {"estimator": "gae", "normalise": "token"}), ("sequence", {"normalise": "sequence", "minibatches": 27})):
+        settings = replace(ppo.Settings(), **{"samples": 3, "epochs": 2, "minibatches": 2, "micro_rows": 2, "rehearsal_rows": 3, "max_new": 12, "mask_truncated": False} | settings)
         model, rm = copy.deepcopy(policy), reward_model.RewardModel(policy, 5)
         critic = copy.deepcopy(rm) if name == "gae" else None
         data = ppo.rollout(model, policy, critic, rm, tokenizer, tasks, settings, 0.1, 7)

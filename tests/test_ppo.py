@@ -256,6 +256,18 @@ def test_what_stands_in_a_masked_slot_leaves_loss_and_gradients_finite(bad, rati
     assert losses(bad) == losses(0.0)
 
 
+@pytest.mark.parametrize("normalise", NORMALISED)
+def test_the_parts_of_a_minibatch_add_up_to_its_loss(normalise):
+    """A part divides by the whole minibatch's 4 own tokens, or 3 responses, not by its own."""
+    logprobs, old = f64([-1.0, -2.0], [-0.5, -1.0], [-0.7, -0.3]), f64([-1.1, -1.9], [-0.6, -1.0], [-0.6, -0.4])
+    advantages, mask = f64([1.0, 1.0], [-2.0, 0.0], [0.5, 0.0]), torch.tensor([[True, True], [True, False], [True, False]])
+    whole = policy_loss(logprobs, old, advantages, mask, normalise=normalise, longest=8)[0]
+    count = 4 if normalise == "token" else 3
+    parts = [policy_loss(logprobs[rows], old[rows], advantages[rows], mask[rows], normalise=normalise, longest=8, count=count)[0]
+             for rows in (slice(0, 1), slice(1, 3), slice(3, 3))]
+    assert sum(parts).item() == pytest.approx(whole.item(), abs=1e-12) and parts[0].item() != 0 and parts[2].item() == 0
+
+
 # ---- the critic's loss ----
 
 @pytest.mark.parametrize("value, loss, slope", [(0.9, 0.045, 0), (0.6, 0.08, -0.4)])
@@ -273,6 +285,14 @@ def test_value_loss_is_the_mean_over_own_tokens_whatever_is_masked():
         loss = value_loss(values, f64([0.5, 0.5, filler]), f64([1.0, 1.0, filler]), mask)
         loss.backward()
         assert loss.item() == pytest.approx((0.045 + 0.08) / 2) and values.grad[0].tolist() == near(0, -0.2, 0)
+
+
+def test_the_parts_of_a_minibatch_add_up_to_its_value_loss():
+    """Errors .09 and .16 in one part and .25 in the other: (.09 + .16) / 2 / 3 + .25 / 2 / 3."""
+    values, mask = f64([0.7, 0.6], [0.5, 0.0]), torch.tensor([[True, True], [True, False]])
+    parts = [value_loss(values[i:i + 1], values[i:i + 1], torch.ones(1, 2, dtype=torch.float64), mask[i:i + 1], count=3).item() for i in range(2)]
+    assert parts == near(0.25 / 6, 0.25 / 6)
+    assert sum(parts) == pytest.approx(value_loss(values, values, torch.ones(2, 2, dtype=torch.float64), mask).item(), abs=1e-12)
 
 
 def test_explained_variance_vector():
@@ -372,7 +392,7 @@ class Critic(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.tensor(table))
 
-    def values(self, ids):
+    def forward(self, ids):
         return self.table[:, :ids.shape[1]]
 
 
@@ -756,7 +776,7 @@ def test_the_critic_starts_as_the_reward_models_readout(policy, tokenizer, monke
         data = rollout(policy, reference, critic, *rest)
         with torch.no_grad():
             assert torch.equal(data.old_values, critic_values(model, data.ids))
-            everywhere = critic.values(data.ids)
+            everywhere = critic(data.ids)
         ends = torch.tensor([len(mask) - 1 - mask[::-1].index(True) for _, mask in data.rows])
         assert torch.allclose(everywhere[torch.arange(len(ends)), ends], predicted_reward(model, tokenizer, data.rows), atol=1e-5)
         return data

@@ -18,7 +18,7 @@ from data.formats import parse_ranking, read_jsonl, read_records
 from model import GPT, Config, save_checkpoint
 from reward_model import (TIES, RewardModel, Settings, annotated_rankings, calibration, centre, from_file, load_reward_model, overlong_penalty,
                           pair_accuracy, predicted_reward, rank_outputs, ranking_loss, repetition_penalty, report, robust_reward,
-                          sample_outputs, train)
+                          sample_outputs, score_rows, train)
 
 THETA = math.log(1.5)  # Rao-Kupper's width for theta = 1.5; Davidson's width is nu itself
 WIDTHS = {"drop": None, "half": None, "rao_kupper": THETA, "davidson": 1.0}
@@ -208,6 +208,17 @@ def test_a_prompt_without_a_valid_pair_counts_nothing_and_leaves_finite_gradient
     assert nothing.item() == 0 and scores.grad.isfinite().all() and (scores.grad[1:] == 0).all()
 
 
+@pytest.mark.parametrize("ties", TIES)
+def test_the_parts_of_a_batch_add_up_to_its_loss(ties):
+    """A part divides by the whole batch's three prompts with a pair, not by its own two and one."""
+    width = None if WIDTHS[ties] is None else torch.tensor(WIDTHS[ties], dtype=torch.float64)
+    scores, levels = torch.tensor([[0.4, 0.1, 0.9], [3.0, 5.0, 0.0], [1.0, 2.0, 0.0]], dtype=torch.float64), torch.tensor([[0, 1, 1], [1, 0, -1], [0, 1, 2]])
+    whole = ranking_loss(scores, levels, ties, width).item()
+    parts = [ranking_loss(scores[part], levels[part], ties, width, count=3).item() for part in (slice(0, 2), slice(2, 3))]
+    assert sum(parts) == pytest.approx(whole, abs=1e-12)
+    assert 3 * parts[1] == pytest.approx(ranking_loss(scores[2:], levels[2:], ties, width).item(), abs=1e-12)
+
+
 def test_a_prompt_of_ties_alone_counts_nothing_where_ties_are_dropped():
     scores = torch.tensor([[0.4, 0.1], [3.0, 5.0]], dtype=torch.float64)
     assert ranking_loss(scores, torch.tensor([[0, 1], [0, 0]])) == ranking_loss(scores[:1], torch.tensor([[0, 1]]))
@@ -235,7 +246,7 @@ def test_the_score_is_read_at_the_end_mark(tiny_model, tokenizer):
     ids, mask = row_of(tokenizer, "12?", "345")
     assert ids[-1] == tokenizer.end_id and mask[-1]
     with torch.no_grad():
-        everywhere = model.values(torch.tensor([ids]))[0]
+        everywhere = model(torch.tensor([ids]))[0]
         assert predicted_reward(model, tokenizer, [(ids, mask)])[0] == everywhere[-1]
         assert (everywhere[:-1] != everywhere[-1]).all()  # no other position would give the same
     assert predicted_reward(model, tokenizer, [(ids[:-1] + [5], mask)])[0] != everywhere[-1]  # the mark itself is read
@@ -254,9 +265,8 @@ def test_what_follows_the_end_mark_changes_no_score(tiny_model, tokenizer):
 def test_a_rows_score_does_not_depend_on_its_batch(tiny_model, tokenizer):
     model, rows = RewardModel(tiny_model), random_rows(tokenizer, 7)
     alone = torch.cat([predicted_reward(model, tokenizer, [row]) for row in rows])
-    with torch.no_grad():
-        for size in (1, 3, 256):
-            assert torch.allclose(model.score_rows(tokenizer, rows, size), alone, atol=1e-6)
+    for batch in (rows, rows[:3], rows * 40):  # the last is read in two parts
+        assert torch.allclose(predicted_reward(model, tokenizer, batch), (alone.repeat(40) if batch == rows * 40 else alone)[:len(batch)], atol=1e-6)
     assert alone.unique().numel() == 7
 
 
@@ -277,7 +287,7 @@ def test_the_head_starts_small_with_bias_zero_and_depends_on_its_seed_alone(tiny
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_language_head_is_not_trained_unless_it_is_the_embedding(tokenizer, tied):
     model = RewardModel(GPT(Config(tokenizer.vocab_size, 64, 1, 16, 2, 1, 24, tied=tied)).init_weights(0))
-    model.score_rows(tokenizer, random_rows(tokenizer, 3)).sum().backward()
+    score_rows(model, tokenizer, random_rows(tokenizer, 3)).sum().backward()
     assert model.trunk.head.weight.requires_grad is tied and model.trunk.embedding.weight.grad is not None
     assert (model.trunk.head.weight.grad is not None) is tied
 

@@ -34,7 +34,7 @@ from data.command import fail, guarded
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss
-from reward_model import RewardModel, ranking_loss
+from reward_model import RewardModel, ranking_loss, score_rows
 from sft import batch_loss, sampled_rows, supervised_count
 
 STEPS, LR = 10, 1e-4  # steps of one round, and their learning rate
@@ -213,7 +213,7 @@ def reward_model_step(tokenizer, rounds: int) -> float | None:
     print(f"reward model step: {len(pairs)} pairs of rows of {LENGTH} tokens")
 
     def loss():
-        scores = model.score_rows(tokenizer, [row for pair in pairs for row in pair]).view(-1, 2)
+        scores = score_rows(model, tokenizer, [row for pair in pairs for row in pair]).view(-1, 2)
         return ranking_loss(scores, torch.tensor([[0, 1]] * len(pairs)))
     columns = {"chosen_ids": [chosen[0] for chosen, _ in pairs], "rejected_ids": [rejected[0] for _, rejected in pairs]}
     trainer = trl_trainer("Reward", model, tokenizer, columns, (rounds + 1) * STEPS, len(pairs), {})
