@@ -53,6 +53,7 @@ Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 class Settings:
     steps: int
     rows: int = 12  # a batch; many small updates learn more in the same time than few large ones at these sizes
+    batch_tokens: int = 0  # a batch by its tokens: as many rows as hold that many on average; 0: `rows`
     muon_lr: float = 0.01  # block matrices; twice as much wipes out the arithmetic that pretraining taught
     adam_lr: float = 0.005  # embedding, head and norms
     warmup: int = 10
@@ -106,6 +107,17 @@ def repeated(rows: list, count: int, rng: random.Random) -> list:
     while len(taken) < count and rows:
         taken += rng.sample(rows, len(rows))
     return taken[:count]
+
+
+def tokens_a_row(rows: list[Row]) -> float:
+    return sum(len(ids) for ids, _ in rows) / max(1, len(rows))
+
+
+def in_rows(settings: Settings, rows: list[Row], mean: float | None = None) -> Settings:
+    """The settings with a batch counted in rows, no more than these, also where it is given in tokens; `mean` is the tokens of a row,
+    by default of these."""
+    count = round(settings.batch_tokens / (mean or tokens_a_row(rows) or 1)) if settings.batch_tokens else settings.rows
+    return replace(settings, rows=max(1, min(count, len(rows))))
 
 
 def interleave(parts: list[list], rng: random.Random) -> list:
@@ -267,16 +279,16 @@ SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "ju
                             {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
                             Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),
                             Settings(3000, rows=64, adam_lr=0.002, save_every=500))
-GENTLE = {"rows": 128, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096, "save_every": 100}  # for weights that somebody has pretrained
+GENTLE = {"batch_tokens": 32768, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096, "save_every": 100}  # for weights that somebody has pretrained
 SCHEDULES["base"] = larger({"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000},
                            {"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, 1000000,
-                           Settings(6000, rows=256, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096, save_every=200), Settings(600, **GENTLE), Settings(1500, **GENTLE))
+                           Settings(1500, batch_tokens=131072, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096, save_every=100), Settings(600, **GENTLE), Settings(1500, **GENTLE))
 SMOKE = {"steps": 4, "demonstrations": 80}
 
 
 def smoke(schedule: Schedule) -> Schedule:
     """The same stages in a few steps, to see that everything runs."""
-    few = {name: replace(getattr(schedule, name), steps=SMOKE["steps"], rows=16) for name in ("pretrain", "cold_start", "overall")}
+    few = {name: replace(getattr(schedule, name), steps=SMOKE["steps"], rows=16, batch_tokens=0) for name in ("pretrain", "cold_start", "overall")}
     return replace(schedule, **few, documents=200, cold_start_demonstrations=SMOKE["demonstrations"],
                    demonstrations={name: SMOKE["demonstrations"] for name in schedule.demonstrations})
 
@@ -287,7 +299,7 @@ def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:
     # other documents of the same world: their facts recur in what is trained on, as facts must
     held_out = document_rows(tokenizer, world.documents(seed_of(how["seed"], "held out"), 200), 96)
     random.Random(seed_of(how["seed"], "pretrain")).shuffle(rows)
-    return train(model, tokenizer, rows, schedule.pretrain, stage="pretrain", held_out=held_out, **how)
+    return train(model, tokenizer, rows, in_rows(schedule.pretrain, rows), stage="pretrain", held_out=held_out, **how)
 
 
 def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: int, length: int = 128, **how) -> dict:
@@ -301,7 +313,7 @@ def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: i
     if not held_out:
         raise ValueError(f"pretrain: a text of {len(text)} characters is too short; its last tenth must fill a row of {length} tokens")
     rng = random.Random(seed_of(seed, "pretrain"))
-    settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
+    settings = in_rows(settings, rows)
     rows = repeated(rows, settings.steps * settings.rows, rng)
     own = train(model, tokenizer, rows, settings, seed=seed, stage="pretrain", held_out=held_out, **how)
     characters = sum(len(tokenizer.decode(ids[1:])) for ids, _ in held_out)
@@ -320,9 +332,10 @@ def cold_start_sft(model, tokenizer, schedule: Schedule, **how) -> dict:
     records = world.cold_start_demonstrations(how["seed"], schedule.cold_start_demonstrations, schedule.cold_start_levels)
     rows = dialogue_rows(tokenizer, records, model.config.context)
     rng = random.Random(seed_of(how["seed"], "cold_start_sft"))
-    rows = repeated(rows, schedule.cold_start.steps * schedule.cold_start.rows, rng)
+    settings = in_rows(schedule.cold_start, rows)
+    rows = repeated(rows, settings.steps * settings.rows, rng)
     held_out = development_rows(tokenizer, model.config.context, world.REASONING, schedule.cold_start_levels)
-    return train(model, tokenizer, rows, schedule.cold_start, stage="cold_start_sft", held_out=held_out, **how)
+    return train(model, tokenizer, rows, settings, stage="cold_start_sft", held_out=held_out, **how)
 
 
 def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curriculum: bool = True) -> list[Row]:
@@ -331,17 +344,16 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
     With curriculum=False the same rows come in random order.
     """
     rng = random.Random(seed_of(seed, "overall_sft", "order"))
-    total = schedule.overall.steps * schedule.overall.rows
     records = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
     records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
+    kinds = {kind: [dialogue_rows(tokenizer, level, context) for level in (records[kind] if kind == "reasoning" else [records[kind]])]
+             for kind in schedule.shares}
+    mean = sum(percent * tokens_a_row(sum(kinds[kind], [])) for kind, percent in schedule.shares.items()) / 100
+    total = schedule.overall.steps * in_rows(schedule.overall, sum(sum(kinds.values(), []), []), mean).rows
     parts = []
     for kind, percent in schedule.shares.items():
         count = total * percent // 100 + 1
-        if kind == "reasoning":
-            levels = [dialogue_rows(tokenizer, level, context) for level in records[kind]]
-            parts.append([row for level in levels for row in repeated(level, count // len(levels) + 1, rng)])
-        else:
-            parts.append(repeated(dialogue_rows(tokenizer, records[kind], context), count, rng))
+        parts.append([row for level in kinds[kind] for row in repeated(level, -(-count // len(kinds[kind])), rng)])
     rows = interleave(parts, rng)
     if not curriculum:
         rng.shuffle(rows)
@@ -366,7 +378,7 @@ def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: 
     rng.shuffle(rows)
     cut = max(1, min(100, len(rows) // 20))
     held_out, rows = rows[:cut], rows[cut:]
-    settings = replace(settings, rows=min(settings.rows, max(1, len(rows))))
+    settings = in_rows(settings, rows)
     own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)
     return own | {"rows": len(rows), "held_out_rows": len(held_out)}
 
@@ -381,7 +393,8 @@ def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, *
     """General conversation, agent, judging, asking, and the reasoning curriculum."""
     rows = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)
     held_out = development_rows(tokenizer, model.config.context, world.DOMAINS[:5])
-    return train(model, tokenizer, rows, schedule.overall, stage="overall_sft", held_out=held_out, **how)
+    settings = replace(schedule.overall, rows=len(rows) // schedule.overall.steps)
+    return train(model, tokenizer, rows, settings, stage="overall_sft", held_out=held_out, **how)
 
 
 def sampled_rows(prompts: list[list[int]], samples) -> list[Row]:

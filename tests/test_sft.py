@@ -18,7 +18,7 @@ import sft
 from data import world
 from data import tokenizer as tokenizers
 from model import GPT, Config, learning_rate_scale, load_checkpoint, load_part, parameter_count, save_part
-from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, interleave, masked_cross_entropy, overall_rows,
+from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, in_rows, interleave, masked_cross_entropy, overall_rows,
                  pad_rows, repeated, supervised_count, supervised_positions, train, write_csv)
 
 ROOT = Path(__file__).parents[1]
@@ -227,6 +227,20 @@ def test_the_rows_of_overall_sft_have_the_shares_of_the_schedule(tokenizer):
     judged = sum("from 0 to 5" in tokenizer.decode(ids) for ids, _ in rows) / len(rows)
     called = sum(tokenizer.call_id in ids for ids, _ in rows) / len(rows)
     assert judged == pytest.approx(0.12, abs=0.015) and called == pytest.approx(0.14, abs=0.015)
+
+
+def test_a_batch_given_in_tokens_has_as_many_rows_as_hold_them():
+    rows = [([1] * length, [True] * length) for length in (10, 20, 30, 20)]  # 20 tokens a row
+    assert in_rows(Settings(1, rows=3), rows).rows == 3 and in_rows(Settings(1, rows=9), rows).rows == 4
+    assert [in_rows(Settings(1, batch_tokens=tokens), rows).rows for tokens in (5, 40, 61, 1000)] == [1, 2, 3, 4]
+    assert in_rows(Settings(1, batch_tokens=60), rows, mean=30).rows == 2
+
+
+def test_a_stages_batches_hold_about_the_tokens_that_are_asked_for(tiny_model, tokenizer):
+    schedule = replace(SMALL, overall=Settings(4, batch_tokens=1200, micro_tokens=500), cold_start=Settings(4, batch_tokens=1200, micro_tokens=500))
+    for stage in (sft.cold_start_sft, sft.overall_sft):
+        own = stage(tiny_model, tokenizer, schedule, seed=1)
+        assert own["tokens"] / 4 == pytest.approx(1200, rel=0.1)
 
 
 def test_the_loss_of_a_text_is_counted_a_character_whatever_the_tokenizer(tmp_path):
