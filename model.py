@@ -99,6 +99,11 @@ class Cache:
         self.values[layer][:, :, self.length:end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def begin(self, prompt: "Cache", rows: Tensor) -> None:
+        """Take over these rows of a cache that holds the prompts; what an earlier batch left in later columns is masked."""
+        for whole, part in zip((*self.keys, *self.values), (*prompt.keys, *prompt.values)):
+            whole[:, :, :part.shape[2]] = part.index_select(0, rows)
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times."""
         self.keys = [keys.index_select(0, rows) for keys in self.keys]
@@ -332,6 +337,16 @@ def compiled_step():
     return torch.compile(GPT.step, mode="reduce-overhead")
 
 
+@functools.lru_cache(maxsize=1)
+def fixed_cache(config: Config, rows: int, size: int, device, dtype) -> Cache:
+    """A cache for the compiled step, and the same one again for a next batch of this shape: a CUDA graph writes to fixed addresses."""
+    cache = Cache(config, rows, size, device, dtype)
+    cache.place = torch.zeros(1, dtype=torch.long, device=device)
+    for tensor in (*cache.keys, *cache.values, cache.place):
+        torch._dynamo.mark_static_address(tensor)  # or no CUDA graph is made of a step that writes into its inputs
+    return cache
+
+
 @torch.no_grad()
 def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max_new: int = 64, temperature=1.0, top_k: int = 0,
              top_p: float = 1.0, seed: int = 0, run_tool=None, rows: int = 512) -> Samples:
@@ -381,17 +396,24 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     device = next(model.parameters()).device
     ids = pad_rows(prompts, tokenizer.pad_id, left=True, device=device)  # (B, P)
     real = pad_rows([[True] * len(prompt) for prompt in prompts], False, left=True, device=device)
-    size = min(ids.shape[1] + max_new, model.config.context)
+    column, size = ids.shape[1], min(ids.shape[1] + max_new, model.config.context)
+    dtype = torch.bfloat16 if device.type == "cuda" else model.embedding.weight.dtype
     with autocast(device):
         # a batch without padding needs no mask, which attention is faster without
-        cache = Cache(model.config, len(prompts), size, device, torch.bfloat16 if device.type == "cuda" else model.embedding.weight.dtype)
+        cache = Cache(model.config, len(prompts), column if model.compiled else size, device, dtype)
         ragged = not bool(real.all())
         logits = model.head(model.hidden(ids, real if ragged else None, cache)[:, -1])  # each prompt is read once
     known = tokenizer.vocab_size  # some checkpoints have more rows in the embedding than the tokenizer has tokens
     copies = torch.arange(len(prompts), device=device).repeat_interleave(n)
-    cache.select(copies)
     logits, real = logits[copies], real[copies]
-    total, steps = len(prompts) * n, size - ids.shape[1]
+    total, steps = len(prompts) * n, size - column
+    if model.compiled:
+        whole = min(-(-size // 128) * 128, model.config.context)  # few different shapes, each of which costs a compilation or a recording
+        prompt, cache = cache, fixed_cache(model.config, total, whole, device, dtype)
+        cache.begin(prompt, copies)
+        real = F.pad(real, (0, whole - column))
+    else:
+        cache.select(copies)
     heat = torch.as_tensor(temperature, dtype=torch.float32, device=device).reshape(-1)
     heat = heat.repeat(total) if heat.numel() == 1 else heat.repeat(len(prompts))
     tokens = torch.full((total, steps), tokenizer.pad_id, device=device)
@@ -401,9 +423,6 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     last = torch.zeros(tokenizer.vocab_size, dtype=torch.bool, device=device)  # the tokens after which a row is over
     last[[tokenizer.end_id, *sorted(tokenizer.runtime_ids)]] = True
     queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
-    if model.compiled:
-        column, real = ids.shape[1], F.pad(real, (0, steps))
-        cache.place = torch.tensor([column], device=device)
     for step in range(steps):
         # one number for every row, finished ones too: dropping rows changes nothing for the others
         uniform = torch.rand(drawn, generator=generator)[places].to(device)

@@ -3,6 +3,10 @@
 import json
 import math
 import os
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -279,3 +283,14 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     words = tokenizer_of(tmp_path / "rl.pt")
     export(load_checkpoint(tmp_path / "rl.pt", words)[0], words, tmp_path / "out")
     assert torch.equal(load_checkpoint(tmp_path / "out")[0].embedding.weight, model.embedding.weight)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu():
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU, and there is none")
+    command = [sys.executable, "-m", "tests.benchmarks.gpu", *"--size tiny --rows 2 --batch 2 --length 64 --new 4 --rounds 1 --device cpu".split()]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("ours is") == 2 and float(re.search(r"differ by at most (\S+)", done.stdout)[1]) < 1e-4

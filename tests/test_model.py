@@ -626,6 +626,23 @@ def test_the_step_of_fixed_shapes_samples_what_the_growing_cache_does(tiny_model
     assert fixed == plain and torch.allclose(logprobs, again, atol=1e-5)
 
 
+def test_the_cache_of_fixed_shapes_is_used_again_and_what_an_earlier_batch_left_changes_nothing(tiny_model, tokenizer, monkeypatch):
+    """A CUDA graph is bound to addresses; PyTorch refuses to make one of a step that writes into inputs not marked as fixed."""
+    prompts = [[tokenizer.encode("a first, longer batch"), tokenizer.encode("of two")], [tokenizer.encode("then"), tokenizer.encode("one")]]
+    plain = [generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() for batch in prompts]
+    places = []
+    monkeypatch.setattr(model_module, "compiled_step", lambda: lambda model, token, attend, cache: places.append(cache) or GPT.step(model, token, attend, cache))
+    tiny_model.compiled = True
+    assert [generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() for batch in prompts] == plain
+    assert len(set(map(id, places))) == 1 and places[0].keys[0].shape[2] == 128
+    inputs = []
+    step = torch.compile(GPT.step, backend=lambda graph, _: inputs.extend(node.meta for node in graph.graph.nodes if node.op == "placeholder") or graph.forward)
+    with torch.no_grad():
+        step(tiny_model, torch.ones(2, dtype=torch.long), torch.ones(2, 128, dtype=torch.bool), places[0])
+    marked = [meta for meta in inputs if (meta.get("tensor_dict") or {}).get("_dynamo_static_input_type")]
+    assert len(inputs) - len(marked) == 2  # all but the token and the mask
+
+
 def test_the_step_of_fixed_shapes_reads_no_memory_that_nothing_wrote_and_casts_to_the_cache(tiny_model, tokenizer, monkeypatch):
     """Columns still to come are weighed with 0, and 0 * nan is nan; under autocast keys are float32 and the cache is not."""
     monkeypatch.setattr(model_module, "compiled_step", lambda: GPT.step)

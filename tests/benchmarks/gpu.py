@@ -1,0 +1,164 @@
+"""What a GPU makes of the model: utilisation of an SFT step, and decoding, beside `transformers` in the same run.
+
+    python -m tests.benchmarks.gpu                                                  a GPU; the SmolLM2-135M shape
+    python -m tests.benchmarks.gpu --size tiny --rows 4 --batch 4 --length 64 --new 8 --rounds 2     a CPU, to see that it runs
+
+Both sides have the same random weights, the same ids, torch.compile in training, bfloat16 autocast and fused AdamW; every token is
+supervised. In decoding ours takes the compiled step and theirs is `generate` with bfloat16 weights, its fastest default; no row ends early.
+Every figure is the median of `--rounds` rounds after two that compile and warm up; ours and theirs run one after the other.
+
+Model FLOPs a token are 6 N + 12 layers heads head_size length (PaLM, 2204.02311, appendix B), N being all parameters, a tied
+embedding once. Utilisation is that by the card's dense bfloat16 peak, which is known for a few cards and else given by --peak.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from importlib import util
+from types import SimpleNamespace
+
+import torch
+
+from data import hf
+from data.command import fail, guarded
+from data.devices import autocast, pick_device
+from model import SIZES, GPT, Config, Optimizers, generate, parameter_count, placed
+from sft import batch_loss, supervised_count
+from tests.benchmarks.peers import in_turn
+
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}  # the makers' dense bfloat16 figures, FLOP/s
+
+
+def flops_a_token(model: GPT, length: int) -> float:
+    """Of forward and backward in training, by PaLM's count."""
+    c = model.config
+    return 6 * parameter_count(model) + 12 * c.layers * c.heads * c.head_size * length
+
+
+def fresh(config: Config) -> GPT:
+    """Random weights, also where a new model has zeros, so that attention and FFN take part."""
+    model, generator = GPT(config).init_weights(0), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for block in model.blocks:
+            for matrix in (block.attention.out.weight, block.down.weight):
+                matrix.copy_(torch.randn(matrix.shape, generator=generator) * 0.02)
+    return model
+
+
+def peer_of(model: GPT, device: torch.device):
+    """transformers' Llama or Qwen3 with the same weights; None where it is not installed."""
+    if util.find_spec("transformers") is None:
+        return None
+    from dataclasses import asdict
+
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        hf.write_model(folder, asdict(model.config), model.state_dict())
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+
+
+def speeds(functions: dict, rounds: int, device, tokens: int) -> dict:
+    """{name: tokens a second}, printed with the time of the slowest and fastest round."""
+    def timed(function):
+        def run():
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+        return run
+    functions = {name: timed(function) for name, function in functions.items()}
+    in_turn(functions, 1)  # compiles
+    times = in_turn(functions, rounds)
+    for name, (median, least, most) in times.items():
+        print(f"  {name:13} {1000 * median:9.1f} ms ({1000 * least:.1f} to {1000 * most:.1f}), {tokens / median:11,.0f} tokens/s")
+    return {name: tokens / median for name, (median, _, _) in times.items()}
+
+
+def training(model: GPT, tokenizer, args, device, peak: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (args.rows, args.length), generator=generator)
+    rows = [(row, [True] * args.length) for row in ids.tolist()]
+    peer, ids = peer_of(model, device), ids.to(device)
+    if peer is not None:
+        with torch.no_grad():
+            apart = float((model(ids[:1]) - peer(input_ids=ids[:1]).logits).abs().max())
+        print(f"  same weights: logits in float32 differ by at most {apart:.1e}")
+    placed(model, SimpleNamespace(recompute=False, compile=True), device)
+
+    def ours(optimizers=Optimizers(model.train(), 1e-4)):
+        batch_loss(model, tokenizer, rows, supervised_count(rows), device).backward()
+        optimizers.step(1.0)
+    functions = {"ours": ours}
+    if peer is not None:
+        peer.train().compile()
+
+        def theirs(optimizers=Optimizers(peer, 1e-4)):
+            with autocast(device):
+                loss = peer(input_ids=ids, labels=ids, use_cache=False).loss
+            loss.backward()
+            optimizers.step(1.0)
+        functions["transformers"] = theirs
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    found = speeds(functions, args.rounds, device, args.rows * args.length)
+    work = flops_a_token(model, args.length)
+    for name, speed in found.items():
+        print(f"  {name:13} {speed * work / 1e12:9.2f} TFLOP/s" + (f", utilisation {100 * speed * work / peak:.1f}%" if peak else ""))
+    if "transformers" in found:
+        print(f"  ours is {found['ours'] / found['transformers']:.2f} times as fast")
+    if device.type == "cuda":
+        print(f"  peak memory of both {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB")
+
+
+def decoding(model: GPT, args, device) -> None:
+    vocabulary = model.config.vocab_size
+    endless = SimpleNamespace(pad_id=0, end_id=vocabulary, runtime_ids=set(), vocab_size=vocabulary + 1)  # an end mark that is never written
+    prompts = torch.randint(1, vocabulary, (args.batch, args.length // 8), generator=torch.Generator().manual_seed(1))
+    peer = peer_of(model, device)
+    placed(model, SimpleNamespace(recompute=False, compile=True), device).eval()
+    functions = {"ours": lambda: generate(model, endless, prompts.tolist(), max_new=args.new, temperature=0.0)}
+    if peer is not None:
+        peer = peer.eval().to(torch.bfloat16 if device.type == "cuda" else torch.float32)
+        ids = prompts.to(device)
+        functions["transformers"] = lambda: peer.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=args.new,
+                                                          min_new_tokens=args.new, do_sample=False, pad_token_id=0)
+    found = speeds(functions, args.rounds, device, args.batch * args.new)
+    if "transformers" in found:
+        print(f"  ours is {found['ours'] / found['transformers']:.2f} times as fast")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--size", choices=tuple(SIZES), default="base", help="whose student's shape")
+    parser.add_argument("--rows", type=int, default=16, help="rows of the training step")
+    parser.add_argument("--length", type=int, default=1024, help="tokens of such a row; prompts have an eighth of it")
+    parser.add_argument("--batch", type=int, default=64, help="rows that are decoded at once")
+    parser.add_argument("--new", type=int, default=256, help="tokens that are decoded a row")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that the median is taken of")
+    parser.add_argument("--peak", type=float, default=None, help="the card's dense bfloat16 TFLOP/s, for the utilisation")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    args = parser.parse_args()
+    if min(args.rows, args.length // 8, args.batch, args.new, args.rounds) < 1:
+        fail("--rows, --batch, --new and --rounds need at least 1, --length at least 8")
+    config = SIZES[args.size]["student"]
+    if args.length > config.context:
+        fail(f"--length {args.length}: the context of this shape is {config.context}")
+    try:
+        device = pick_device(args.device)
+    except ValueError as error:
+        fail(error)
+    os.environ |= {"HF_HUB_OFFLINE": "1"}  # nothing is asked of any server
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    peak = args.peak * 1e12 if args.peak else next((flops for name, flops in PEAKS.items() if name in card), None)
+    print(f"{time.strftime('%Y-%m-%d')}, {card}, torch {torch.__version__}, median of {args.rounds} rounds"
+          + ("" if util.find_spec("transformers") else "; transformers is not installed and not measured"))
+    tokenizer = SimpleNamespace(pad_id=0)
+    print(f"SFT step: {args.rows} rows of {args.length} tokens, {parameter_count(GPT(config)):,} parameters")
+    training(fresh(config).to(device), tokenizer, args, device, peak)
+    print(f"decoding: {args.batch} rows of {args.length // 8} tokens, {args.new} new ones each, greedy")
+    decoding(fresh(config).to(device), args, device)
+
+
+if __name__ == "__main__":
+    guarded(main)
