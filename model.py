@@ -106,8 +106,9 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times."""
-        self.keys = [keys.index_select(0, rows) for keys in self.keys]
-        self.values = [values.index_select(0, rows) for values in self.values]
+        for parts in (self.keys, self.values):
+            for layer, part in enumerate(parts):  # one by one, so that there are never two whole caches
+                parts[layer] = part.index_select(0, rows)
 
 
 class Attention(nn.Module):
