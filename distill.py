@@ -41,7 +41,7 @@ from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
 from data.command import command, common_flags
-from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
+from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line, write_csv
@@ -312,7 +312,7 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
         spared_count = sum(sum(mask) for _, mask in spared)
         sums = dict.fromkeys(("loss", "dpo", "kl_positive", "kl_negative", "kl_rehearsal", "margin", "accuracy", "positive_logprob",
                               "negative_logprob"), 0.0)
-        for both in parts_of(list(itertools.zip_longest(batch, spared)), settings.micro_pairs, network):
+        for both in micro_batches(list(itertools.zip_longest(batch, spared)), settings.micro_pairs, network):
             part, others = [k for k, _ in both if k is not None], [row for _, row in both if row is not None]
             # positives, negatives and rehearsal in one forward of each model
             logits = both_logits(network, teacher, tokenizer, [pairs[k][0] for k in part] + [pairs[k][1] for k in part] + others,

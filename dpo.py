@@ -32,7 +32,7 @@ from torch import Tensor
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
-from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
+from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, save_checkpoint, token_logprobs, tokenizer_of
 from sft import Row, evaluate, rehearse, sampled_rows, starting_model, supervised_count, table_head, table_line, write_csv
 
@@ -145,7 +145,7 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
             rehearse(network, tokenizer, rows, settings.rehearsal_coef, device)
             tokens += sum(len(row[0]) for row in rows)
-        for part in parts_of(batch, settings.micro_pairs, network):
+        for part in micro_batches(batch, settings.micro_pairs, network):
             rows = [side for k in part for side in pairs[k]]
             logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, chosen and rejected)
             lengths = torch.tensor([sum(mask) for _, mask in rows], device=device).view(-1, 2)

@@ -100,9 +100,10 @@ class Cache:
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def begin(self, prompt: "Cache", rows: Tensor) -> None:
-        """Take over these rows of a cache that holds the prompts; what an earlier batch left in later columns is masked."""
+        """Start with these rows of a cache that holds the prompts; an earlier batch is wiped out, since 0 * nan would be nan."""
         for whole, part in zip((*self.keys, *self.values), (*prompt.keys, *prompt.values)):
             whole[:, :, :part.shape[2]] = part.index_select(0, rows)
+            whole[:, :, part.shape[2]:] = 0
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times."""
@@ -338,14 +339,19 @@ def compiled_step():
     return torch.compile(GPT.step, mode="reduce-overhead")
 
 
-@functools.lru_cache(maxsize=1)
-def fixed_cache(config: Config, rows: int, size: int, device, dtype) -> Cache:
-    """A cache for the compiled step, and the same one again for a next batch of this shape: a CUDA graph writes to fixed addresses."""
-    cache = Cache(config, rows, size, device, dtype)
-    cache.place = torch.zeros(1, dtype=torch.long, device=device)
-    for tensor in (*cache.keys, *cache.values, cache.place):
-        torch._dynamo.mark_static_address(tensor)  # or no CUDA graph is made of a step that writes into its inputs
-    return cache
+FIXED = {}  # the last cache that `fixed_cache` made, by its shape
+
+
+def fixed_cache(*shape) -> Cache:
+    """A cache for the compiled step. It is kept, and given out again for a next batch of the same shape: a CUDA graph writes to fixed
+    addresses, and is recorded anew for others."""
+    if shape not in FIXED:
+        FIXED.clear()  # before the next one, so that there are never two
+        FIXED[shape] = cache = Cache(*shape)
+        cache.place = torch.zeros(1, dtype=torch.long, device=cache.keys[0].device)
+        for tensor in (*cache.keys, *cache.values, cache.place):
+            torch._dynamo.mark_static_address(tensor)  # or no CUDA graph is made of a step that writes into its inputs
+    return FIXED[shape]
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ from torch import Tensor
 import reward_model as rewards
 from data import world
 from data.command import command, common_flags
-from data.devices import autocast, gathered, parallel, parts_of, progress, rank, ranks, seed_of, share, start, summed
+from data.devices import autocast, gathered, micro_batches, parallel, progress, rank, ranks, seed_of, share, start, summed
 from model import (GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, save_checkpoint, save_part,
                    token_logprobs, tokenizer_of)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
@@ -346,8 +346,14 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
     sums, updates, first_log_ratio = {}, 0, None
     # ours: a row without an advantage costs no forward, and is not counted in the loss's denominator either
     live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
-    networks = [parallel(model) for model in (policy, critic) if model is not None]
+    network, critic_network = parallel(policy), parallel(critic) if critic is not None else None
     policy.train()
+
+    def cut(part: list[int], *tensors: Tensor) -> list[Tensor]:
+        """These rows of (N, S) tensors, as wide as the longest of them."""
+        width = max((len(data.rows[k][0]) for k in part), default=1)
+        return [tensor[part, :width] for tensor in tensors]
+
     for _ in range(settings.epochs):
         rng.shuffle(live)
         size = max(1, math.ceil(len(live) / settings.minibatches))
@@ -356,12 +362,11 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
             tokens = int(data.mask[chosen].sum())
             if rehearsal and settings.rehearsal_rows:
                 rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-                rehearse(networks[0], tokenizer, rows, settings.rehearsal_coef, device)
-            for part in parts_of(chosen, settings.micro_rows, *networks):
-                width = max((len(data.rows[row][0]) for row in part), default=1)
-                ids, mask, old, advantages = (x[part, :width] for x in (data.ids, data.mask, data.old_logprobs, data.advantages))
+                rehearse(network, tokenizer, rows, settings.rehearsal_coef, device)
+            for part in micro_batches(chosen, settings.micro_rows, network):
+                ids, mask, old, advantages = cut(part, data.ids, data.mask, data.old_logprobs, data.advantages)
                 with autocast(device):
-                    logprobs = token_logprobs(networks[0], ids, mask, settings.temperature)
+                    logprobs = token_logprobs(network, ids, mask, settings.temperature)
                 loss, clipped, approx_kl = policy_loss(
                     logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high, settings.normalise,
                     settings.max_new, settings.ratio, tokens if settings.normalise == "token" else len(chosen))
@@ -369,13 +374,14 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
                 if first_log_ratio is None and part:  # before any update: what must be 0 if old and new are computed alike
                     first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
                 here = int(mask.sum()) / tokens
-                terms = {"loss": loss, "clip_fraction": here * clipped, "approx_kl": here * approx_kl}
-                if critic is not None:
-                    terms["value_loss"] = value_loss(critic_values(networks[1], ids), data.old_values[part, :width], data.returns[part, :width], mask,
-                                                     settings.value_clip, tokens)
-                    terms["value_loss"].backward()
-                for name, value in terms.items():
+                for name, value in (("loss", loss), ("clip_fraction", here * clipped), ("approx_kl", here * approx_kl)):
                     measured[name] += float(value.detach())
+            # in a loop of its own, so that all ranks join the two models' gradients in the same order
+            for part in micro_batches(chosen, settings.micro_rows, critic_network) if critic is not None else ():
+                ids, mask, old_values, returns = cut(part, data.ids, data.mask, data.old_values, data.returns)
+                loss = value_loss(critic_values(critic_network, ids), old_values, returns, mask, settings.value_clip, tokens)
+                loss.backward()
+                measured["value_loss"] += float(loss.detach())
             measured = summed(measured)
             if not math.isfinite(measured["loss"]):
                 raise FloatingPointError("the loss is not finite")

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from data import formats, world, world_chat
 from data.command import command, common_flags
-from data.devices import autocast, parallel, parts_of, progress, seed_of, start, summed
+from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import parse_ranking
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, tokenizer_of
 from sft import Row, sampled_rows, starting_model, write_csv
@@ -254,7 +254,7 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
         all_levels = [parse_ranking(ranking["ranking"], len(ranking["rows"])) for ranking in batch]
         all_levels = pad_rows([levels + [-1] * (most - len(levels)) for levels in all_levels], -1, device=device)  # (B, K)
         count, sums = prompts_with_pairs(all_levels, settings.ties), {"loss": 0.0, "right": 0.0, "pairs": 0}
-        for part in parts_of(list(range(size)), settings.micro_prompts, network):
+        for part in micro_batches(list(range(size)), settings.micro_prompts, network):
             levels = all_levels[part]
             flat = score_rows(network, tokenizer, [row for k in part for row in batch[k]["rows"]])
             scores = torch.zeros(levels.shape, device=device).masked_scatter(levels >= 0, flat)  # (B, K)

@@ -42,7 +42,7 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.command import command, common_flags
-from data.devices import agreed, autocast, parallel, parts_of, progress, rank, seed_of, start, summed
+from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
 from model import (GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, parameter_count,
                    placed, save_checkpoint, save_part, tokenizer_of)
 
@@ -53,7 +53,7 @@ Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 class Settings:
     steps: int
     rows: int = 12  # a batch; many small updates learn more in the same time than few large ones at these sizes
-    batch_tokens: int = 0  # a batch by its tokens: as many rows as hold that many on average; 0: `rows`
+    batch_tokens: int = 0  # a batch by its tokens: as many rows as hold that many on average (`in_rows`); 0: `rows`
     muon_lr: float = 0.01  # block matrices; twice as much wipes out the arithmetic that pretraining taught
     adam_lr: float = 0.005  # embedding, head and norms
     warmup: int = 10
@@ -114,10 +114,9 @@ def tokens_a_row(rows: list[Row]) -> float:
 
 
 def in_rows(settings: Settings, rows: list[Row], mean: float | None = None) -> Settings:
-    """The settings with a batch counted in rows, no more than these, also where it is given in tokens; `mean` is the tokens of a row,
-    by default of these."""
+    """The settings with `batch_tokens` turned into `rows`, and those no more than len(rows); `mean`: tokens of a row, by default of these."""
     count = round(settings.batch_tokens / (mean or tokens_a_row(rows) or 1)) if settings.batch_tokens else settings.rows
-    return replace(settings, rows=max(1, min(count, len(rows))))
+    return replace(settings, rows=max(1, min(count, len(rows))), batch_tokens=0)
 
 
 def interleave(parts: list[list], rng: random.Random) -> list:
@@ -154,8 +153,8 @@ def supervised_count(rows: list[Row]) -> int:
 
 
 def rehearse(model, tokenizer, rows: list[Row], coef: float, device) -> None:
-    """The gradient of coef times the cross-entropy of SFT rows, to which that of a batch is then added (`parts_of`)."""
-    for part in parts_of(rows, len(rows), model, last=False):
+    """The gradient of coef times the cross-entropy of SFT rows; that of a batch must follow (`micro_batches`), with which it is reduced."""
+    for part in micro_batches(rows, len(rows), model, last=False):
         (coef * batch_loss(model, tokenizer, part, supervised_count(rows), device)).backward()
 
 
@@ -174,6 +173,8 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     Returns {"loss", "held_out_loss", "held_out_losses" (every look), "tokens", "seconds"}; writes a line a step to the CSV `log`.
     Raises FloatingPointError when the loss is not finite: the weights are then those of the step before.
     """
+    if settings.batch_tokens:
+        raise ValueError(f"{stage}: train counts a batch in rows; give it in_rows(settings, rows)")
     if len(rows) < settings.rows:
         raise ValueError(f"{stage}: {len(rows)} rows are left to train on, fewer than one batch of {settings.rows}; give more data")
     rng = random.Random(seed_of(seed, stage, "batches"))
@@ -191,10 +192,10 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
         if step < state["step"]:
             continue
         count, loss, micro = supervised_count(batch), 0.0, max(1, settings.micro_tokens // max(len(row[0]) for row in batch))
-        for part in parts_of(batch, micro, network):
-            share_of_loss = batch_loss(network, tokenizer, part, count, device)
-            share_of_loss.backward()
-            loss += float(share_of_loss.detach())
+        for part in micro_batches(batch, micro, network):
+            part_loss = batch_loss(network, tokenizer, part, count, device)
+            part_loss.backward()
+            loss += float(part_loss.detach())
         loss = summed({"loss": loss})["loss"]
         if not math.isfinite(loss):
             raise FloatingPointError(f"{stage}: the loss is {loss} at step {step}")
@@ -338,8 +339,8 @@ def cold_start_sft(model, tokenizer, schedule: Schedule, **how) -> dict:
     return train(model, tokenizer, rows, settings, stage="cold_start_sft", held_out=held_out, **how)
 
 
-def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curriculum: bool = True) -> list[Row]:
-    """The rows of overall SFT in their order: reasoning rises level by level, the other kinds are spread evenly.
+def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curriculum: bool = True) -> tuple[list[Row], Settings]:
+    """The rows of overall SFT in their order, and its settings in rows: reasoning rises level by level, the other kinds are spread evenly.
 
     With curriculum=False the same rows come in random order.
     """
@@ -349,15 +350,15 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
     kinds = {kind: [dialogue_rows(tokenizer, level, context) for level in (records[kind] if kind == "reasoning" else [records[kind]])]
              for kind in schedule.shares}
     mean = sum(percent * tokens_a_row(sum(kinds[kind], [])) for kind, percent in schedule.shares.items()) / 100
-    total = schedule.overall.steps * in_rows(schedule.overall, sum(sum(kinds.values(), []), []), mean).rows
+    settings = in_rows(schedule.overall, sum(sum(kinds.values(), []), []), mean)
     parts = []
     for kind, percent in schedule.shares.items():
-        count = total * percent // 100 + 1
+        count = settings.steps * settings.rows * percent // 100 + 1
         parts.append([row for level in kinds[kind] for row in repeated(level, -(-count // len(kinds[kind])), rng)])
     rows = interleave(parts, rng)
     if not curriculum:
         rng.shuffle(rows)
-    return rows
+    return rows, settings
 
 
 def rehearsal_data(tokenizer, size: str, seed: int, context: int, kinds=("cold_start", "reasoning", "agent", "judge", "new_prompt")) -> list[Row]:
@@ -391,9 +392,8 @@ def chat_prompts(size: str, seed: int) -> list[str]:
 
 def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, **how) -> dict:
     """General conversation, agent, judging, asking, and the reasoning curriculum."""
-    rows = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)
+    rows, settings = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)
     held_out = development_rows(tokenizer, model.config.context, world.DOMAINS[:5])
-    settings = replace(schedule.overall, rows=len(rows) // schedule.overall.steps)
     return train(model, tokenizer, rows, settings, stage="overall_sft", held_out=held_out, **how)
 
 

@@ -2,7 +2,7 @@
 
 Every rank holds the whole model and the whole batch, and computes the loss of its share of the rows, divided by the count of the
 whole batch. So the gradients of all ranks add up to that of one process, which torch's DistributedDataParallel does while the
-backward pass of a batch's last part is still running.
+backward pass of a batch's last micro-batch is still running.
 """
 
 import atexit
@@ -34,8 +34,8 @@ def share(items):
     return items[rank()::ranks()]
 
 
-def add_up(_, bucket):
-    """DistributedDataParallel's way to join one bucket of gradients: by their sum, where it would average them."""
+def summing_hook(_, bucket):
+    """How DistributedDataParallel is to reduce a bucket of gradients: to their sum, where it would take the average."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
 
@@ -43,20 +43,21 @@ def parallel(network: nn.Module) -> nn.Module:
     """What the loss of a training step calls: the network itself, or under torchrun its DistributedDataParallel."""
     if ranks() == 1:
         return network
-    wrapped = DistributedDataParallel(network, broadcast_buffers=False)
-    wrapped.register_comm_hook(None, add_up)
+    wrapped = DistributedDataParallel(network)
+    wrapped.broadcast_buffers = False  # the tables of positions never change; a rank with fewer micro-batches would not answer
+    wrapped.register_comm_hook(None, summing_hook)
     return wrapped
 
 
-def parts_of(batch: list, size: int, *networks: nn.Module, last: bool = True):
-    """This rank's share of a batch in parts of `size`, each for one forward and backward of the networks (`parallel`).
+def micro_batches(batch: list, size: int, network: nn.Module, last: bool = True):
+    """This rank's share of a batch in parts of `size`, each for one forward and backward of the network (`parallel`).
 
-    Gradients are accumulated, and joined with the other ranks' in the last part's backward pass; with last=False not yet, since
-    other parts follow. A rank without a share gets one empty part: all of them must take part in the joining.
+    Gradients are accumulated, and reduced over the ranks in the last part's backward pass; with last=False not yet, since other
+    micro-batches must follow. A rank without a share gets an empty part: all of them must take part in the reduction.
     """
     mine = share(batch)
     for i in range(0, max(1, len(mine)), size):
-        for network in networks if ranks() > 1 else ():
+        if ranks() > 1:
             network.require_backward_grad_sync = last and i + size >= len(mine)
         yield mine[i:i + size]
 

@@ -630,10 +630,15 @@ def test_the_cache_of_fixed_shapes_is_used_again_and_what_an_earlier_batch_left_
     """A CUDA graph is bound to addresses; PyTorch refuses to make one of a step that writes into inputs not marked as fixed."""
     prompts = [[tokenizer.encode("a first, longer batch"), tokenizer.encode("of two")], [tokenizer.encode("then"), tokenizer.encode("one")]]
     plain = [generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() for batch in prompts]
-    places = []
+    places, broken = [], copy.deepcopy(tiny_model)
     monkeypatch.setattr(model_module, "compiled_step", lambda: lambda model, token, attend, cache: places.append(cache) or GPT.step(model, token, attend, cache))
     tiny_model.compiled = True
-    assert [generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() for batch in prompts] == plain
+    with torch.no_grad():
+        broken.norm.weight.fill_(math.nan), broken.blocks[0].attention.qkv.weight.fill_(math.nan)
+    broken.compiled = True
+    for batch, expected in zip(prompts, plain):
+        assert generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() == expected
+        generate(broken, tokenizer, batch, max_new=9)  # leaves nan behind
     assert len(set(map(id, places))) == 1 and places[0].keys[0].shape[2] == 128
     inputs = []
     step = torch.compile(GPT.step, backend=lambda graph, _: inputs.extend(node.meta for node in graph.graph.nodes if node.op == "placeholder") or graph.forward)

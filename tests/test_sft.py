@@ -200,16 +200,16 @@ SMALL = replace(SCHEDULES["tiny"]["student"], overall=Settings(10, rows=32), col
 
 def test_the_curriculum_rises_from_level_two_to_five(tokenizer):
     only = replace(SMALL, shares={"reasoning": 100})
-    rows = overall_rows(tokenizer, only, 1, 256)
+    rows, _ = overall_rows(tokenizer, only, 1, 256)
     levels = [level_of(tokenizer, row) for row in rows]
     assert levels == sorted(levels) and set(levels) == {2, 3, 4, 5} and len(levels) >= 320
-    shuffled = [level_of(tokenizer, row) for row in overall_rows(tokenizer, only, 1, 256, curriculum=False)]
+    shuffled = [level_of(tokenizer, row) for row in overall_rows(tokenizer, only, 1, 256, curriculum=False)[0]]
     assert sorted(shuffled) == levels and shuffled != levels
 
 
 def test_the_curriculum_survives_mixing_and_batching(tokenizer):
     """Reasoning levels still rise from quarter to quarter of the batches, and the other kinds are in each of them."""
-    rows = overall_rows(tokenizer, replace(SMALL, shares={"reasoning": 50, "chat": 50}), 1, 256)
+    rows, _ = overall_rows(tokenizer, replace(SMALL, shares={"reasoning": 50, "chat": 50}), 1, 256)
     batches = batches_of(rows[:320], 32, random.Random(0), window=2)
     means, chats = [], []
     for quarter in range(4):
@@ -222,7 +222,7 @@ def test_the_curriculum_survives_mixing_and_batching(tokenizer):
 
 
 def test_the_rows_of_overall_sft_have_the_shares_of_the_schedule(tokenizer):
-    rows = overall_rows(tokenizer, SMALL, 1, 256)
+    rows, _ = overall_rows(tokenizer, SMALL, 1, 256)
     assert sum(SMALL.shares.values()) == 100 and len(rows) >= 320
     judged = sum("from 0 to 5" in tokenizer.decode(ids) for ids, _ in rows) / len(rows)
     called = sum(tokenizer.call_id in ids for ids, _ in rows) / len(rows)
@@ -233,7 +233,9 @@ def test_a_batch_given_in_tokens_has_as_many_rows_as_hold_them():
     rows = [([1] * length, [True] * length) for length in (10, 20, 30, 20)]  # 20 tokens a row
     assert in_rows(Settings(1, rows=3), rows).rows == 3 and in_rows(Settings(1, rows=9), rows).rows == 4
     assert [in_rows(Settings(1, batch_tokens=tokens), rows).rows for tokens in (5, 40, 61, 1000)] == [1, 2, 3, 4]
-    assert in_rows(Settings(1, batch_tokens=60), rows, mean=30).rows == 2
+    assert in_rows(Settings(1, batch_tokens=60), rows, mean=30) == Settings(1, rows=2)
+    with pytest.raises(ValueError, match="sft: train counts a batch in rows"):
+        train(None, None, rows, Settings(1, batch_tokens=60), seed=1, stage="sft")
 
 
 def test_a_stages_batches_hold_about_the_tokens_that_are_asked_for(tiny_model, tokenizer):

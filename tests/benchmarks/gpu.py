@@ -5,7 +5,7 @@
 
 Both sides have the same random weights, the same ids, torch.compile in training, bfloat16 autocast and fused AdamW; every token is
 supervised. In decoding ours takes the compiled step and theirs is `generate` with bfloat16 weights, its fastest default; no row ends early.
-Every figure is the median of `--rounds` rounds after two that compile and warm up; ours and theirs run one after the other.
+Every figure is the median of `--rounds` rounds after three that compile and warm up; ours and theirs run one after the other.
 
 Model FLOPs a token are 6 N + 12 layers heads head_size length (PaLM, 2204.02311, appendix B), N being all parameters, a tied
 embedding once. Utilisation is that by the card's dense bfloat16 peak, which is known for a few cards and else given by --peak.
@@ -27,7 +27,7 @@ from model import SIZES, GPT, Config, Optimizers, generate, parameter_count, pla
 from sft import batch_loss, supervised_count
 from tests.benchmarks.peers import in_turn
 
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}  # the makers' dense bfloat16 figures, FLOP/s
+PEAKS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-40GB": 312e12, "NVIDIA A100-SXM4-80GB": 312e12}  # FLOP/s
 
 
 def flops_a_token(model: GPT, length: int) -> float:
@@ -142,15 +142,15 @@ def main() -> None:
     if min(args.rows, args.length // 8, args.batch, args.new, args.rounds) < 1:
         fail("--rows, --batch, --new and --rounds need at least 1, --length at least 8")
     config = SIZES[args.size]["student"]
-    if args.length > config.context:
-        fail(f"--length {args.length}: the context of this shape is {config.context}")
+    if max(args.length, args.length // 8 + args.new) > config.context:
+        fail(f"--length {args.length} --new {args.new}: a row or a prompt with its new tokens exceeds this shape's context of {config.context}")
     try:
         device = pick_device(args.device)
     except ValueError as error:
         fail(error)
     os.environ |= {"HF_HUB_OFFLINE": "1"}  # nothing is asked of any server
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    peak = args.peak * 1e12 if args.peak else next((flops for name, flops in PEAKS.items() if name in card), None)
+    peak = args.peak * 1e12 if args.peak else PEAKS.get(card)
     print(f"{time.strftime('%Y-%m-%d')}, {card}, torch {torch.__version__}, median of {args.rounds} rounds"
           + ("" if util.find_spec("transformers") else "; transformers is not installed and not measured"))
     tokenizer = SimpleNamespace(pad_id=0)

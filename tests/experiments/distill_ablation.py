@@ -44,7 +44,7 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     rng = random.Random(seed_of(seed, "ablation"))
     context, count = student.config.context, settings.steps * 2 * settings.rows
     like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr)
-    own = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
+    own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
     answers = sft.dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
     positives = [positive for positive, _ in pairs]
 
