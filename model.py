@@ -13,20 +13,17 @@ of experts, sliding windows, a paged cache.
 
 import functools
 import math
-import os
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from data import hf
-from data import tokenizer as tokenizers
+from data import checkpoints, hf
+from data.checkpoints import tokenizer_of
 from data.command import Parser, check_numbers, fail
-from data.devices import autocast, gathered, pick_device, rank, ranks, seed_of, share
+from data.devices import autocast, gathered, pick_device, ranks, seed_of, share
 
 
 @dataclass(frozen=True)
@@ -520,80 +517,12 @@ class Optimizers:
             part.load_state_dict(state)
 
 
-# ---- checkpoints ----
+# ---- checkpoints, new models ----
 
-def save_checkpoint(path: Path, model: GPT, tokenizer, stage: str, **more) -> None:
-    """Written under a temporary name and renamed, so that a file of this name is always whole; by rank 0, the others wait."""
-    if rank() == 0:
-        state = {name: value for name, value in model.state_dict().items() if not (model.config.tied and name == "head.weight")}
-        temporary = Path(f"{path}.tmp")
-        torch.save({"config": asdict(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": stage,
-                    "model": state, **more}, temporary)
-        os.replace(temporary, path)
-    if ranks() > 1:
-        dist.barrier()
-
-
-def load_checkpoint(path, tokenizer=None, device="cpu", build=None, kind="checkpoint") -> tuple[nn.Module, dict]:
-    """(model, everything else that was saved) of a file of ours, or of a directory in Hugging Face layout. build(config) makes
-    another kind of model than a GPT. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
-    if Path(path).is_dir() and build is None:
-        config, weights = hf.read_model(path)
-        if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
-            raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
-        model = GPT(Config(**config))
-        try:
-            model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
-        except RuntimeError:
-            raise ValueError(f"{path}: the tensors have other shapes than config.json says") from None
-        return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        model = (build or GPT)(Config(**saved["config"])).to(device)
-        missing, unexpected = model.load_state_dict(saved.pop("model"), strict=False)
-        saved["tokenizer"], saved["stage"]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
-    except Exception as error:
-        raise ValueError(f"{path}: not a {kind} of this project ({type(error).__name__})") from None
-    if unexpected or set(missing) - ({"head.weight"} if model.config.tied else set()):
-        raise ValueError(f"{path}: not a {kind} of this project (other weights)")
-    if tokenizer is not None and saved["tokenizer"] != tokenizer.fingerprint:
-        raise ValueError(f"{path}: was trained with another tokenizer ({saved['tokenizer']}, here {tokenizer.fingerprint})")
-    return model, saved
-
-
-def tokenizer_of(path=None):
-    """The tokenizer that belongs to a checkpoint or a directory in Hugging Face layout; without a path, the tiny one."""
-    if path and Path(path).is_dir():
-        if not (Path(path) / "config.json").exists() or not (Path(path) / "tokenizer.json").exists():
-            raise ValueError(f"{path}: no Llama or Qwen3 directory (config.json, tokenizer.json, model.safetensors); of a run's folder, give a .pt file in it")
-        return hf.read_tokenizer(path)
-    try:
-        text = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("tokenizer_json") if path else None
-    except Exception:  # load_checkpoint says what is wrong with the file
-        text = None
-    return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
-
-
-def save_part(path: Path, key: str, state: dict, **parts) -> None:
-    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part (model, optimizers)."""
-    if rank() == 0:
-        temporary = Path(f"{path}.tmp")
-        torch.save({"key": key, "state": state} | {name: part.state_dict() for name, part in parts.items()}, temporary)
-        os.replace(temporary, path)
-
-
-def load_part(path: Path | None, key: str, **parts) -> dict | None:
-    """The `state` of a stage that was stopped in the middle, its parts loaded; None where there is none, or one of another key."""
-    if path is None or not path.exists():
-        return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["key"] != key:
-        return None
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    return saved["state"]
+def load_checkpoint(path, tokenizer=None, device="cpu", build=GPT, kind="checkpoint") -> tuple[nn.Module, dict]:
+    """(model, everything else that was saved) of a file of ours, or of a directory in Hugging Face layout; build(config) makes another
+    kind of model than a GPT. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
+    return checkpoints.load(path, tokenizer, device, lambda fields: build(Config(**fields)), kind)
 
 
 def fresh_model(size: str, who: str, tokenizer, seed: int) -> GPT:

@@ -33,10 +33,11 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
+from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import common_flags, fail
 from data.devices import rank, ranks, start
 from data.report import report
-from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed, save_checkpoint, tokenizer_of
+from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 

@@ -45,10 +45,10 @@ from torch import Tensor
 
 import reward_model as rewards
 from data import world
+from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, gathered, micro_batches, parallel, progress, rank, ranks, seed_of, share, start, summed
-from model import (GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, save_checkpoint, save_part,
-                   token_logprobs, tokenizer_of)
+from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line, write_csv
 

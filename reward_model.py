@@ -35,10 +35,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import formats, world, world_chat
+from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import parse_ranking
-from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, save_checkpoint, tokenizer_of
+from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import Row, sampled_rows, starting_model, write_csv
 
 TIES = ("drop", "half", "rao_kupper", "davidson")

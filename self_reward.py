@@ -37,9 +37,10 @@ import torch
 
 import dpo
 from data import formats, world, world_judge
+from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import seed_of, start
-from model import GPT, generate, save_checkpoint, tokenizer_of
+from model import GPT, generate
 from sft import Row, chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 
 

@@ -41,10 +41,10 @@ from torch import Tensor
 
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
+from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
-from model import (GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, load_part, pad_rows, parameter_count,
-                   placed, save_checkpoint, save_part, tokenizer_of)
+from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 

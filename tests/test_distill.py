@@ -16,10 +16,11 @@ from torch import nn
 from conftest import PlainDescent
 import distill
 from data import world
+from data.checkpoints import save_checkpoint
 from distill import (Joint, Settings, Side, joint_loss, other_skills, preference_data, preference_filter, queries, row_means, token_divergence,
                      train)
 from dpo import dpo_loss, pair_rows, sequence_logprobs
-from model import GPT, Config, Samples, load_checkpoint, save_checkpoint
+from model import GPT, Config, Samples, load_checkpoint
 from sft import supervised_positions
 
 CPU = torch.device("cpu")

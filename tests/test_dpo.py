@@ -14,8 +14,9 @@ from torch import nn
 from conftest import PlainDescent
 import dpo
 from data import world
+from data.checkpoints import save_checkpoint
 from dpo import Settings, annotated_pairs, dpo_loss, pair_rows, probe, reference_logprobs, sequence_logprobs, train
-from model import GPT, Config, Samples, load_checkpoint, save_checkpoint, token_logprobs
+from model import GPT, Config, Samples, load_checkpoint, token_logprobs
 
 CPU = torch.device("cpu")
 POLICY, REFERENCE, LENGTHS = (-10.0, -15.0), (-12.0, -14.0), (8.0, 10.0)  # section 5's pair: log-ratios (2, -1), h = 3

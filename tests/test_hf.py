@@ -17,7 +17,8 @@ import dpo
 import ppo
 import sft
 from data import formats, hf, real, world
-from model import GPT, Cache, Config, export, generate, load_checkpoint, save_checkpoint, tokenizer_of
+from data.checkpoints import save_checkpoint, tokenizer_of
+from model import GPT, Cache, Config, export, generate, load_checkpoint
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
 BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

@@ -16,9 +16,10 @@ import model as model_module
 from data import devices
 from data import tokenizer as tokenizers
 from data import world
+from data.checkpoints import save_checkpoint
 from data.devices import seed_of
-from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows,
-                   parameter_count, placed, rotate, sampling_logits, save_checkpoint, token_logprobs)
+from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count,
+                   placed, rotate, sampling_logits, token_logprobs)
 
 
 class Toy(nn.Module):

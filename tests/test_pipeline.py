@@ -17,8 +17,9 @@ import pipeline
 import self_reward
 import sft
 from data import formats, world
+from data.checkpoints import save_checkpoint
 from data.devices import seed_of
-from model import GPT, SIZES, load_checkpoint, save_checkpoint
+from model import GPT, SIZES, load_checkpoint
 from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
 from reward_model import RewardModel, load_reward_model
 

@@ -13,7 +13,8 @@ from torch import nn
 
 import ppo
 from data import world
-from model import GPT, Config, Optimizers, save_checkpoint, token_logprobs
+from data.checkpoints import save_checkpoint
+from model import GPT, Config, Optimizers, token_logprobs
 from ppo import (STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
                  next_kl_coef, policy_loss, ready_tasks, rl_stem, rollout, token_rewards, train, value_loss, whiten)
 from reward_model import RewardModel, predicted_reward

@@ -14,8 +14,9 @@ import torch
 
 import reward_model as rewards
 from data import world, world_chat
+from data.checkpoints import save_checkpoint
 from data.formats import parse_ranking, read_jsonl, read_records
-from model import GPT, Config, save_checkpoint
+from model import GPT, Config
 from reward_model import (TIES, RewardModel, Settings, annotated_rankings, calibration, centre, from_file, load_reward_model, overlong_penalty,
                           pair_accuracy, predicted_reward, rank_outputs, ranking_loss, repetition_penalty, report, robust_reward,
                           sample_outputs, score_rows, train)

@@ -14,8 +14,9 @@ import torch
 import dpo
 import self_reward
 from data import formats, world, world_judge
+from data.checkpoints import save_checkpoint
 from dpo import sequence_logprobs
-from model import GPT, Config, Samples, load_checkpoint, pad_rows, save_checkpoint
+from model import GPT, Config, Samples, load_checkpoint, pad_rows
 from self_reward import (Settings, chat_answers, check_seed_model, create_self_instruction_data, generate_prompts, generate_responses,
                          generate_rewards, judge, judge_report, kendall, mean_score, measure, next_iteration_model, mean_ranks, rouge_l, select,
                          spearman, text_of, train_instruction_following, win_share, words_of)

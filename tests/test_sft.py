@@ -17,7 +17,8 @@ from conftest import PlainDescent
 import sft
 from data import world
 from data import tokenizer as tokenizers
-from model import GPT, Config, learning_rate_scale, load_checkpoint, load_part, parameter_count, save_part
+from data.checkpoints import load_part, save_part
+from model import GPT, Config, learning_rate_scale, load_checkpoint, parameter_count
 from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, in_rows, interleave, masked_cross_entropy, overall_rows,
                  pad_rows, repeated, supervised_count, supervised_positions, train, write_csv)
 
