@@ -84,14 +84,11 @@ def distill(run: Run, who: str) -> dict:
 
 
 def reward_model(run: Run, who: str) -> dict:
-    settings, log = run.stages["reward_model"], run.out / f"reward_model.{who}.csv"
+    settings, rankings = run.stages["reward_model"], None
     if run.data:
-        rankings = rewards.rankings_of(map(rewards.as_ranking, run.data.pairs), run.tokenizer, context_of(run), run.data.dropped)
-        run.models["reward_model"], own = rewards.reward_model_from_rankings(run.models[who], run.tokenizer, rankings[:settings.prompts], settings,
-                                                                             seed=run.seed, log=log)
-    else:
-        run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed,
-                                                               data=run.out / "rankings.jsonl", log=log)
+        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), run.data.dropped)[:settings.prompts]
+    run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, rankings=rankings,
+                                                           data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
     return own
 
 

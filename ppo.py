@@ -47,10 +47,11 @@ import reward_model as rewards
 from data import world
 from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
-from data.devices import autocast, gathered, micro_batches, parallel, progress, rank, ranks, seed_of, share, start, summed
+from data.devices import autocast, in_parts, micro_batches, parallel, progress, rank, seed_of, start, summed
+from data.formats import write_csv
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line, write_csv
+from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line
 
 
 @dataclass(frozen=True)
@@ -221,16 +222,6 @@ class Rollouts:
 def critic_values(critic: RewardModel, ids: Tensor) -> Tensor:
     """V before each token is chosen, (N, S): what the head reads at the position in front of it."""
     return F.pad(critic(ids)[:, :-1], (1, 0))
-
-
-@torch.no_grad()
-def in_parts(function, *tensors: Tensor, size: int) -> Tensor:
-    """function(*tensors) in parts of `size` rows, each rank its share of them."""
-    device = tensors[0].device
-    parts = {i: function(*(tensor[i:i + size] for tensor in tensors)) for i in share(range(0, len(tensors[0]), size))}
-    if ranks() > 1:
-        parts = gathered({i: part.cpu() for i, part in parts.items()})
-    return torch.cat([parts[i].to(device) for i in sorted(parts)])
 
 
 def entropy_of(model: GPT, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:

@@ -38,9 +38,10 @@ from data import formats, world, world_chat
 from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.formats import parse_ranking
+from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
+from data.formats import parse_ranking, write_csv
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
-from sft import Row, sampled_rows, starting_model, write_csv
+from sft import Row, sampled_rows, starting_model
 
 TIES = ("drop", "half", "rao_kupper", "davidson")
 
@@ -200,19 +201,8 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
 
 def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
     """A file of rankings, or of chosen/rejected pairs, as rankings with rows; and how many were dropped for which reason."""
-    try:
-        records, dropped = formats.read_records(path, "ranking")
-    except formats.DataError as error:
-        if "'chosen'" not in str(error):  # the keys that were found instead
-            raise
-        pairs, dropped = formats.read_records(path, "preference")
-        records = [as_ranking(pair) for pair in pairs]
+    records, dropped = formats.read_records(path, "ranking")
     return rankings_of(records, tokenizer, context, dropped), dropped
-
-
-def as_ranking(pair: dict) -> dict:
-    """A chosen/rejected pair as a ranking of two."""
-    return {"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"}
 
 
 def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> list[dict]:
@@ -291,54 +281,33 @@ def demonstration_rows(tokenizer, seed: int, count: int = 200) -> list[Row]:
     return [tokenizer.render(world.demonstration(task, rng)["messages"]) for task in world.draw_tasks(rng, ("chat",), count)]
 
 
-def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, data: Path | None = None,
+def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, rankings: list[dict] | None = None, data: Path | None = None,
                  log: Path | None = None) -> tuple[RewardModel, dict]:
-    """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured on held-out rankings)."""
+    """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured on held-out rankings).
+
+    Of `rankings` that are given a tenth is held out, and the shift is by their own responses, as there are no demonstrations.
+    """
     began = time.perf_counter()
-    rankings = annotated_rankings(policy, tokenizer, prompts=settings.prompts, outputs=settings.outputs, seed=seed)
-    if data is not None:
-        formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
+    if rankings is None:
+        rankings, held_out = (annotated_rankings(policy, tokenizer, prompts=prompts, outputs=settings.outputs, seed=seed, part=part)
+                              for prompts, part in ((settings.prompts, "train"), (settings.held_out, "test")))
+        shift = demonstration_rows(tokenizer, seed)
+        if data is not None:
+            formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
+    else:
+        rankings = list(rankings)
+        random.Random(seed_of(seed, "split")).shuffle(rankings)
+        cut = max(1, len(rankings) // 10)
+        held_out, rankings = rankings[:cut], rankings[cut:]
+        shift = [row for ranking in rankings for row in ranking["rows"]]
     model = RewardModel(policy, seed_of(seed, "reward_model"))
     own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
-    centre(model, tokenizer, demonstration_rows(tokenizer, seed))
-    held_out = annotated_rankings(policy, tokenizer, prompts=settings.held_out, outputs=settings.outputs, seed=seed, part="test")
-    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
-                   "seconds": time.perf_counter() - began}
-
-
-def reward_model_from_rankings(policy: GPT, tokenizer, rankings: list[dict], settings: Settings, *, seed: int,
-                               log: Path | None = None) -> tuple[RewardModel, dict]:
-    """The same from the rankings of a file, of which a tenth is held out; the shift is by their own responses, as there are no demonstrations."""
-    began, rankings = time.perf_counter(), list(rankings)
-    random.Random(seed_of(seed, "split")).shuffle(rankings)
-    cut = max(1, len(rankings) // 10)
-    held_out, rankings = rankings[:cut], rankings[cut:]
-    model = RewardModel(policy, seed_of(seed, "reward_model"))
-    own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
-    centre(model, tokenizer, [row for ranking in rankings for row in ranking["rows"]])
+    centre(model, tokenizer, shift)
     return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
                    "seconds": time.perf_counter() - began}
 
 
 # ---- how good it is ----
-
-def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
-    """(score of the winner minus score of the loser, winner, loser) for every strict pair of one prompt."""
-    present = [k for k in range(len(levels)) if levels[k] >= 0]
-    return [(scores[i] - scores[j], i, j) for i in present for j in present if levels[i] < levels[j]]
-
-
-def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
-    """Share of the strict pairs that the scores order as the levels do; equal scores count half."""
-    right, pairs = right_pairs(scores, levels)
-    return right / pairs if pairs else math.nan
-
-
-def right_pairs(scores: list[list[float]], levels: list[list[int]]) -> tuple[float, int]:
-    """(strict pairs that the scores order as the levels do, all strict pairs)."""
-    gaps = [gap for group, ranks in zip(scores, levels) for gap, _, _ in pairs_of(group, ranks)]
-    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps), len(gaps)
-
 
 def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "drop") -> dict:
     """Held-out accuracy by the annotator and by the true rubric, the annotator's agreement with itself, the ceiling (what a scorer
@@ -358,26 +327,6 @@ def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "dro
         result[f"accuracy_{name}"] = sum(gap > 0 for gap in chosen) / len(chosen) if chosen else None
     width = float(model.tie_width.detach()) if ties == "rao_kupper" else 0.0
     return result | {"calibration": calibration([gap for gap, _ in pairs], width)}
-
-
-def calibration(gaps: list[float], width: float = 0.0, bins: int = 5) -> list[dict]:
-    """Predicted against observed win rate of pairs that are no tie, each seen from its favourite's side: 0.5 to 1.
-
-    Under Rao-Kupper with width w that is sigmoid(d - w) / (sigmoid(d - w) + sigmoid(-d - w)); w = 0 is Bradley-Terry, and
-    Davidson's is the same. A gap of 0 counts as half won.
-    """
-    def predicted(gap: float) -> float:
-        win, loss = (1 / (1 + math.exp(-max(-50.0, min(50.0, side - width)))) for side in (gap, -gap))
-        return win / (win + loss)
-
-    table = []
-    for b in range(bins):
-        low, high = 0.5 + b / (2 * bins), 0.5 + (b + 1) / (2 * bins)
-        rows = [(predicted(abs(gap)), 0.5 if gap == 0 else float(gap > 0)) for gap in gaps]
-        rows = [row for row in rows if low <= row[0] < high or b == bins - 1 and row[0] >= high]
-        if rows:
-            table.append({"predicted": sum(p for p, _ in rows) / len(rows), "observed": sum(won for _, won in rows) / len(rows), "pairs": len(rows)})
-    return table
 
 
 # ---- the robust reward system ----
@@ -476,13 +425,10 @@ def run(args) -> None:
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
-    if args.data:
-        rankings, dropped = from_file(args.data, tokenizer, trunk.config.context)
-        if dropped:
-            print(formats.dropped_line(dropped))
-        model, own = reward_model_from_rankings(trunk, tokenizer, rankings, settings, seed=args.seed, log=out / "reward_model.csv")
-    else:
-        model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, data=out / "rankings.jsonl", log=out / "reward_model.csv")
+    rankings, dropped = from_file(args.data, tokenizer, trunk.config.context) if args.data else (None, {})
+    if dropped:
+        print(formats.dropped_line(dropped))
+    model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl", log=out / "reward_model.csv")
     for name, value in own.items():
         if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
             continue

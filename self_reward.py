@@ -40,6 +40,7 @@ from data import formats, world, world_judge
 from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import seed_of, start
+from data.measures import kendall, spearman, win_share
 from model import GPT, generate
 from sft import Row, chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 
@@ -281,27 +282,6 @@ def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Setti
 
 # ---- measuring a round against the truth ----
 
-def mean_ranks(values: list[float]) -> list[float]:
-    """Ranks from 1, the mean rank for equals."""
-    return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
-
-
-def spearman(a: list[float], b: list[float]) -> float | None:
-    """Correlation of the ranks; None where one side is constant."""
-    x, y = mean_ranks(a), mean_ranks(b)
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    norm = (sum((u - mx) ** 2 for u in x) * sum((v - my) ** 2 for v in y)) ** 0.5
-    return sum((u - mx) * (v - my) for u, v in zip(x, y)) / norm if norm else None
-
-
-def kendall(a: list[float], b: list[float]) -> float | None:
-    """tau-b, which corrects for ties; None where one side is constant."""
-    pairs = [(i, j) for i in range(len(a)) for j in range(i)]
-    signs = [((a[i] > a[j]) - (a[i] < a[j]), (b[i] > b[j]) - (b[i] < b[j])) for i, j in pairs]
-    norm = (sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)) ** 0.5
-    return sum(x * y for x, y in signs) / norm if norm else None
-
-
 def judge_report(model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test", responses: int = 4) -> dict:
     """How well the model judges: held-out chat prompts with `responses` responses of mixed quality each, whose truth is known.
 
@@ -346,13 +326,6 @@ def chat_answers(model: GPT, tokenizer, settings: Settings, seed: int, part: str
     met = [world_judge.criteria_met(task, reply.content) for task, reply in zip(tasks, replies)]
     return {"rewards": [5 * score for score in world.score_replies(tasks, replies)], "length": float(samples.lengths.float().mean()),
             **{name: sum(one[name] for one in met) / len(met) for name in ("correct", "polite")}}
-
-
-def win_share(new: list[float], old: list[float]) -> dict:
-    """Wins, ties and losses prompt by prompt, and the win share with ties as half."""
-    wins, losses = sum(a > b for a, b in zip(new, old)), sum(a < b for a, b in zip(new, old))
-    ties = len(new) - wins - losses
-    return {"wins": wins / len(new), "ties": ties / len(new), "losses": losses / len(new), "win_share": (wins + ties / 2) / len(new)}
 
 
 def measure(model: GPT, before: GPT, seed_model: GPT, tokenizer, settings: Settings, seed: int, part: str = "test") -> dict:

@@ -27,8 +27,6 @@ second turns; the number of steps is fixed before that, because a model that has
 left for the reinforcement learning that follows.
 """
 
-import csv
-import io
 import math
 import random
 import time
@@ -44,6 +42,7 @@ from data import tokenizer as tokenizers
 from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
+from data.formats import write_csv
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
@@ -221,15 +220,6 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
             "seconds": time.perf_counter() - began}
 
 
-def write_csv(path: Path, lines: list[dict]) -> None:
-    """One row a dict; a key that some rows lack is left empty there."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    formats.write_text(path, text.getvalue())
-
-
 # ---- the three stages on the tiny world ----
 
 @dataclass(frozen=True)
@@ -361,16 +351,15 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
     return rows, settings
 
 
-def rehearsal_data(tokenizer, size: str, seed: int, context: int, kinds=("cold_start", "reasoning", "agent", "judge", "new_prompt")) -> list[Row]:
+def rehearsal_data(tokenizer, size: str, seed: int, context: int) -> list[Row]:
     """The student's own demonstrations again, for later stages that would forget what they do not train.
 
-    Chat is left out by default: its demonstrations are of mixed quality, and preference learning is to leave them behind.
+    Chat is left out: its demonstrations are of mixed quality, and preference learning is to leave them behind.
     """
     schedule = SCHEDULES[size]["student"]
-    records = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
-    records["reasoning"] = sum(records["reasoning"], [])
-    records["cold_start"] = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
-    return [row for kind in kinds for row in dialogue_rows(tokenizer, records[kind], context)]
+    first = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
+    kinds = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
+    return dialogue_rows(tokenizer, first + sum(kinds["reasoning"], []) + kinds["agent"] + kinds["judge"] + kinds["new_prompt"], context)
 
 
 def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: int, stage: str, **how) -> dict:

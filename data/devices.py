@@ -71,6 +71,16 @@ def gathered(part: dict) -> dict:
     return {key: value for one in parts for key, value in one.items()}
 
 
+@torch.no_grad()
+def in_parts(function, *tensors: torch.Tensor, size: int) -> torch.Tensor:
+    """function(*tensors) in parts of `size` rows, each rank its share of them."""
+    device = tensors[0].device
+    parts = {i: function(*(tensor[i:i + size] for tensor in tensors)) for i in share(range(0, len(tensors[0]), size))}
+    if ranks() > 1:
+        parts = gathered({i: part.cpu() for i, part in parts.items()})
+    return torch.cat([parts[i].to(device) for i in sorted(parts)])
+
+
 def agreed(function):
     """What rank 0 computes, on every rank: for what may come out differently elsewhere, such as a program that runs against the clock."""
     return gathered({0: function()} if rank() == 0 else {})[0]

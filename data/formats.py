@@ -15,6 +15,7 @@ kind "preference" (for dpo.py, reward_model.py)
     {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What?"}      HH-RLHF
 kind "ranking" (for reward_model.py)
     {"prompt": "Name a planet.", "responses": ["Pluto", "The Sun", "Mars"], "ranking": "C > A = B"}
+    or a "preference" as above, which is a ranking of two
 
 A prompt is a string (one user turn) or a list of messages; "chosen" and "rejected" are strings, or lists of messages
 that end in the reply. Roles are system, user, assistant and tool; a message may also carry "think" and "tool_call",
@@ -26,7 +27,9 @@ Records that are well formed but teach nothing (an empty reply, two equal replie
 else that is wrong stops with the file, the line and the remedy. What was left out: OpenAI's "tool_calls" objects and
 ShareGPT's "conversations"; and streaming, as a file is read whole.
 """
+import csv
 import gzip
+import io
 import json
 import os
 import re
@@ -39,7 +42,7 @@ LAYOUTS = {  # the first layout whose keys are all there is taken
     "instruction": (("messages",), ("prompt", "response"), ("question", "answer"), ("instruction", "instances"),
                     ("instruction", "output"), ("text", "code")),
     "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
-    "ranking": (("prompt", "responses", "ranking"),),
+    "ranking": (("prompt", "responses", "ranking"), ("prompt", "chosen", "rejected"), ("chosen", "rejected")),
 }
 
 # The answer is a number or a fraction, so that a Markdown heading ("#### Summary") stays text.
@@ -134,6 +137,15 @@ def write_text(path, text):
     os.replace(temporary, path)
 
 
+def write_csv(path, lines):
+    """One row a dict; a key that some rows lack is left empty there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())
+
+
 def write_json(path, value):
     write_text(path, json.dumps(value, indent=1) + "\n")
 
@@ -187,14 +199,20 @@ def _parse(text, path, line):
                         "expected one JSON object per line, or one array of objects") from None
 
 
+def as_ranking(pair):
+    """A chosen/rejected pair as a ranking of two."""
+    return {"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"}
+
+
 def _convert(value, kind):
     """What one object becomes: a list of records, or of the reasons (strings) why there is none."""
     layout = next((keys for keys in LAYOUTS[kind] if all(key in value for key in keys)), None)
     if layout is None:
         accepted = " | ".join(", ".join(keys) for keys in LAYOUTS[kind])
         raise DataError(f"no {kind} layout fits the keys {_keys(value)}; expected one of: {accepted}")
-    if kind == "preference":
-        return [_preference(value)]
+    if "rejected" in layout:
+        pair = _preference(value)
+        return [as_ranking(pair) if kind == "ranking" and isinstance(pair, dict) else pair]
     if kind == "ranking":
         return [_ranking(value)]
     if layout == ("instruction", "instances"):

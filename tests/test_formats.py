@@ -219,6 +219,13 @@ def test_a_ranking_record_is_checked_and_keeps_its_text(tmp_path):
         ":1: ranking 'C > A' leaves out B; name each of 3 responses once")
 
 
+def test_a_pair_is_read_as_a_ranking_of_two(tmp_path):
+    pair = {"prompt": "Name a planet.", "chosen": "Mars.", "rejected": "The Moon."}
+    records, dropped = read(tmp_path, [RANKING, pair, {**pair, "rejected": "Mars."}], "ranking")
+    assert records[1] == {"prompt": [user("Name a planet.")], "responses": ["Mars.", "The Moon."], "ranking": "A > B"}
+    assert len(records) == 2 and sum(dropped.values()) == 1  # two equal replies teach nothing
+
+
 # Files
 
 

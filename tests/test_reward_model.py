@@ -16,10 +16,10 @@ import reward_model as rewards
 from data import world, world_chat
 from data.checkpoints import save_checkpoint
 from data.formats import parse_ranking, read_jsonl, read_records
+from data.measures import calibration, pair_accuracy
 from model import GPT, Config
-from reward_model import (TIES, RewardModel, Settings, annotated_rankings, calibration, centre, from_file, load_reward_model, overlong_penalty,
-                          pair_accuracy, predicted_reward, rank_outputs, ranking_loss, repetition_penalty, report, robust_reward,
-                          sample_outputs, score_rows, train)
+from reward_model import (TIES, RewardModel, Settings, annotated_rankings, centre, from_file, load_reward_model, overlong_penalty, predicted_reward,
+                          rank_outputs, ranking_loss, repetition_penalty, report, robust_reward, sample_outputs, score_rows, train)
 
 THETA = math.log(1.5)  # Rao-Kupper's width for theta = 1.5; Davidson's width is nu itself
 WIDTHS = {"drop": None, "half": None, "rao_kupper": THETA, "davidson": 1.0}

@@ -1,0 +1,69 @@
+"""How well two orders agree: pairs that a score ranks rightly, calibration, rank correlations, wins and losses."""
+
+import math
+
+
+def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
+    """(score of the winner minus score of the loser, winner, loser) for every strict pair of one prompt."""
+    present = [k for k in range(len(levels)) if levels[k] >= 0]
+    return [(scores[i] - scores[j], i, j) for i in present for j in present if levels[i] < levels[j]]
+
+
+def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
+    """Share of the strict pairs that the scores order as the levels do; equal scores count half."""
+    right, pairs = right_pairs(scores, levels)
+    return right / pairs if pairs else math.nan
+
+
+def right_pairs(scores: list[list[float]], levels: list[list[int]]) -> tuple[float, int]:
+    """(strict pairs that the scores order as the levels do, all strict pairs)."""
+    gaps = [gap for group, ranks in zip(scores, levels) for gap, _, _ in pairs_of(group, ranks)]
+    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps), len(gaps)
+
+
+def calibration(gaps: list[float], width: float = 0.0, bins: int = 5) -> list[dict]:
+    """Predicted against observed win rate of pairs that are no tie, each seen from its favourite's side: 0.5 to 1.
+
+    Under Rao-Kupper with width w that is sigmoid(d - w) / (sigmoid(d - w) + sigmoid(-d - w)); w = 0 is Bradley-Terry, and
+    Davidson's is the same. A gap of 0 counts as half won.
+    """
+    def predicted(gap: float) -> float:
+        win, loss = (1 / (1 + math.exp(-max(-50.0, min(50.0, side - width)))) for side in (gap, -gap))
+        return win / (win + loss)
+
+    table = []
+    for b in range(bins):
+        low, high = 0.5 + b / (2 * bins), 0.5 + (b + 1) / (2 * bins)
+        rows = [(predicted(abs(gap)), 0.5 if gap == 0 else float(gap > 0)) for gap in gaps]
+        rows = [row for row in rows if low <= row[0] < high or b == bins - 1 and row[0] >= high]
+        if rows:
+            table.append({"predicted": sum(p for p, _ in rows) / len(rows), "observed": sum(won for _, won in rows) / len(rows), "pairs": len(rows)})
+    return table
+
+
+def mean_ranks(values: list[float]) -> list[float]:
+    """Ranks from 1, the mean rank for equals."""
+    return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
+
+
+def spearman(a: list[float], b: list[float]) -> float | None:
+    """Correlation of the ranks; None where one side is constant."""
+    x, y = mean_ranks(a), mean_ranks(b)
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    norm = (sum((u - mx) ** 2 for u in x) * sum((v - my) ** 2 for v in y)) ** 0.5
+    return sum((u - mx) * (v - my) for u, v in zip(x, y)) / norm if norm else None
+
+
+def kendall(a: list[float], b: list[float]) -> float | None:
+    """tau-b, which corrects for ties; None where one side is constant."""
+    pairs = [(i, j) for i in range(len(a)) for j in range(i)]
+    signs = [((a[i] > a[j]) - (a[i] < a[j]), (b[i] > b[j]) - (b[i] < b[j])) for i, j in pairs]
+    norm = (sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)) ** 0.5
+    return sum(x * y for x, y in signs) / norm if norm else None
+
+
+def win_share(new: list[float], old: list[float]) -> dict:
+    """Wins, ties and losses prompt by prompt, and the win share with ties as half."""
+    wins, losses = sum(a > b for a, b in zip(new, old)), sum(a < b for a, b in zip(new, old))
+    ties = len(new) - wins - losses
+    return {"wins": wins / len(new), "ties": ties / len(new), "losses": losses / len(new), "win_share": (wins + ties / 2) / len(new)}
