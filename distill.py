@@ -44,9 +44,10 @@ from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
+from data.rows import Row
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows
-from sft import Row, evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line
+from sft import evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,9 @@ from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
+from data.rows import Row, supervised_count
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
-from sft import Row, evaluate, rehearse, sampled_rows, starting_model, supervised_count, table_head, table_line
+from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
 Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens
 

@@ -37,6 +37,7 @@ from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import common_flags, fail
 from data.devices import rank, ranks, start
 from data.report import report
+from data.rows import dialogue_rows
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -146,7 +147,7 @@ def context_of(run: Run) -> int:
 
 
 def file_rows(run: Run, domains) -> list:
-    return sft.dialogue_rows(run.tokenizer, [record for domain in domains for record in run.data.demonstrations[domain]], context_of(run))
+    return dialogue_rows(run.tokenizer, [record for domain in domains for record in run.data.demonstrations[domain]], context_of(run))
 
 
 def file_tasks(run: Run, *domains) -> list | None:

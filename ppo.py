@@ -49,9 +49,10 @@ from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, in_parts, micro_batches, parallel, progress, rank, seed_of, start, summed
 from data.formats import write_csv
+from data.rows import Row
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import Row, evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line
+from sft import evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
+from data.rows import Row
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
-from sft import Row, sampled_rows, starting_model
+from sft import sampled_rows, starting_model
 
 TIES = ("drop", "half", "rao_kupper", "davidson")
 

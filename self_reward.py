@@ -41,8 +41,9 @@ from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import seed_of, start
 from data.measures import kendall, spearman, win_share
+from data.rows import Row
 from model import GPT, generate
-from sft import Row, chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
+from sft import chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 
 
 @dataclass(frozen=True)

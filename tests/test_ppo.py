@@ -14,11 +14,12 @@ from torch import nn
 import ppo
 from data import world
 from data.checkpoints import save_checkpoint
+from data.rows import supervised_count
 from model import GPT, Config, Optimizers, token_logprobs
 from ppo import (STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
                  next_kl_coef, policy_loss, ready_tasks, rl_stem, rollout, token_rewards, train, value_loss, whiten)
 from reward_model import RewardModel, predicted_reward
-from sft import batch_loss, supervised_count
+from sft import batch_loss
 
 CPU = torch.device("cpu")
 PI, REF = (0.6, 0.3, 0.1), (0.3, 0.5, 0.2)

@@ -18,9 +18,9 @@ import sft
 from data import world
 from data import tokenizer as tokenizers
 from data.checkpoints import load_part, save_part
+from data.rows import batches_of, dialogue_rows, document_rows, in_rows, interleave, repeated, supervised_count
 from model import GPT, Config, learning_rate_scale, load_checkpoint, parameter_count
-from sft import (SCHEDULES, Settings, batch_loss, batches_of, document_rows, held_out_loss, in_rows, interleave, masked_cross_entropy, overall_rows,
-                 pad_rows, repeated, supervised_count, supervised_positions, train, write_csv)
+from sft import SCHEDULES, Settings, batch_loss, held_out_loss, masked_cross_entropy, overall_rows, pad_rows, supervised_positions, train, write_csv
 
 ROOT = Path(__file__).parents[1]
 IDS = torch.tensor([[0, 1, 2, 3, 1]])
@@ -160,7 +160,7 @@ def test_every_token_of_the_documents_is_predicted_once(tokenizer):
 
 def test_dialogues_longer_than_the_context_are_left_out(tokenizer):
     records = [{"messages": [{"role": "user", "content": "9" * n}, {"role": "assistant", "content": "7"}]} for n in (5, 6, 7)]
-    assert [len(ids) for ids, _ in sft.dialogue_rows(tokenizer, records, 10)] == [9, 10]
+    assert [len(ids) for ids, _ in dialogue_rows(tokenizer, records, 10)] == [9, 10]
 
 
 def test_repeated_gives_whole_passes():

@@ -23,8 +23,9 @@ import torch
 from data import hf
 from data.command import fail, guarded
 from data.devices import autocast, pick_device
+from data.rows import supervised_count
 from model import SIZES, GPT, Config, Optimizers, generate, parameter_count, placed
-from sft import batch_loss, supervised_count
+from sft import batch_loss
 from tests.benchmarks.peers import in_turn
 
 PEAKS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-40GB": 312e12, "NVIDIA A100-SXM4-80GB": 312e12}  # FLOP/s

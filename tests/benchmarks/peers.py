@@ -31,11 +31,12 @@ import torch
 from data import tokenizer as tokenizers
 from data import world, world_judge
 from data.command import fail, guarded
+from data.rows import supervised_count
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss
 from reward_model import RewardModel, ranking_loss, score_rows
-from sft import batch_loss, sampled_rows, supervised_count
+from sft import batch_loss, sampled_rows
 
 STEPS, LR = 10, 1e-4  # steps of one round, and their learning rate
 LENGTH, RESPONSE = 64, 26  # tokens of a row of the training steps, and how many of them are the response

@@ -26,6 +26,7 @@ from data import tokenizer as tokenizers
 from data import world
 from data.command import fail, guarded
 from data.devices import seed_of
+from data.rows import dialogue_rows, interleave, repeated
 from model import load_checkpoint, parameter_count
 from tests.experiments.targets import interval
 
@@ -45,14 +46,14 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     context, count = student.config.context, settings.steps * 2 * settings.rows
     like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr)
     own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
-    answers = sft.dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
+    answers = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
     positives = [positive for positive, _ in pairs]
 
     def with_rehearsal(rows):
-        return sft.interleave([sft.repeated(rows, count // 2, rng), sft.repeated(rehearsal, count // 2, rng)], rng)
+        return interleave([repeated(rows, count // 2, rng), repeated(rehearsal, count // 2, rng)], rng)
 
     def supervised(rows):
-        return lambda model: sft.train(model, tokenizer, sft.repeated(rows, count, rng) if len(rows) < count else rows[:count], like, seed=seed, stage="ablation")
+        return lambda model: sft.train(model, tokenizer, repeated(rows, count, rng) if len(rows) < count else rows[:count], like, seed=seed, stage="ablation")
 
     for name, rows in (("more SFT on own demonstrations", own), ("SFT on teacher samples", positives)):
         yield name, supervised(rows)
