@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from data import checkpoints, hf
 from data.checkpoints import tokenizer_of
 from data.command import Parser, check_numbers, fail
-from data.devices import autocast, gathered, pick_device, ranks, seed_of, share
+from data.devices import autocast, gathered, pick_device, progress, ranks, seed_of, share
 
 
 @dataclass(frozen=True)
@@ -427,7 +427,7 @@ def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, to
     last = torch.zeros(tokenizer.vocab_size, dtype=torch.bool, device=device)  # the tokens after which a row is over
     last[[tokenizer.end_id, *sorted(tokenizer.runtime_ids)]] = True
     queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
-    for step in range(steps):
+    for step in progress(range(steps), f"{total} samples", "token", delay=3):
         # one number for every row, finished ones too: dropping rows changes nothing for the others
         uniform = torch.rand(drawn, generator=generator)[places].to(device)
         logits = sampling_logits(logits[:, :known], heat[alive], top_k, top_p)

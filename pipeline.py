@@ -67,15 +67,15 @@ def pretrain(run: Run, who: str) -> dict:
 
 def cold_start_sft(run: Run, who: str) -> dict:
     if run.data:
-        return sft.sft_on_rows(run.models[who], run.tokenizer, file_rows(run, real.CHECKED), run.schedules[who].cold_start, stage="cold_start_sft",
-                               **how(run, "cold_start_sft", who))
+        rows = file_rows(run, real.CHECKED, tell="cold_start_sft")
+        return sft.sft_on_rows(run.models[who], run.tokenizer, rows, run.schedules[who].cold_start, stage="cold_start_sft", **how(run, "cold_start_sft", who))
     return sft.cold_start_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "cold_start_sft", who))
 
 
 def overall_sft(run: Run, who: str) -> dict:
     if run.data:
-        return sft.sft_on_rows(run.models[who], run.tokenizer, file_rows(run, real.DOMAINS), run.schedules[who].overall, stage="overall_sft",
-                               **how(run, "overall_sft", who))
+        rows = file_rows(run, real.DOMAINS, tell="overall_sft")
+        return sft.sft_on_rows(run.models[who], run.tokenizer, rows, run.schedules[who].overall, stage="overall_sft", **how(run, "overall_sft", who))
     return sft.overall_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "overall_sft", who))
 
 
@@ -87,7 +87,9 @@ def distill(run: Run, who: str) -> dict:
 def reward_model(run: Run, who: str) -> dict:
     settings, rankings = run.stages["reward_model"], None
     if run.data:
-        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), run.data.dropped)[:settings.prompts]
+        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})[:settings.prompts]
+        if dropped:
+            print("reward_model: " + formats.dropped_line(dropped))
     run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, rankings=rankings,
                                                            data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
     return own
@@ -146,8 +148,13 @@ def context_of(run: Run) -> int:
     return min(context, 1024) if run.data else context
 
 
-def file_rows(run: Run, domains) -> list:
-    return dialogue_rows(run.tokenizer, [record for domain in domains for record in run.data.demonstrations[domain]], context_of(run))
+def file_rows(run: Run, domains, tell: str | None = None) -> list:
+    """The demonstrations of the real files as rows; what is left out is counted on the terminal where a stage is named."""
+    records = [record for domain in domains for record in run.data.demonstrations[domain]]
+    rows = dialogue_rows(run.tokenizer, records, context_of(run))
+    if tell and len(rows) < len(records):
+        print(f"{tell}: " + formats.dropped_line({f"longer than {context_of(run)} tokens": len(records) - len(rows)}))
+    return rows
 
 
 def file_tasks(run: Run, *domains) -> list | None:
@@ -178,11 +185,12 @@ def stage_settings(size: str, smoke: bool) -> dict:
 # ---- running ----
 
 def settings_of(run: Run, stage: str, who: str) -> str:
-    """A digest of what decides a stage's result and its line of the table, to notice that a finished stage was made otherwise."""
-    text = json.dumps([stage, who, run.size, run.seed, run.eval_n, run.device.type, run.given, asdict(SIZES[run.size][who]),
-                       asdict(run.stages[stage]) if stage in run.stages else asdict(run.schedules[who]), torch.get_num_threads(),
-                       world.WORLD_VERSION, run.tokenizer.fingerprint], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """What decides a stage's result and its line of the table, to notice that a finished stage was made otherwise: "size=tiny seed=1 ..."."""
+    made = {"model": asdict(SIZES[run.size][who]), "settings": [stage, who, asdict(run.stages[stage] if stage in run.stages else run.schedules[who])]}
+    decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **run.given,
+               "world": world.WORLD_VERSION, "tokenizer": run.tokenizer.fingerprint,
+               **{name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12] for name, value in made.items()}}
+    return " ".join(f"{name}={value}" for name, value in decides.items())
 
 
 def read_json(path: Path, default):
@@ -218,8 +226,10 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
         done = finished.get((name, who))
         same = done is not None and done["settings"] == settings_of(run, name, who)
         if done is not None and not same and not force:
-            raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings; --force redoes it and what follows, "
-                             "or give another --out")
+            was, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (done["settings"], settings_of(run, name, who)))
+            told = ", ".join(f"{key} {was[key]}, now {now[key]}" for key in now if was.get(key, now[key]) != now[key])
+            raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings{told and f' ({told})'}; --force redoes it and what "
+                             "follows, or give another --out")
         if not same or who in redone or name == "distill" and redone:
             todo.append((function, who))
             redone.setdefault(who, ORDER.index((name, who)))
@@ -354,7 +364,7 @@ def digest(path: Path) -> str:
 def stages_of(args, given: dict) -> list:
     """The stages that --stages names; by default all, but pretraining of a model that is given, and with real files what they allow."""
     names = list(dict.fromkeys(function.__name__ for function, _ in STAGES))
-    asked = args.stages.split(",") if args.stages is not None else names
+    asked = [name.strip() for name in args.stages.split(",")] if args.stages is not None else names
     if unknown := [name for name in asked if name not in names]:
         raise ValueError(f"--stages {unknown[0]}: there is {', '.join(names)}")
     chosen = [(function, who) for function, who in STAGES if function.__name__ in asked
@@ -387,7 +397,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.size, args.smoke), data)
     run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()} | {
-        "no_exec": args.no_exec, "compile": args.compile, "ranks": ranks()}
+        "no-exec": args.no_exec, "compile": args.compile, "ranks": ranks()}
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")
@@ -397,7 +407,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]
         if needs and needs[0] != "pretrain" and not given[who] and not any(stage["model"] == who for stage in results["stages"]):
-            raise ValueError(f"{needs[0]} has no {who} to start from: give --{who} CHECKPOINT, or name the stages before it in --stages too")
+            remedy = "" if data else ", or name the stages before it in --stages too"
+            raise ValueError(f"{needs[0]} has no {who} to start from: give --{who} CHECKPOINT{remedy}")
     results |= {"size": args.size, "seed": args.seed, "world_version": world.WORLD_VERSION}
     for who in ("student", "teacher"):
         last = next((stage for stage in reversed(results["stages"]) if stage["model"] == who and stage["eval"]), None)
@@ -406,6 +417,8 @@ def prepare(args) -> tuple[Run, list, dict]:
             continue  # nothing is asked of it
         model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
         run.models[who] = placed(model, args, device)
+    if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
+        raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
     if "reward_model" in names:
         run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)

@@ -475,7 +475,7 @@ def run(args) -> None:
     settings = schedule.pretrain if args.pretrain else schedule.cold_start
     if args.steps is not None:
         settings = replace(settings, steps=args.steps)
-    settings = replace(settings, held_out_every=max(1, settings.steps // 4))
+    settings = replace(settings, held_out_every=-(-settings.steps // 4))
     name = "pretrain" if args.pretrain else "sft"
     how = {"seed": args.seed, "device": device, "log": out / f"{name}.csv"}
     if args.data:

@@ -22,7 +22,8 @@ class Parser(argparse.ArgumentParser):
 
 def fail(error: Exception | str, code: int = 2) -> None:
     """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
-    print(f"error: {error}" if code == 2 else f"\n{error}", file=sys.stderr)
+    if code == 2 or os.environ.get("RANK", "0") == "0":  # all ranks are stopped together, and rank 0 says so
+        print(f"error: {error}" if code == 2 else f"\n{error}", file=sys.stderr)
     raise SystemExit(code) from None
 
 
@@ -62,7 +63,7 @@ def common_flags(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1),
                         help="CPU threads; a run repeats bit for bit only with the same number")
     parser.add_argument("--out", default=None, help="folder for what the run leaves behind")
-    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's")
+    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (README)")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")
     parser.add_argument("--recompute", action="store_true",

@@ -95,9 +95,9 @@ def summed(values: dict) -> dict:
     return dict(zip(values, total.tolist()))
 
 
-def progress(steps, stage: str, unit: str = "step"):
-    """A progress bar with the time left, on rank 0's terminal."""
-    return tqdm(steps, desc=stage, unit=unit, ascii=True, leave=False, dynamic_ncols=True, disable=True if rank() else None)
+def progress(steps, stage: str, unit: str = "step", delay: float = 0):
+    """A progress bar with the time left, on rank 0's terminal, shown after `delay` seconds."""
+    return tqdm(steps, desc=stage, unit=unit, ascii=True, leave=False, dynamic_ncols=True, disable=True if rank() else None, delay=delay)
 
 
 def pick_device(name: str) -> torch.device:

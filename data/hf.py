@@ -134,6 +134,7 @@ def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> Non
         stored |= {name: piece.detach().float().cpu().contiguous() for name, piece in zip(parts, pieces)}
     safetensors().save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(raw_config(config) | more, indent=1) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read it
 
 
 # ---- tokenizer ----

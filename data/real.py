@@ -55,7 +55,7 @@ def drop_long(folder: Folder, length_of, limit: int) -> None:
         for domain, tasks in part.items():
             kept = [task for task in tasks if length_of(task.messages) <= limit]
             if len(kept) < len(tasks):
-                reason = f"prompt of more than {limit} tokens"
+                reason = f"prompts of more than {limit} tokens, for RL and evaluation"
                 folder.dropped[reason] = folder.dropped.get(reason, 0) + len(tasks) - len(kept)
             part[domain] = kept
 

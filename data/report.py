@@ -22,12 +22,13 @@ def report(out: Path, results: dict) -> None:
     (out / "plots").mkdir(exist_ok=True)
     plots = [title for plot in (plot_stages, plot_distill, plot_reward_model, plot_rl, plot_self_reward) if (title := plot(out, results))]
     columns = columns_in(results)
+    legend = {"chat": "chat is the true reward divided by 5", "judge": "judge the agreement with the rubric on pairs of responses (0 means that no "
+              "verdict could be read)", "phrasing": "phrasing is the score on phrasings that no demonstration used"}
+    told = [words for column, words in legend.items() if column in columns] + ["the rest are accuracies" if "chat" in columns else "all are accuracies"]
     text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
             f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
             + ", ".join(f"{who} {count:,} parameters" for who, count in results["params"].items()) + ".", "",
-            "Percent on held-out prompts: greedy with the half-width of its 95% interval / sampled at temperature 1. chat is the true reward "
-            "divided by 5, judge the agreement with the rubric on pairs of responses (0 means that no verdict could be read), the rest are "
-            "accuracies; phrasing is the score on phrasings that no demonstration used.", "",
+            "Percent on held-out prompts: greedy with the half-width of its 95% interval / sampled at temperature 1; " + "; ".join(told) + ".", "",
             "| stage | model | " + " | ".join(columns) + " | seconds | tokens |", "|---|---|" + "---|" * (len(columns) + 2)]
     for stage in results["stages"]:
         cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(columns)

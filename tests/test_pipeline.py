@@ -137,6 +137,13 @@ def test_a_redone_stage_takes_with_it_what_was_made_from_its_old_weights_though_
     assert names_of(results) == [other for other in KEYS if other not in redone_with(key)]
 
 
+def test_the_refusal_says_which_setting_differs(run):
+    results = finished(run, KEYS)
+    run.eval_n = 9
+    with pytest.raises(ValueError, match=r"finished with other settings \(eval-n 8, now 9\); --force"):
+        unfinished(results, run, STAGES, force=False)
+
+
 def test_the_settings_digest_tells_stages_models_seeds_and_settings_apart(run):
     digests = [settings_of(run, name, who) for name, who in KEYS]
     run.seed = 2

@@ -111,4 +111,4 @@ def test_long_prompts_are_left_out_and_counted(folder):
     read = real.read_folder(folder)
     real.drop_long(read, lambda messages: len(messages[-1]["content"]), 60)
     assert all(len(task.prompt) <= 60 for part in read.tasks.values() for tasks in part.values() for task in tasks)
-    assert read.tasks["train"]["code"] == [] and read.dropped["prompt of more than 60 tokens"] == 100 and read.tasks["train"]["math"]
+    assert read.tasks["train"]["code"] == [] and read.dropped["prompts of more than 60 tokens, for RL and evaluation"] == 100 and read.tasks["train"]["math"]
