@@ -35,7 +35,7 @@ from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
-from data.rows import Row, supervised_count
+from data.rows import Row, response_rows, supervised_count
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
@@ -184,10 +184,8 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
 # ---- pairs ----
 
 def pair_rows(tokenizer, prompt: list[dict], chosen: str, rejected: str) -> Pair:
-    """Two responses to a prompt (messages) as a pair; whatever the assistant said in the prompt itself is not trained on."""
-    start_at = len(tokenizer.prompt(prompt))
-    sides = [tokenizer.render([*prompt, {"role": "assistant", "content": text}]) for text in (chosen, rejected)]
-    return tuple((ids, [k >= start_at and on for k, on in enumerate(mask)]) for ids, mask in sides)
+    """Two responses to a prompt (messages) as a pair."""
+    return tuple(response_rows(tokenizer, prompt, [chosen, rejected]))
 
 
 def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 4) -> list[Pair]:

@@ -40,7 +40,7 @@ from data.command import command, common_flags
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
-from data.rows import Row
+from data.rows import Row, response_rows
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import sampled_rows, starting_model
 
@@ -210,9 +210,7 @@ def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> 
     """Records of kind "ranking" with their rows; those that are longer than the context are counted in `dropped`."""
     rankings = []
     for record in records:
-        start_at = len(tokenizer.prompt(record["prompt"]))
-        rows = [tokenizer.render([*record["prompt"], {"role": "assistant", "content": text}]) for text in record["responses"]]
-        rows = [(ids, [k >= start_at and on for k, on in enumerate(mask)]) for ids, mask in rows]
+        rows = response_rows(tokenizer, record["prompt"], record["responses"])
         if max(len(ids) for ids, _ in rows) > context:
             dropped[f"longer than the context of {context} tokens"] = dropped.get(f"longer than the context of {context} tokens", 0) + 1
         else:

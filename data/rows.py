@@ -17,6 +17,13 @@ def dialogue_rows(tokenizer, records: list[dict], context: int) -> list[Row]:
     return [row for row in rows if len(row[0]) <= context]
 
 
+def response_rows(tokenizer, prompt: list[dict], texts: list[str]) -> list[Row]:
+    """Responses to a prompt (messages) as rows; whatever the assistant said in the prompt itself is not supervised."""
+    start_at = len(tokenizer.prompt(prompt))
+    rows = [tokenizer.render([*prompt, {"role": "assistant", "content": text}]) for text in texts]
+    return [(ids, [k >= start_at and on for k, on in enumerate(mask)]) for ids, mask in rows]
+
+
 def document_rows(tokenizer, texts: list[str], length: int) -> list[Row]:
     """Documents one after the other, cut into rows of `length` tokens that are supervised throughout.
 
