@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ import self_reward
 import sft
 from data import formats, world
 from data.checkpoints import save_checkpoint
+from data.command import fail
 from data.devices import seed_of
 from model import GPT, SIZES, load_checkpoint
 from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
@@ -391,6 +393,30 @@ def test_distillation_needs_a_teacher(monkeypatch, capsys, tmp_path, tokenizer):
     save_checkpoint(tmp_path / "student.pt", GPT(SIZES["tiny"]["student"]), tokenizer, "elsewhere")
     line = refused(monkeypatch, capsys, "--smoke", "--stages", "distill", "--student", tmp_path / "student.pt", "--out", tmp_path / "run")
     assert "has no teacher to start from: give --teacher CHECKPOINT" in line
+
+
+def test_a_teacher_that_is_too_short_for_the_students_rows_is_refused_at_the_start(monkeypatch, capsys, tmp_path, tokenizer):
+    for who, context in (("student", 256), ("teacher", 128)):
+        save_checkpoint(tmp_path / f"{who}.pt", GPT(replace(SIZES["tiny"][who], context=context)), tokenizer, "elsewhere")
+    line = refused(monkeypatch, capsys, "--smoke", "--stages", "distill", "--student", tmp_path / "student.pt", "--teacher", tmp_path / "teacher.pt",
+                   "--out", tmp_path / "run")
+    assert line == "error: --teacher: its context of 128 tokens is shorter than the student's rows of 256"
+
+
+def test_a_stage_tells_how_many_real_dialogues_are_too_long_for_it(run, tiny_model, capsys):
+    dialogues = [{"messages": [{"role": "user", "content": "9" * length}, {"role": "assistant", "content": "7"}]} for length in (3, 300, 4)]
+    run.models["student"], run.data = tiny_model, SimpleNamespace(demonstrations={"math": dialogues})  # a context of 128
+    assert len(pipeline.file_rows(run, ["math"])) == 2 and capsys.readouterr().out == ""
+    assert len(pipeline.file_rows(run, ["math"], tell="cold_start_sft")) == 2
+    assert capsys.readouterr().out == "cold_start_sft: dropped 1 record: 1 longer than 128 tokens\n"
+
+
+def test_one_of_several_ranks_says_that_all_were_stopped(monkeypatch, capsys):
+    for rank, said in (("0", "\nstopped\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as caught:
+            fail("stopped", 130)
+        assert caught.value.code == 130 and capsys.readouterr().err == said
 
 
 def test_a_file_in_place_of_a_folder_of_data_is_refused(monkeypatch, capsys, tmp_path):
