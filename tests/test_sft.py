@@ -401,6 +401,15 @@ def test_own_records_are_trained_on_and_leave_a_checkpoint_and_a_log(tmp_path, m
     assert saved["stage"] == "sft" and saved["settings"]["steps"] == 2 and parameter_count(model) > 200_000
 
 
+@pytest.mark.parametrize("steps, looks", [(5, 3), (7, 4), (8, 4)])
+def test_the_held_out_loss_is_looked_at_four_times_at_most(tmp_path, monkeypatch, capsys, steps, looks):
+    """Every second step: after 2, 4 and 5 of five, and after 2, 4, 6 and the last of seven and eight."""
+    fixture = ROOT / "tests" / "fixtures" / "gsm8k_train_20.jsonl"
+    code, _, err = run_command(monkeypatch, capsys, "--data", fixture, "--steps", steps, "--out", tmp_path)
+    assert code == 0, err
+    assert sum(bool(line["held_out_loss"]) for line in csv.DictReader((tmp_path / "sft.csv").read_text().splitlines())) == looks
+
+
 def test_pretraining_and_sft_keep_their_files_apart(tmp_path, monkeypatch, capsys):
     code, out, err = run_command(monkeypatch, capsys, "--pretrain", "--smoke", "--out", tmp_path)
     assert code == 0, err
