@@ -3,6 +3,12 @@
 RMSNorm with weights, rotary positions (rotate-half), grouped-query attention, optional QK-norm, SwiGLU, no biases,
 optionally tied embeddings: one Config covers Llama, Qwen3 and the small models that are trained here from scratch.
 
+**Smear** lets a small model copy. To go on with what followed the same word earlier, a transformer needs an induction
+circuit: a head of one layer notes beside each token which token stood before it, and a head of the next layer looks for the
+note that fits. Neither head is worth anything before the other is there, so two layers do not find the pair in a minute of
+training. With the last three embeddings, each times a learned vector, added to every token's own, the note is there from the
+first step and one head is enough (smeared keys of Olsson et al., 2209.11895; Canon layers, 2512.17351).
+
 Left out: dropout (post-training of small models on little data stops early instead), a learned position table, mixture
 of experts, sliding windows, a paged cache.
 
@@ -40,6 +46,7 @@ class Config:
     norm_eps: float = 1e-5
     qk_norm: bool = True  # keeps attention logits bounded under Muon's large steps; Qwen3 has it, Llama does not
     tied: bool = True
+    smear: int = 0  # previous tokens whose embeddings are added to each token's; 0 for public checkpoints
 
     @property
     def head_size(self) -> int:
@@ -49,9 +56,9 @@ class Config:
 # tiny: a laptop CPU, minutes. small: one GPU, minutes. base: the SmolLM2 shapes, one or more GPUs.
 SIZES = {
     # two wide layers learn more in a minute on a CPU than four narrow ones; the short base suits rows of 30 to 150 tokens
-    "tiny": {"student": Config(512, 256, 2, 96, 4, 2, 160, rope_base=1000.0, tied=False),
-             "teacher": Config(512, 256, 2, 192, 6, 3, 496, rope_base=1000.0, tied=False)},
-    "small": {"student": Config(512, 512, 8, 320, 5, 5, 864), "teacher": Config(512, 512, 12, 512, 8, 4, 1408)},
+    "tiny": {"student": Config(512, 256, 2, 96, 4, 2, 160, rope_base=1000.0, tied=False, smear=3),
+             "teacher": Config(512, 256, 2, 192, 6, 3, 496, rope_base=1000.0, tied=False, smear=3)},
+    "small": {"student": Config(512, 512, 8, 320, 5, 5, 864, smear=3), "teacher": Config(512, 512, 12, 512, 8, 4, 1408, smear=3)},
     "base": {"student": Config(49152, 2048, 30, 576, 9, 3, 1536, rope_base=100000.0, qk_norm=False),
              "teacher": Config(49152, 2048, 32, 960, 15, 5, 2560, rope_base=100000.0, qk_norm=False)},
 }
@@ -75,14 +82,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def smeared(row: Tensor, weights: Tensor) -> Tensor:
+    """y_t = x_t + sum_j w_j * x_{t-j}, (N, S, width), for weights (J, width), of which the first is the previous token's.
+
+    row (N, J + S, width) holds x with the J embeddings before it; a missing or padded one is 0.
+    """
+    reach, length = len(weights), row.shape[1] - len(weights)
+    x = row[:, reach:]
+    for j, weight in enumerate(weights, start=1):
+        x = x + weight * row[:, reach - j:reach - j + length]
+    return x
+
+
 class Cache:
-    """Keys and values of every layer for N rows of at most `size` columns; `length` columns are filled."""
+    """Keys and values of every layer for N rows of at most `size` columns; `length` columns are filled.
+
+    recent (N, smear, width) holds the last embeddings, which the next token's is smeared with."""
 
     def __init__(self, config: Config, rows: int, size: int, device, dtype):
         shape = (rows, config.kv_heads, size, config.head_size)
         # zeros, since the compiled step reads columns that are still to come: it weighs them with 0, and 0 * nan would be nan
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        # of an embedding's precision, which autocast leaves alone
+        self.recent = torch.zeros(rows, config.smear, config.width, device=device, dtype=torch.promote_types(dtype, torch.float32))
         self.length = 0
         self.place: Tensor | None = None  # (1,), the column of the next token in the compiled step, which writes and reads whole tensors
 
@@ -101,12 +124,14 @@ class Cache:
         for whole, part in zip((*self.keys, *self.values), (*prompt.keys, *prompt.values)):
             whole[:, :, :part.shape[2]] = part.index_select(0, rows)
             whole[:, :, part.shape[2]:] = 0
+        self.recent.copy_(prompt.recent.index_select(0, rows))
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times."""
         for parts in (self.keys, self.values):
             for layer, part in enumerate(parts):  # one by one, so that there are never two whole caches
                 parts[layer] = part.index_select(0, rows)
+        self.recent = self.recent.index_select(0, rows)
 
 
 class Attention(nn.Module):
@@ -161,6 +186,8 @@ class GPT(nn.Module):
         self.recompute = False  # activations of the blocks again in the backward pass, instead of keeping them
         self.compiled = False  # generation by the compiled `step`
         self.embedding = nn.Embedding(config.vocab_size, config.width)
+        if config.smear:
+            self.smear = nn.Parameter(torch.zeros(config.smear, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
@@ -181,6 +208,8 @@ class GPT(nn.Module):
                 elif name.startswith(("embedding", "head")):
                     scale = 0.5 if name.startswith("embedding") and not self.config.tied else 0.05
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+                elif name == "smear":
+                    parameter.copy_(0.5 ** torch.arange(1, len(parameter) + 1)[:, None].expand_as(parameter))
                 elif parameter.dim() == 2:
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[1]))
         return self
@@ -207,6 +236,13 @@ class GPT(nn.Module):
                 # a padded query sees itself, so that no softmax runs over nothing
                 mask = mask & causal | torch.eye(start + length, dtype=torch.bool, device=ids.device)[start:]
         x = self.embedding(ids)
+        if self.config.smear:
+            x = x if attend is None else x * attend[:, start:, None]
+            before = x.new_zeros(len(x), *self.smear.shape) if cache is None else cache.recent
+            row = torch.cat([before, x], 1)  # (N, smear + S, width)
+            x = smeared(row, self.smear)
+            if cache is not None:
+                cache.recent = row[:, -self.config.smear:]
         for layer, block in enumerate(self.blocks):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, cos, sin, mask, cache, layer, use_reentrant=False)
@@ -224,6 +260,10 @@ class GPT(nn.Module):
         positions = attend.sum(1, keepdim=True) - 1  # (N, 1)
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
         x = self.embedding(token[:, None])
+        if self.config.smear:
+            row = torch.cat([cache.recent, x], 1)
+            x = smeared(row, self.smear)
+            cache.recent.copy_(row[:, 1:])
         for layer, block in enumerate(self.blocks):
             x = block(x, cos, sin, attend[:, None, None, :], cache, layer)
         return self.head(self.norm(x))[:, 0]
@@ -346,7 +386,7 @@ def fixed_cache(*shape) -> Cache:
         FIXED.clear()  # before the next one, so that there are never two
         FIXED[shape] = cache = Cache(*shape)
         cache.place = torch.zeros(1, dtype=torch.long, device=cache.keys[0].device)
-        for tensor in (*cache.keys, *cache.values, cache.place):
+        for tensor in (*cache.keys, *cache.values, cache.recent, cache.place):
             torch._dynamo.mark_static_address(tensor)  # or no CUDA graph is made of a step that writes into its inputs
     return FIXED[shape]
 
@@ -542,7 +582,9 @@ def placed(model: GPT, args, device: torch.device) -> GPT:
 # ---- a conversation in the terminal ----
 
 def export(model: GPT, tokenizer, folder) -> None:
-    """Write the Hugging Face layout, which opens in `transformers` and reads back exactly."""
+    """Write the Hugging Face layout, which opens in `transformers` and reads back exactly. Raises ValueError for a model with smear."""
+    if model.config.smear:
+        raise ValueError("--export: this model has smear, a part that the Llama and Qwen3 layouts lack; only models without it can be exported")
     hf.write_model(folder, asdict(model.config), model.state_dict(), eos_token_id=tokenizer.end_id, pad_token_id=tokenizer.pad_id)
     hf.write_tokenizer(folder, tokenizer)
 

@@ -36,7 +36,7 @@ def tokenizer():
 @pytest.fixture
 def tiny_model(tokenizer):
     """Two layers with random weights everywhere: what starts at zero would make attention and FFN do nothing."""
-    model = GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64)).init_weights(0)
+    model = GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64, smear=3)).init_weights(0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -178,9 +178,10 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
 
 # ---- export ----
 
-def test_an_exported_checkpoint_opens_in_transformers_and_reads_back_exactly(tiny_model, tokenizer, tmp_path):
+def test_an_exported_checkpoint_opens_in_transformers_and_reads_back_exactly(tokenizer, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
-    export(tiny_model, tokenizer, tmp_path)
+    model = GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64)).init_weights(0).eval()
+    export(model, tokenizer, tmp_path)
     theirs, words = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in TEXTS:
         if "<|" not in text:
@@ -190,9 +191,15 @@ def test_an_exported_checkpoint_opens_in_transformers_and_reads_back_exactly(tin
     assert (words.eos_token_id, words.pad_token_id, theirs.config.eos_token_id) == (tokenizer.end_id, tokenizer.pad_id, tokenizer.end_id)
     ids = torch.tensor([tokenizer.prompt(talk)])
     with torch.no_grad():
-        assert (tiny_model.eval()(ids) - theirs(ids).logits).abs().max() < 1e-4
+        assert (model.eval()(ids) - theirs(ids).logits).abs().max() < 1e-4
     again, _ = load_checkpoint(tmp_path, tokenizer)  # its tokenizer is known as ours
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), tiny_model.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
+
+
+def test_a_model_with_smear_is_refused_by_export_in_one_line(tiny_model, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="smear") as error:
+        export(tiny_model, tokenizer, tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(tmp_path):

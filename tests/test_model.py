@@ -19,7 +19,7 @@ from data import world
 from data.checkpoints import save_checkpoint
 from data.devices import seed_of
 from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count,
-                   placed, rotate, sampling_logits, token_logprobs)
+                   placed, rotate, smeared, sampling_logits, token_logprobs)
 
 
 class Toy(nn.Module):
@@ -200,6 +200,44 @@ def test_the_sizes_fit_their_heads_and_a_teacher_is_larger():
 
 
 # ---- generation ----
+
+# ---- smear ----
+
+def test_smear_adds_the_three_tokens_before_each_times_its_weight():
+    weights = torch.tensor([[0.5], [0.25], [0.12]])
+    row = torch.tensor([0.0, 0, 0, 1, 2, 3, 4])[None, :, None]
+    assert smeared(row, weights).flatten().tolist() == pytest.approx([1, 2.5, 4.25, 6.12])
+
+
+def first_embeddings(model, monkeypatch, *inputs, cache=None):
+    """What enters the first block, in the first channel, (S,)."""
+    seen = []
+    monkeypatch.setattr(model.blocks[0], "forward", lambda x, *rest: seen.append(x) or x)
+    model.hidden(*inputs, cache)
+    return seen[-1][0, :, 0].tolist()
+
+
+def test_a_padded_position_is_smeared_as_zero_and_a_cache_remembers_the_last_three(monkeypatch):
+    """By hand: x = 1, 2, 3, 4 and weights 0.5, 0.25, 0.12; with position 0 padded it is 0, 2, 4, 6."""
+    model = GPT(Config(5, 8, 1, 4, 1, 1, 4, smear=3))
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.arange(5.0)[:, None].expand(5, 4))
+        model.smear.copy_(torch.tensor([0.5, 0.25, 0.12])[:, None].expand(3, 4))
+    ids, attend = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[False, True, True, True]])
+    assert first_embeddings(model, monkeypatch, ids, None) == pytest.approx([1, 2.5, 4.25, 6.12])
+    assert first_embeddings(model, monkeypatch, ids, attend) == pytest.approx([0, 2, 4, 6])
+    cache, found = Cache(model.config, 1, 8, "cpu", torch.float32), []
+    for start, end in ((0, 2), (2, 3), (3, 4)):
+        found += first_embeddings(model, monkeypatch, ids[:, start:end], attend[:, :end], cache=cache)
+    assert found == pytest.approx([0, 2, 4, 6])
+
+
+def test_smear_is_a_parameter_of_its_own_and_models_without_it_have_none():
+    with_smear, without = (GPT(Config(5, 8, 1, 4, 1, 1, 4, smear=n)).init_weights(0) for n in (3, 0))
+    assert with_smear.smear.tolist() == [[0.5] * 4, [0.25] * 4, [0.125] * 4]
+    assert "smear" not in without.state_dict()
+    assert parameter_count(with_smear) == parameter_count(without) + 12
+
 
 def test_greedy_ids_with_the_cache_are_those_without(tiny_model, tokenizer):
     """Ragged prompts, left-padded in one batch, against each prompt alone and read anew at each step."""
