@@ -1,0 +1,127 @@
+"""What can be learned of the tiny world at all? The teacher's shape with ample demonstrations and time, by family.
+
+    python -m tests.experiments.ceiling                     half an hour; the table is on development prompts
+    python -m tests.experiments.ceiling --part test         on test prompts, once the world is settled
+    python -m tests.experiments.ceiling --checkpoint FILE   the table of a model that is there already
+
+No post-training stage is involved: pretraining and the two SFT stages alone, with the demonstrations shuffled. A family that
+this model does not learn is no measure of a post-training stage, so the world is changed or made easier by this table, and by
+nothing else. Reads greedy answers, in phrasings that were trained; chat families by the rubric's criteria.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import sft
+from data import formats, world, world_chat, world_judge
+from data import tokenizer as tokenizers
+from data.checkpoints import save_checkpoint
+from data.command import guarded
+from data.devices import seed_of
+from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
+
+# ample: more steps change little, and nothing is seen often enough to be learned by heart
+AMPLE = sft.Schedule(
+    pretrain=sft.Settings(3000, **sft.FROM_SCRATCH),
+    cold_start=sft.Settings(1500),
+    overall=sft.Settings(9000),
+    documents=40000,
+    cold_start_demonstrations=12000,
+    shares=sft.SHARES,
+    demonstrations={"reasoning": 30000, "chat": 8000, "agent": 8000, "judge": 8000,
+                    "new_prompt": 2000},
+)
+
+
+def ample_model(schedule: sft.Schedule, tokenizer, seed: int) -> GPT:
+    """A model of the teacher's shape after pretraining and both SFT stages."""
+    model = fresh_model("tiny", "teacher", tokenizer, seed)
+    sft.pretrain(model, tokenizer, schedule, seed=seed)
+    sft.cold_start_sft(model, tokenizer, schedule, seed=seed)
+    sft.overall_sft(model, tokenizer, schedule, curriculum=False, seed=seed)
+    return model
+
+
+def family_tasks(family, part: str, count: int) -> list:
+    """Up to `count` different prompts of a family, in phrasings that were trained."""
+    rng = world.generator(world.WORLD_VERSION, "ceiling", family.name, part)
+    tasks = {}
+    for _ in range(4 * count):
+        task = family.draw(rng, part, range(1, 6), world.TRAINED)
+        tasks.setdefault(task.prompt, task)
+    return list(tasks.values())[:count]
+
+
+def by_family(model: GPT, tokenizer, part: str, count: int) -> dict[str, dict[str, float]]:
+    """Greedy scores: {"sum": {"domain": "math", "n": 200, "score": 0.93}, ...}, chat with its criteria."""
+    table = {}
+    for family in world.FAMILIES:
+        tasks = family_tasks(family, part, count)
+        prompts = [tokenizer.prompt(task.messages) for task in tasks]
+        samples = generate(model, tokenizer, prompts, temperature=0.0, run_tool=world.run_tool,
+                           seed=seed_of("ceiling"))
+        replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
+        scores = [score for score in world.score_replies(tasks, replies) if score is not None]
+        row = {"domain": family.domain, "n": len(scores), "score": sum(scores) / len(scores)}
+        if family.domain == "chat":
+            met = [world_judge.criteria_met(task, reply.content)
+                   for task, reply in zip(tasks, replies)]
+            for name in world_chat.CRITERIA:
+                row[name] = sum(one[name] for one in met) / len(met)
+        wrong = [k for k, score in enumerate(scores) if score < 1]
+        row["wrong"] = [f"{tasks[k].prompt} -> {replies[k].think} | {replies[k].content}"
+                        for k in wrong[:5]]
+        table[family.name] = row
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--checkpoint", default=None, help="no training, the table of this model")
+    parser.add_argument("--part", default="dev", choices=("dev", "test"), help="held-out prompts")
+    parser.add_argument("--n", type=int, default=200, help="prompts a family")
+    parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--smoke", action="store_true", help="a few steps")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--out", default="runs/ceiling", help="folder of the checkpoint and table")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    out, tokenizer, began = Path(args.out), tokenizers.tiny(), time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    if args.checkpoint:
+        model, _ = load_checkpoint(args.checkpoint, tokenizer)
+    else:
+        model = ample_model(sft.smoke(AMPLE) if args.smoke else AMPLE, tokenizer, args.seed)
+        save_checkpoint(out / "ceiling.pt", model, tokenizer, "overall_sft")
+    seconds = time.perf_counter() - began
+    table = by_family(model, tokenizer, args.part, 4 if args.smoke else args.n)
+    formats.write_json(out / f"ceiling_{args.part}.json", {
+        "world_version": world.WORLD_VERSION, "parameters": parameter_count(model),
+        "seconds": seconds, "families": table})
+    report(model, tokenizer, table, args)
+
+
+def report(model: GPT, tokenizer, table: dict, args) -> None:
+    """The table by family, then the line of domains that the pipeline prints too."""
+    print(f"{parameter_count(model):,} parameters, {args.part} prompts, greedy\n")
+    print("| family | domain | prompts | score | correct | relevant | complete | polite | concise |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, row in table.items():
+        cells = [f"{100 * row[key]:.0f}" if key in row else ""
+                 for key in ("correct", "relevant", "complete", "polite", "concise")]
+        print(f"| {name} | {row['domain']} | {row['n']} | {100 * row['score']:.0f} | "
+              + " | ".join(cells) + " |")
+    low = [name for name, row in table.items() if row.get("correct", row["score"]) < 0.9]
+    print(f"\nbelow 90%: {', '.join(low) or 'none'}\n")
+    print(sft.table_head())
+    scores = sft.evaluate(model, tokenizer, 4 if args.smoke else 400, seed=args.seed, part=args.part)
+    print(sft.table_line("ceiling", scores))
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,114 @@
+"""Can the student copy a word from its prompt, and how soon? With smear and without, from the same seed.
+
+    python -m tests.experiments.copying --out runs/copying
+
+A dialogue says "My name is Vera and I like chess." and asks for one of the two: the answer is a word of the prompt, which no
+table of facts holds. "Rewrite this politely: buy me the bill" wants the prompt's words in a sentence of one's own. The student's
+shape learns nothing but these two families, on training contents; every `--every` steps it answers held-out ones greedily, and
+counted is the share in which the words that only this prompt has are there. The plot shows the induction circuit being found,
+or not: without smear the share stays at chance for long, then rises at once (Olsson et al., 2209.11895).
+"""
+
+import argparse
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch
+
+import sft
+from data import formats, world
+from data import tokenizer as tokenizers
+from data.command import guarded
+from data.devices import seed_of
+from data.rows import batches_of, dialogue_rows, repeated, supervised_count
+from model import GPT, SIZES, Optimizers, generate
+from tests.experiments.ceiling import family_tasks
+
+matplotlib.use("Agg")  # no window, wherever it runs
+
+FAMILIES = ("memory", "rewrite")
+CPU = torch.device("cpu")
+
+
+def wanted(task: world.Task) -> str:
+    """The words that a right answer takes from this prompt."""
+    content = task.fields
+    if task.family == "rewrite":
+        return f"{content['v']} {content['o']}"
+    return content["n"] if content["kind"] == "name" else content["l"]
+
+
+@torch.no_grad()
+def copied_share(model: GPT, tokenizer, tasks: list) -> float:
+    prompts = [tokenizer.prompt(task.messages) for task in tasks]
+    replies = [tokenizer.read_reply(ids).content.lower()
+               for ids in generate(model, tokenizer, prompts, temperature=0.0, max_new=48).lists()]
+    return sum(wanted(task).lower() in reply for task, reply in zip(tasks, replies)) / len(tasks)
+
+
+def curve(smear: int, tokenizer, seed: int, steps: int, every: int) -> list[dict]:
+    """[{"step", "copied", "loss"}, ...] of one model from random weights."""
+    rng = random.Random(seed_of(seed, "copying"))
+    tasks = [family.task(content, rng.choice(list(world.TRAINED)), rng)
+             for family in map(world.BY_NAME.get, FAMILIES) for content in family.split["train"]]
+    records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks]
+    config = replace(SIZES["tiny"]["student"], vocab_size=tokenizer.vocab_size, smear=smear)
+    rows = dialogue_rows(tokenizer, records, config.context)
+    held_out = [task for name in FAMILIES
+                for task in family_tasks(world.BY_NAME[name], "dev", 60)]
+    model = GPT(config).init_weights(seed_of(seed, "student"))
+    optimizers = Optimizers(model, adam_lr=0.005, muon_lr=0.01)
+    lines = []
+    for step, batch in enumerate(batches_of(repeated(rows, steps * 12, rng), 12, rng)):
+        if step % every == 0:
+            lines.append({"step": step, "copied": copied_share(model, tokenizer, held_out)})
+            model.train()
+        loss = sft.batch_loss(model, tokenizer, batch, supervised_count(batch), CPU)
+        loss.backward()
+        optimizers.step(min(1.0, (step + 1) / 10))
+    lines.append({"step": steps, "copied": copied_share(model, tokenizer, held_out)})
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3000, help="updates of each model")
+    parser.add_argument("--every", type=int, default=100, help="steps between looks")
+    parser.add_argument("--seeds", type=int, default=3, help="models a setting, seeds 1, 2, ...")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--out", default="runs/copying", help="folder for the numbers and the plot")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    tokenizer, out, table = tokenizers.tiny(), Path(args.out), {}
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in range(1, args.seeds + 1):
+        for smear in (0, 1, 3):
+            lines = curve(smear, tokenizer, seed, args.steps, args.every)
+            table.setdefault(str(smear), {})[str(seed)] = lines
+            first = next((line["step"] for line in lines if line["copied"] >= 0.9), None)
+            print(f"seed {seed} smear {smear}: copied {lines[-1]['copied']:.2f} at the end, "
+                  f"0.9 first at step {first}", flush=True)
+            formats.write_json(out / "copying.json", table)
+    plot(table, out / "copying.png")
+
+
+def plot(table: dict, path: Path) -> None:
+    """One line a seed; a colour a setting."""
+    figure, axis = plt.subplots(figsize=(7, 4))
+    names = {"0": "no smear", "1": "smear, 1 token", "3": "smear, 3 tokens"}
+    for (smear, seeds), colour in zip(table.items(), ("tab:grey", "tab:orange", "tab:blue")):
+        for seed, lines in seeds.items():
+            axis.plot([line["step"] for line in lines], [line["copied"] for line in lines],
+                      color=colour, label=names[smear] if seed == "1" else None)
+    axis.set(xlabel="steps of 12 dialogues", ylabel="share copied right, held-out prompts",
+             title="How soon can two layers copy a word from the prompt?", ylim=(0, 1.02))
+    axis.legend()
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    guarded(main)
