@@ -19,6 +19,7 @@ def test_the_interval_over_seeds_is_students():
     mean, half = targets.interval([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.302653 * 1 / math.sqrt(3))
     assert targets.interval([5.0]) == (5.0, math.inf)
+    assert targets.interval([0.0, 1.0] * 6)[1] == pytest.approx(2.200985 * math.sqrt(3 / 11) / math.sqrt(12))  # beyond ten too
 
 
 @pytest.mark.parametrize("n, kl", [(1, 0), (2, 0.193147), (4, 0.636294), (8, 1.204442)])

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 import pipeline
 import self_reward
@@ -21,6 +22,7 @@ from data import formats, world
 from data.checkpoints import save_checkpoint
 from data.command import fail
 from data.devices import seed_of
+from data.report import report
 from model import GPT, SIZES, load_checkpoint
 from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
 from reward_model import RewardModel, load_reward_model
@@ -349,6 +351,27 @@ def test_between_the_rounds_the_student_is_m_2_and_m_1_is_what_entered_the_first
 
 def test_a_score_that_was_not_found_is_not_a_number_again(goes_on):
     assert math.isnan(goes_on(KEYS[:1])[2]["stages"][0]["eval"]["code"]["greedy"])
+
+
+def test_results_of_an_older_version_are_refused_in_one_line(goes_on, monkeypatch, capsys):
+    monkeypatch.setattr(formats, "write_json", lambda path, value, write=formats.write_json: write(path, json.loads(
+        json.dumps(value).replace('"low": null, "high": null', '"ci": 0.1'))))
+    with pytest.raises(SystemExit) as stop:
+        goes_on(KEYS[:1])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("results.json: of an older version, which kept no interval's ends; give another --out\n")
+
+
+def test_the_report_has_greedys_interval_in_the_table_and_in_the_plot(tmp_path, monkeypatch):
+    """Both arms of every bar reach to the interval's ends, which need not lie equally far."""
+    row = {"greedy": 0.25, "low": 0.125, "high": 0.5, "sampled": 0.75, "n": 8}
+    results = {"size": "tiny", "seed": 1, "seconds": 1.0, "peak_memory_mb": None, "params": {}, "stages": [
+        {"name": "pretrain", "model": "student", "seconds": 1.0, "tokens": 3, "own": {}, "eval": {"math": row}}]}
+    drawn, errorbar = [], Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda self, *args, **how: drawn.append(args) or errorbar(self, *args, **how))
+    report(tmp_path, results)
+    assert "| pretrain | student | 25 (12 to 50) / 75 | 1 | 3 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert drawn == [([0.0], [25.0], [[12.5], [25.0]])]
 
 
 # ---- bad input: exit code 2 and one line ----
