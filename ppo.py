@@ -255,8 +255,10 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     with autocast(device):
         old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own, size=settings.micro_rows)
         ref = in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own, size=settings.micro_rows)
-        some = torch.linspace(0, len(rows) - 1, min(64, len(rows)), device=device).long()  # of all prompts
-        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[some], own[some], size=settings.micro_rows)
+        # spread over the prompts, which lie one after the other
+        some = torch.linspace(0, len(rows) - 1, min(64, len(rows)), device=device).long()
+        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[some], own[some],
+                           size=settings.micro_rows)
         values = in_parts(lambda i: critic_values(critic, i), ids, size=settings.micro_rows) if critic is not None else torch.zeros_like(old)
     groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
     if settings.estimator == "gae":
@@ -269,8 +271,8 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     sampled = torch.zeros_like(old).masked_scatter(own, samples.logprobs.to(device)[samples.own.to(device)])
     spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
     # these three of the same responses, the kept ones; what follows them of all that were written
-    reward, true_reward, rm_score = (mean_of([one for one, keep in zip(column, kept.tolist()) if keep])
-                                     for column in (scores, truth, learned))
+    these = kept.nonzero()[:, 0].tolist()
+    reward, true_reward, rm_score = (mean_of([column[k] for k in these]) for column in (scores, truth, learned))
     log = {"reward": reward, "true_reward": true_reward, "rm_score": rm_score, "kl": float((old - ref).sum(1).mean()),
            "entropy": float(entropy[own[some]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}

@@ -342,9 +342,9 @@ def scored(tasks: list, replies: list) -> list[float | None]:
 
 def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
              domains=(*world.DOMAINS, "phrasing"), max_new: int = 64, tasks: dict[str, list] | None = None) -> dict:
-    """Scores on the fixed held-out prompts, by domain; with `tasks`, on the first n of each domain's.
+    """Scores on the fixed held-out prompts, by domain; with `tasks`, on each domain's first n.
 
-    {"math": {"greedy", "sampled", "n", "low", "high"}, ...}: "greedy" is temperature 0 and "sampled"
+    {"math": {"greedy", "sampled", "n", "low", "high"}, ...}: "greedy" is temperature 0, "sampled"
     temperature 1, both from one reading of every prompt; "low" and "high" are greedy's 95% interval
     (`measures.interval`), "n" the replies that could be checked. chat is the true reward divided by
     5, judge the pairwise agreement with the rubric, the rest accuracies; "phrasing" is the score on

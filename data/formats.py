@@ -93,7 +93,8 @@ def parse_ranking(text, count):
     for level, tied in enumerate(text.split(">")):
         for label in tied.split("="):
             label = label.strip()
-            label = label.upper() if label.isascii() else label  # upper() makes an I of the dotless one
+            if label.isascii():  # upper() would make an I of the dotless one
+                label = label.upper()
             if label not in tuple(labels):
                 raise DataError(f"ranking {_clip(text)} has the unknown label {_clip(label)}; "
                                 f"expected each of {labels[0]} to {labels[-1]} once, joined by > and =")

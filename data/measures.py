@@ -1,5 +1,5 @@
-"""How sure a mean is, and how well two orders agree: intervals, pairs that a score ranks rightly, calibration, rank
-correlations, wins and losses."""
+"""How sure a mean is, and how well two orders agree: intervals, pairs that a score ranks rightly,
+calibration, rank correlations, wins and losses."""
 
 import functools
 import math
@@ -14,9 +14,9 @@ def mean_of(values: list[float | None]) -> float:
 
 
 def wilson(right: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, `right` of n (Wilson 1927); wider than nothing at 0 and n of n.
+    """Wilson's 95% interval of a share, `right` of n (Wilson 1927); never of width 0.
 
-    It holds for the mean of any scores from 0 to 1 too, whose spread is at most that of right and wrong.
+    It holds for the mean of any scores from 0 to 1 too: right and wrong are spread the most.
     """
     p, z2 = right / n, NORMAL_95 ** 2
     middle = p + z2 / (2 * n)
@@ -26,8 +26,8 @@ def wilson(right: float, n: int) -> tuple[float, float]:
 
 
 def student_within(t: float, freedom: int) -> float:
-    """The probability that Student's t lies within -t and t, exact for whole degrees of freedom: a finite series
-    (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """The probability that Student's t lies between -t and t, exact for whole degrees of freedom:
+    a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     theta = math.atan(t / math.sqrt(freedom))
     cos2, odd = math.cos(theta) ** 2, freedom % 2
     term, total = (math.cos(theta) if odd else 1.0), 0.0
@@ -39,7 +39,7 @@ def student_within(t: float, freedom: int) -> float:
 
 @functools.cache
 def t_95(freedom: int) -> float:
-    """Student's 97.5% quantile, by bisection: what half the width of a 95% interval is in standard errors."""
+    """Student's 97.5% quantile, by bisection: half the width of a 95% interval in standard errors."""
     low, high = NORMAL_95 - 1e-6, 12.71  # of infinitely many degrees of freedom, and of one
     for _ in range(50):
         middle = (low + high) / 2
@@ -50,8 +50,8 @@ def t_95(freedom: int) -> float:
 def interval(scores: list[float]) -> tuple[float, float]:
     """The 95% interval (low, high) of the mean of independent scores from 0 to 1; nan without any.
 
-    Wilson's where all are 0 or 1, Student's t otherwise, cut at 0 and 1; and Wilson's where all are equal, since their spread
-    of 0 would say that nothing is left to chance.
+    Wilson's where all are 0 or 1, Student's t otherwise, cut at 0 and 1; and Wilson's where all are
+    equal, since their spread of 0 would say that nothing is left to chance.
     """
     if not scores:
         return math.nan, math.nan

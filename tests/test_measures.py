@@ -7,7 +7,8 @@ import pytest
 from data.measures import interval, mean_of, student_within, t_95, wilson
 
 
-@pytest.mark.parametrize("right, low, high", [(0, 0, 0.029137), (64, 0.414652, 0.585348), (128, 0.970863, 1)])
+@pytest.mark.parametrize("right, low, high", [
+    (0, 0, 0.029137), (64, 0.414652, 0.585348), (128, 0.970863, 1)])
 def test_wilsons_interval_of_128(right, low, high):
     assert wilson(right, 128) == pytest.approx((low, high), abs=1e-6)
 

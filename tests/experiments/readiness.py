@@ -46,7 +46,8 @@ def main() -> None:
         for domain in world.REASONING:
             tasks = world.evaluation_tasks(domain, args.n, args.part)
             rates = pass_rates(model, tokenizer, tasks, seed=args.seed)
-            tasks, rates = zip(*((task, rate) for task, rate in zip(tasks, rates) if rate is not None))
+            known = [(task, rate) for task, rate in zip(tasks, rates) if rate is not None]
+            tasks, rates = zip(*known)
             ready = [float(0.1 < rate < 0.9) for rate in rates]
             by_level = {level: [r for r, task in zip(ready, tasks) if task.level == level] for level in range(1, 6)}
             levels = " ".join(f"{100 * sum(rows) / len(rows):3.0f}" if rows else "  -" for rows in by_level.values())
