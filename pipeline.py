@@ -403,6 +403,9 @@ def prepare(args) -> tuple[Run, list, dict]:
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")
     for row in (row for stage in results["stages"] for row in (stage["eval"] or {}).values()):
         row |= {key: math.nan for key, value in row.items() if value is None}  # a score that could not be found; the file has null
+        if "low" not in row:
+            raise ValueError(f"{out / 'results.json'}: of an older version, which kept no interval's ends; "
+                             "give another --out")
     todo = unfinished(results, run, chosen, args.force)
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]

@@ -49,6 +49,7 @@ from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import autocast, in_parts, micro_batches, parallel, progress, rank, seed_of, start, summed
 from data.formats import write_csv
+from data.measures import mean_of
 from data.rows import Row
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
@@ -254,7 +255,10 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     with autocast(device):
         old = in_parts(lambda i, m: token_logprobs(policy, i, m, settings.temperature), ids, own, size=settings.micro_rows)
         ref = in_parts(lambda i, m: token_logprobs(reference, i, m, settings.temperature), ids, own, size=settings.micro_rows)
-        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[:64], own[:64], size=settings.micro_rows)
+        # spread over the prompts, which lie one after the other
+        some = torch.linspace(0, len(rows) - 1, min(64, len(rows)), device=device).long()
+        entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[some], own[some],
+                           size=settings.micro_rows)
         values = in_parts(lambda i: critic_values(critic, i), ids, size=settings.micro_rows) if critic is not None else torch.zeros_like(old)
     groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
     if settings.estimator == "gae":
@@ -266,10 +270,11 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
         returns = torch.zeros_like(advantages)
     sampled = torch.zeros_like(old).masked_scatter(own, samples.logprobs.to(device)[samples.own.to(device)])
     spread = torch.where(group_kept, groups, -torch.inf).amax(1) - torch.where(group_kept, groups, torch.inf).amin(1)
-    known = [value for value in truth if value is not None]
-    log = {"reward": float(score.sum() / kept.sum().clamp(min=1)), "true_reward": sum(known) / len(known) if known else math.nan,
-           "rm_score": sum(learned) / len(learned) if reward_model is not None else float("nan"), "kl": float((old - ref).sum(1).mean()),
-           "entropy": float(entropy[own[:64]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
+    # these three of the same responses, the kept ones; what follows them of all that were written
+    these = kept.nonzero()[:, 0].tolist()
+    reward, true_reward, rm_score = (mean_of([column[k] for k in these]) for column in (scores, truth, learned))
+    log = {"reward": reward, "true_reward": true_reward, "rm_score": rm_score, "kl": float((old - ref).sum(1).mean()),
+           "entropy": float(entropy[own[some]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
     return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, log)
 

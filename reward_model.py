@@ -323,7 +323,8 @@ def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "dro
     pairs = [(gap, lengths[n][i] - lengths[n][j]) for n in range(len(rankings)) for gap, i, j in pairs_of(scores[n], levels[n])]
     for name, chosen in (("longer_won", [gap for gap, more in pairs if more > 2]), ("same_length", [gap for gap, more in pairs if abs(more) <= 2]),
                          ("shorter_won", [gap for gap, more in pairs if more < -2])):
-        result[f"accuracy_{name}"] = sum(gap > 0 for gap in chosen) / len(chosen) if chosen else None
+        right = sum(0.5 if gap == 0 else float(gap > 0) for gap in chosen)  # as in pair_accuracy
+        result[f"accuracy_{name}"] = right / len(chosen) if chosen else None
     width = float(model.tie_width.detach()) if ties == "rao_kupper" else 0.0
     return result | {"calibration": calibration([gap for gap, _ in pairs], width)}
 
@@ -343,7 +344,9 @@ def repetition_penalty(tokens: list[int], n: int = 3) -> float:
 
 def overlong_penalty(length: int, longest: int, margin: int) -> float:
     """0 up to longest - margin tokens, then linearly to -1 at longest, and -1 beyond (DAPO, 2503.14476, eq. 13)."""
-    return min(0.0, max(-1.0, (longest - margin - length) / margin))
+    if length <= longest - margin:
+        return 0.0
+    return max(-1.0, (longest - margin - length) / margin) if margin else -1.0
 
 
 def robust_reward(domain: str, *, verified: float | None, learned: float | None, complete: bool, truncated: bool, tokens: list[int],

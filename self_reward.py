@@ -324,7 +324,8 @@ def chat_answers(model: GPT, tokenizer, settings: Settings, seed: int, part: str
     samples = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], temperature=settings.temperature, top_p=settings.top_p,
                        seed=seed_of(seed, "chat answers"))
     replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
-    met = [world_judge.criteria_met(task, reply.content) for task, reply in zip(tasks, replies)]
+    met = [world_judge.criteria_met(task, reply.content if reply.complete else "")
+           for task, reply in zip(tasks, replies)]
     return {"rewards": [5 * score for score in world.score_replies(tasks, replies)], "length": float(samples.lengths.float().mean()),
             **{name: sum(one[name] for one in met) / len(met) for name in ("correct", "polite")}}
 

@@ -43,6 +43,7 @@ from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
 from data.formats import write_csv
+from data.measures import interval, mean_of
 from data.rows import Row, batches_of, dialogue_rows, document_rows, in_rows, interleave, repeated, supervised_count, tokens_a_row
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
@@ -332,13 +333,7 @@ def sampled_rows(prompts: list[list[int]], samples) -> list[Row]:
     return [(prompts[i // n] + reply, [False] * len(prompts[i // n]) + own[i][:len(reply)]) for i, reply in enumerate(samples.lists())]
 
 
-# ---- evaluation: generate, check, interval ----
-
-def interval(scores: list[float]) -> float:
-    """Half-width of the 95% interval of the mean of independent scores (normal approximation)."""
-    values = torch.tensor(scores, dtype=torch.float64)
-    return float(1.96 * values.std(unbiased=True) / len(scores) ** 0.5) if len(scores) > 1 else 0.0
-
+# ---- evaluation: generate, check ----
 
 def scored(tasks: list, replies: list) -> list[float | None]:
     """The truth about each reply (`world.score_replies`), as rank 0 finds it: programs run against the clock."""
@@ -347,12 +342,13 @@ def scored(tasks: list, replies: list) -> list[float | None]:
 
 def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
              domains=(*world.DOMAINS, "phrasing"), max_new: int = 64, tasks: dict[str, list] | None = None) -> dict:
-    """Scores on the fixed held-out prompts, by domain: {"math": {"greedy", "sampled", "n", "ci"}, ...}; with `tasks`, by domain, on the
-    first n of those instead.
+    """Scores on the fixed held-out prompts, by domain; with `tasks`, on each domain's first n.
 
-    "greedy" is temperature 0 and "sampled" temperature 1, both from one reading of every prompt; `ci` is the half-width
-    of greedy's interval. chat is the true reward divided by 5, judge the pairwise agreement with the rubric, the rest
-    accuracies; "phrasing" is the score on the phrasing of each family that no demonstration used.
+    {"math": {"greedy", "sampled", "n", "low", "high"}, ...}: "greedy" is temperature 0, "sampled"
+    temperature 1, both from one reading of every prompt; "low" and "high" are greedy's 95% interval
+    (`measures.interval`), "n" the replies that could be checked. chat is the true reward divided by
+    5, judge the pairwise agreement with the rubric, the rest accuracies; "phrasing" is the score on
+    the phrasing of each family that no demonstration used.
     """
     temperatures = temperatures or {"greedy": 0.0, "sampled": 1.0}
     asked = []  # (domain, task, prompt messages, response to be judged)
@@ -382,9 +378,10 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
             else:
                 scores = scored([asked[i][1] for i in chosen], [own[i] for i in chosen])
                 scores = [score for score in scores if score is not None]
-            results[domain][name] = sum(scores) / len(scores) if scores else float("nan")
+            results[domain][name] = mean_of(scores)
             if k == 0:
-                results[domain] |= {"n": len(scores), "ci": interval(scores)}
+                low, high = interval(scores)
+                results[domain] |= {"n": len(scores), "low": low, "high": high}
     return results
 
 

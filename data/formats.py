@@ -90,9 +90,11 @@ def parse_ranking(text, count):
         raise DataError(f"'ranking' is {_type(text)} for {count} responses; expected a string for 2 to 26 responses")
     labels = string.ascii_uppercase[:count]
     levels = {}
-    for level, tied in enumerate(text.upper().split(">")):
+    for level, tied in enumerate(text.split(">")):
         for label in tied.split("="):
             label = label.strip()
+            if label.isascii():  # upper() would make an I of the dotless one
+                label = label.upper()
             if label not in tuple(labels):
                 raise DataError(f"ranking {_clip(text)} has the unknown label {_clip(label)}; "
                                 f"expected each of {labels[0]} to {labels[-1]} once, joined by > and =")

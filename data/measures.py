@@ -1,6 +1,65 @@
-"""How well two orders agree: pairs that a score ranks rightly, calibration, rank correlations, wins and losses."""
+"""How sure a mean is, and how well two orders agree: intervals, pairs that a score ranks rightly,
+calibration, rank correlations, wins and losses."""
 
+import functools
 import math
+
+NORMAL_95 = 1.959964  # the normal distribution's 97.5% quantile
+
+
+def mean_of(values: list[float | None]) -> float:
+    """The mean of what is known; nan where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def wilson(right: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, `right` of n (Wilson 1927); never of width 0.
+
+    It holds for the mean of any scores from 0 to 1 too: right and wrong are spread the most.
+    """
+    p, z2 = right / n, NORMAL_95 ** 2
+    middle = p + z2 / (2 * n)
+    half = NORMAL_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    return min(p, max(0.0, low)), max(p, min(1.0, high))  # rounding could put p outside
+
+
+def student_within(t: float, freedom: int) -> float:
+    """The probability that Student's t lies between -t and t, exact for whole degrees of freedom:
+    a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    theta = math.atan(t / math.sqrt(freedom))
+    cos2, odd = math.cos(theta) ** 2, freedom % 2
+    term, total = (math.cos(theta) if odd else 1.0), 0.0
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cos2 * (k - 1) / k
+    return 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+
+
+@functools.cache
+def t_95(freedom: int) -> float:
+    """Student's 97.5% quantile, by bisection: half the width of a 95% interval in standard errors."""
+    low, high = NORMAL_95 - 1e-6, 12.71  # of infinitely many degrees of freedom, and of one
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_within(middle, freedom) < 0.95 else (low, middle)
+    return (low + high) / 2
+
+
+def interval(scores: list[float]) -> tuple[float, float]:
+    """The 95% interval (low, high) of the mean of independent scores from 0 to 1; nan without any.
+
+    Wilson's where all are 0 or 1, Student's t otherwise, cut at 0 and 1; and Wilson's where all are
+    equal, since their spread of 0 would say that nothing is left to chance.
+    """
+    if not scores:
+        return math.nan, math.nan
+    n, mean = len(scores), sum(scores) / len(scores)
+    if set(scores) <= {0.0, 1.0} or min(scores) == max(scores):
+        return wilson(sum(scores), n)
+    error = math.sqrt(sum((score - mean) ** 2 for score in scores) / (n - 1) / n)
+    return max(0.0, mean - t_95(n - 1) * error), min(1.0, mean + t_95(n - 1) * error)
 
 
 def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:

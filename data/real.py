@@ -1,6 +1,6 @@
 """Real files in place of the tiny world: the folder that `python pipeline.py --data DIR` runs on.
 
-    math.jsonl          GSM8K: a number after `####`, which is what a reply is checked against (the last number in it)
+    math.jsonl          GSM8K: a number after `####`, which a reply is checked against (data/answers.py)
     code.jsonl          MBPP: asserts, which are run in the sandbox; the first one is shown in the prompt
     preference.jsonl    HH-RLHF or UltraFeedback: pairs for the reward model; their prompts are those of rl_preference
     chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
@@ -9,18 +9,15 @@ Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are e
 twentieth of the prompts, by a hash of their text, is held out. Chat has no truth here, so it has no column in the table.
 """
 
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from data import formats, sandbox
-from data.calculator import same_number
+from data.answers import answer_of
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
-NUMBER = re.compile(r"-?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?")
-FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -101,6 +98,10 @@ def read_folder(path) -> Folder:
                 if ("answer" if domain == "math" else "tests") not in record:
                     dropped["nothing to check"] = dropped.get("nothing to check", 0) + 1
                     continue
+                if domain == "math" and answer_of(record["answer"]) is None:
+                    reason = "an answer that is no number"
+                    dropped[reason] = dropped.get(reason, 0) + 1
+                    continue
                 try:
                     task = task_of(domain, record)
                 except (ValueError, SyntaxError):
@@ -122,15 +123,3 @@ def read_folder(path) -> Folder:
     demonstrations["chat"] = [{"messages": record["messages"]} for record in read("chat", "instruction", False)] or [
         {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(pair["prompt"][-1]["content"])]
     return Folder(tasks, demonstrations, pairs, dropped)
-
-
-def same_answer(reply: str, answer: str) -> bool:
-    """Whether the last number of a reply is the answer; thousands commas do not count, and .5 is 0.5."""
-    found = NUMBER.findall(reply)
-    return bool(found) and same_number(*(re.sub(r"^(-?)\.", r"\g<1>0.", text.replace(",", "")) for text in (found[-1], answer)))
-
-
-def program_in(reply: str, setup: str = "") -> str:
-    """The program of a reply, what stands in its first code fence or all of it, and the tests' own set-up after it."""
-    fenced = FENCE.search(reply)
-    return (fenced[1] if fenced else reply) + (f"\n{setup}" if setup else "")

@@ -28,10 +28,10 @@ def report(out: Path, results: dict) -> None:
     text = [f"# Run: size {results['size']}, seed {results['seed']}", "",
             f"{results['seconds']:.0f} s in all stages, peak memory {results['peak_memory_mb'] or float('nan'):.0f} MB; "
             + ", ".join(f"{who} {count:,} parameters" for who, count in results["params"].items()) + ".", "",
-            "Percent on held-out prompts: greedy with the half-width of its 95% interval / sampled at temperature 1; " + "; ".join(told) + ".", "",
+            "Percent on held-out prompts: greedy with its 95% interval / sampled at temperature 1; " + "; ".join(told) + ".", "",
             "| stage | model | " + " | ".join(columns) + " | seconds | tokens |", "|---|---|" + "---|" * (len(columns) + 2)]
     for stage in results["stages"]:
-        cells = [f"{100 * row['greedy']:.0f} ±{100 * row['ci']:.0f} / {100 * row['sampled']:.0f}" for row in (stage["eval"] or {}).values()] or [""] * len(columns)
+        cells = [cell(row) for row in (stage["eval"] or {}).values()] or [""] * len(columns)
         text.append(f"| {stage['name']} | {stage['model']} | " + " | ".join(cells) + f" | {stage['seconds']:.0f} | {stage['tokens']:,} |")
     for title, name in plots:
         text += ["", f"![{title}](plots/{name})"]
@@ -39,6 +39,12 @@ def report(out: Path, results: dict) -> None:
         text += ["", f"![{path.stem}]({path.name})"]
     text += ["", "The same prompts answered by every stage are in samples.md."]
     formats.write_text(out / "report.md", "\n".join(text) + "\n")
+
+
+def cell(row: dict) -> str:
+    """A domain's scores in percent: greedy, its interval, sampled."""
+    greedy, low, high, sampled = (100 * row[key] for key in ("greedy", "low", "high", "sampled"))
+    return f"{greedy:.0f} ({low:.0f} to {high:.0f}) / {sampled:.0f}"
 
 
 def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
@@ -86,7 +92,10 @@ def plot_stages(out: Path, results: dict):
         for k, (who, colour) in enumerate((("student", "tab:blue"), ("teacher", "tab:orange"))):
             rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who and stage["eval"]]
             if rows:
-                axis.errorbar([x + 0.1 * k for x, _ in rows], [100 * row["greedy"] for _, row in rows], [100 * row["ci"] for _, row in rows],
+                greedy = [100 * row["greedy"] for _, row in rows]
+                below = [100 * (row["greedy"] - row["low"]) for _, row in rows]
+                above = [100 * (row["high"] - row["greedy"]) for _, row in rows]
+                axis.errorbar([x + 0.1 * k for x, _ in rows], greedy, [below, above],
                               marker="o", capsize=3, color=colour, label=f"{who}, greedy")
                 axis.plot([x + 0.1 * k for x, _ in rows], [100 * row["sampled"] for _, row in rows], "x:", color=colour, label=f"{who}, sampled")
         axis.set(title=domain, ylim=(-3, 103))

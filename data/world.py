@@ -19,7 +19,7 @@ import random
 import zlib
 from collections import Counter
 
-from data import real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
+from data import answers, real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
 from data import tokenizer as tokenizers
 from data.calculator import parse_number, same_number
 from data.command import guarded
@@ -163,7 +163,8 @@ def same_value_and_unit(answer: str, expected: str) -> bool:
     """`3000 m` matches `3000 m` and `3000.0 m`, not `3000` and not `3000 cm`; an answer without a number is a name."""
     value, _, unit = expected.partition(" ")
     if parse_number(value) is None:
-        return answer.strip().lower() == expected.lower()
+        # in ASCII, or the Kelvin sign would be a k
+        return answer.isascii() and answer.strip().lower() == expected.lower()
     got, _, got_unit = answer.strip().partition(" ")
     return got_unit.strip() == unit and same_number(got, value)
 
@@ -185,9 +186,9 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
             continue
         if isinstance(task, real.Task):
             if task.domain == "code":
-                programs.append((i, real.program_in(reply.content, task.setup), list(task.tests)))
+                programs.append((i, answers.program_in(reply.content, task.setup), list(task.tests)))
             else:
-                scores[i] = float(real.same_answer(reply.content, task.answer)) if task.domain == "math" else None
+                scores[i] = float(answers.same_answer(reply.content, task.answer)) if task.domain == "math" else None
             continue
         if task.domain == "chat":
             scores[i] = world_judge.true_reward(task, reply.content) / 5

@@ -83,7 +83,8 @@ def holds(text: str, phrase: str) -> bool:
 
 def judge_by_rubric(rubric: Rubric, response: str) -> dict[str, bool]:
     """The five criteria for one response text."""
-    words = re.findall(r"[a-z0-9']+", response.lower())
+    # the letters first, since lower() makes an ASCII one of the Kelvin sign
+    words = [word.lower() for word in re.findall(r"[A-Za-z0-9']+", response)]
     text = f" {' '.join(words)} "
     met = [sum(holds(text, phrase) for phrase in alternatives) >= count for alternatives, count in rubric.parts]
     relevant = any(met) or any(holds(text, word) for word in rubric.about)

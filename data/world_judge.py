@@ -55,12 +55,13 @@ def verdict(task: Task, response: str) -> str:
 def parse_verdict(text: str) -> float | None:
     """The score in a verdict, or None where there is not exactly one `Score: n` with n from 0 to 5.
 
-    `Score: 4`, `Score: 4.5` and `Score: 4/5` are valid; `Score: five`, `Score: 7` and two scores are not.
+    `Score: 4`, `Score: 4.5` and `Score: 4/5` are valid; `Score: five`, `Score: 7`, digits of another
+    script and two scores are not.
     """
     found = re.findall(r"Score:\s*(\S+)", text)
     if len(found) != 1:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/5)?[.,;]?", found[0])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:/5)?[.,;]?", found[0])
     if match is None or float(match[1]) > 5:
         return None
     return float(match[1])

@@ -17,8 +17,9 @@ from tests.experiments.compare import changed
 
 def test_the_interval_over_seeds_is_students():
     mean, half = targets.interval([1.0, 2.0, 3.0])
-    assert mean == 2 and half == pytest.approx(4.303 * 1 / math.sqrt(3))
+    assert mean == 2 and half == pytest.approx(4.302653 * 1 / math.sqrt(3))
     assert targets.interval([5.0]) == (5.0, math.inf)
+    assert targets.interval([0.0, 1.0] * 6)[1] == pytest.approx(2.200985 * math.sqrt(3 / 11) / math.sqrt(12))  # beyond ten too
 
 
 @pytest.mark.parametrize("n, kl", [(1, 0), (2, 0.193147), (4, 0.636294), (8, 1.204442)])
@@ -41,7 +42,7 @@ def test_a_random_judge_scores_only_what_is_finished(tokenizer):
 
 def run(seed, accuracy):
     """A run of two stages in which every score is `accuracy` of its stage."""
-    stages = [{"name": name, "model": "student", "seconds": 1.0, "own": {}, "eval": {domain: {"greedy": value, "sampled": value / 2, "n": 10, "ci": 0.1} for domain in targets.DOMAINS}}
+    stages = [{"name": name, "model": "student", "seconds": 1.0, "own": {}, "eval": {domain: {"greedy": value, "sampled": value / 2, "n": 10, "low": 0.0, "high": 1.0} for domain in targets.DOMAINS}}
               for name, value in accuracy.items()]
     return {"seed": seed, "stages": stages, "control": {"overall_sft": dict.fromkeys(targets.DOMAINS, 0.3)}, "readiness": {"overall_sft": 0.2 + seed / 10}}
 

@@ -205,6 +205,7 @@ def test_a_ranking_gives_each_response_its_level_and_ties_share_one():
 @pytest.mark.parametrize("text, count, what", [
     ("A > E", 2, "unknown label 'E'"), ("A > AB", 2, "unknown label 'AB'"), ("A > > B", 2, "unknown label ''"),
     ("A < B", 2, "unknown label 'A < B'"), ("", 2, "unknown label ''"), ("A > B > A", 2, "names A twice"),
+    ("\u0131 > A", 9, "unknown label '\u0131'"), ("\u017f > A", 26, "unknown label '\u017f'"), ("\uff21 > B", 2, "unknown label '\uff21'"),
     ("A > C", 4, "leaves out B, D"), (["A", "B"], 2, "is a list"), ("A", 1, "expected a string for 2 to 26"),
 ])
 def test_a_ranking_that_is_no_order_of_the_responses_is_refused(text, count, what):

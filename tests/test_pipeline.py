@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 import pipeline
 import self_reward
@@ -21,6 +22,7 @@ from data import formats, world
 from data.checkpoints import save_checkpoint
 from data.command import fail
 from data.devices import seed_of
+from data.report import report
 from model import GPT, SIZES, load_checkpoint
 from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
 from reward_model import RewardModel, load_reward_model
@@ -183,7 +185,7 @@ def test_every_stage_after_sft_has_settings_and_smoke_does_less_of_each():
 @pytest.fixture
 def bare(monkeypatch):
     """run_stages without evaluation, samples and plots."""
-    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: {"math": {"greedy": 0.5, "sampled": 0.25, "n": 8, "ci": 0.1}})
+    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: {"math": {"greedy": 0.5, "sampled": 0.25, "n": 8, "low": 0.2, "high": 0.8}})
     monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
     monkeypatch.setattr(pipeline, "report", lambda *args: None)
 
@@ -227,15 +229,16 @@ def test_what_is_not_a_number_is_null_in_the_file():
 
 
 def test_a_score_that_could_not_be_found_is_null_in_the_file_and_neither_the_table_nor_the_report_stumbles(run, monkeypatch, capsys):
-    scores = {domain: {"greedy": 0.5, "sampled": 0.5, "n": 8, "ci": 0.1} for domain in pipeline.COLUMNS} | {
-        "code": {"greedy": math.nan, "sampled": math.nan, "n": 0, "ci": 0.0}}
+    scores = {domain: {"greedy": 0.5, "sampled": 0.5, "n": 8, "low": 0.2, "high": 0.8} for domain in pipeline.COLUMNS} | {
+        "code": {"greedy": math.nan, "sampled": math.nan, "n": 0, "low": math.nan, "high": math.nan}}
     monkeypatch.setattr(sft, "evaluate", lambda *args, **how: scores)
     monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
     run.models = {"student": GPT(SIZES["tiny"]["student"])}
     results = {"size": "tiny", "seed": 1, "params": {"student": 1, "teacher": 2}, "stages": []}
     run_stages(run, [(stage_that("pretrain", {"tokens": 7}), "student")], results)
-    assert results_of(run.out)["stages"][0]["eval"]["code"] == {"greedy": None, "sampled": None, "n": 0, "ci": 0.0}
-    assert "nan" in capsys.readouterr().out and "| nan ±0 / nan |" in (run.out / "report.md").read_text(encoding="utf-8")
+    assert results_of(run.out)["stages"][0]["eval"]["code"] == {
+        "greedy": None, "sampled": None, "n": 0, "low": None, "high": None}
+    assert "nan" in capsys.readouterr().out and "| nan (nan to nan) / nan |" in (run.out / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stage, needed", [("rl_preference", "reward_model"), ("self_reward_2", "self_reward_1")])
@@ -294,7 +297,7 @@ def goes_on(run, tmp_path, monkeypatch, capsys):
             save_checkpoint(tmp_path / f"{name}.{who}.pt", RewardModel(model, 100 + k) if name == "reward_model" else model, run.tokenizer, name)
         formats.write_json(tmp_path / "results.json", {"stages": [
             {"name": name, "model": who, "settings": "the same", "checkpoint": f"{name}.{who}.pt",
-             "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0}}} for name, who in keys]})
+             "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0, "low": None, "high": None}}} for name, who in keys]})
         seen = []
 
         def look(run, todo, results):
@@ -348,6 +351,27 @@ def test_between_the_rounds_the_student_is_m_2_and_m_1_is_what_entered_the_first
 
 def test_a_score_that_was_not_found_is_not_a_number_again(goes_on):
     assert math.isnan(goes_on(KEYS[:1])[2]["stages"][0]["eval"]["code"]["greedy"])
+
+
+def test_results_of_an_older_version_are_refused_in_one_line(goes_on, monkeypatch, capsys):
+    monkeypatch.setattr(formats, "write_json", lambda path, value, write=formats.write_json: write(path, json.loads(
+        json.dumps(value).replace('"low": null, "high": null', '"ci": 0.1'))))
+    with pytest.raises(SystemExit) as stop:
+        goes_on(KEYS[:1])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("results.json: of an older version, which kept no interval's ends; give another --out\n")
+
+
+def test_the_report_has_greedys_interval_in_the_table_and_in_the_plot(tmp_path, monkeypatch):
+    """Both arms of every bar reach to the interval's ends, which need not lie equally far."""
+    row = {"greedy": 0.25, "low": 0.125, "high": 0.5, "sampled": 0.75, "n": 8}
+    results = {"size": "tiny", "seed": 1, "seconds": 1.0, "peak_memory_mb": None, "params": {}, "stages": [
+        {"name": "pretrain", "model": "student", "seconds": 1.0, "tokens": 3, "own": {}, "eval": {"math": row}}]}
+    drawn, errorbar = [], Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda self, *args, **how: drawn.append(args) or errorbar(self, *args, **how))
+    report(tmp_path, results)
+    assert "| pretrain | student | 25 (12 to 50) / 75 | 1 | 3 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert drawn == [([0.0], [25.0], [[12.5], [25.0]])]
 
 
 # ---- bad input: exit code 2 and one line ----
@@ -588,7 +612,7 @@ def test_results_have_the_published_shape(uninterrupted):
         assert list(stage["eval"]) == [*world.DOMAINS, "phrasing"] and len(world.DOMAINS) == 6
         for row in stage["eval"].values():
             assert 0 <= row["greedy"] <= 1 and 0 <= row["sampled"] <= 1 and row["n"] > 0
-            assert row["ci"] >= 0 and math.isfinite(row["ci"])
+            assert 0 <= row["low"] <= row["greedy"] <= row["high"] <= 1 and row["low"] < row["high"]
 
 
 @pytest.mark.slow

@@ -666,6 +666,39 @@ def test_the_log_counts_only_what_is_kept(policy, tokenizer, monkeypatch):
     assert data.advantages.abs().amax(1).nonzero()[:, 0].tolist() == [9, 10] and not data.mask[:3].any()
 
 
+def test_reward_true_reward_and_the_models_score_are_means_over_the_same_responses(policy, tokenizer, monkeypatch):
+    """Of four the second is cut off and the fourth unchecked: (1 + .5) / 2, (1 + 0) / 2 and (1 + 3) / 2."""
+    table = iter([1.0, None, 0.5, None])
+    monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: next(table))
+    monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [1.0, 0.0, 0.0, None])
+    monkeypatch.setattr(ppo, "predicted_reward", lambda *args: torch.tensor([1.0, 9.0, 3.0, 9.0]))
+    settings = replace(GROUP, prompts=1, samples=4)
+    log = rollout(policy, policy, None, RewardModel(policy), tokenizer, some_tasks(1), settings, 0.0, 0).log
+    assert (log["reward"], log["true_reward"], log["rm_score"]) == (0.75, 0.5, 2.0)
+
+
+def test_where_every_response_is_masked_out_no_reward_is_known(policy, tokenizer, monkeypatch):
+    monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: None)
+    log = roll(policy, tokenizer).log
+    assert math.isnan(log["reward"]) and math.isnan(log["true_reward"]) and log["dead_groups"] == 1
+
+
+def test_the_logged_entropy_is_of_rows_of_every_prompt(policy, tokenizer, scored, monkeypatch):
+    """80 rows of 20 prompts: 64 of them are looked at, and what only the last prompt has is seen."""
+    seen = []
+
+    def entropy(model, ids, mask, temperature):
+        seen.extend(ids.tolist())
+        return torch.where(mask, 2.0, 99.0)
+    monkeypatch.setattr(ppo, "entropy_of", entropy)
+    tasks = some_tasks(20)
+    data = roll(policy, tokenizer, replace(GROUP, prompts=20), tasks=tasks)
+    assert len(data.rows) == 80 and len(seen) == 64 and data.log["entropy"] == 2.0  # of the model's own tokens
+    for task in tasks:
+        prompt = tokenizer.prompt(task.messages)
+        assert sum(row[:len(prompt)] == prompt for row in seen) in (3, 4)
+
+
 def test_entropy_of_known_logits():
     model = Bigram([math.exp(z) for z in (0, 1, 2)], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     ids, mask = torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]])

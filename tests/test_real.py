@@ -59,14 +59,6 @@ def test_an_mbpp_prompt_shows_its_first_test_alone(folder):
     assert "assert add(1) ==" in task.prompt and "add(5)" not in task.prompt and len(task.tests) == 2
 
 
-@pytest.mark.parametrize("reply, answer, right", [
-    ("so 48/2 = 24, and 72", "72", True), ("72.0", "72", True), ("It is 1,072.", "1072", True), ("72 or 73", "72", False), ("none", "72", False),
-    ("minus: -5", "-5", True), ("0.5", "1/2", True), ("it is 1/2", "1/2", True), ("it is 1/2", "2", False), (".5", ".5", True), ("-.5", "-0.5", True)])
-def test_the_last_number_of_a_reply_counts(reply, answer, right):
-    task = real.Task("math", "?", (("user", "?"),), answer)
-    assert world.score_replies([task], [Reply(reply)]) == [float(right)] and real.same_answer(reply, answer) == right
-
-
 def test_a_reply_that_broke_off_is_wrong_and_chat_has_no_truth():
     task = real.Task("math", "?", (("user", "?"),), "72")
     chat = real.Task("chat", "Hi", (("user", "Hi"),))

@@ -498,6 +498,13 @@ def test_a_length_lover_is_right_where_the_longer_output_won_and_wrong_where_it_
     assert out["accuracy"] == pytest.approx(4 / 5) and "annotator_agreement" not in out
 
 
+def test_equal_scores_are_half_right_by_length_too(tokenizer, monkeypatch):
+    monkeypatch.setattr(rewards, "predicted_reward", lambda model, tokenizer, rows: torch.zeros(len(rows)))
+    rows = [row_of(tokenizer, "1", "7" * 12), row_of(tokenizer, "1", "7" * 2)]
+    out = report(SimpleNamespace(tie_width=torch.tensor(0.5)), tokenizer, [{"rows": rows, "ranking": "A > B"}])
+    assert (out["accuracy"], out["accuracy_longer_won"], out["accuracy_shorter_won"]) == (0.5, 0.5, None)
+
+
 def test_the_ceiling_is_the_annotators_agreement_with_itself(tokenizer, monkeypatch):
     """First day A > B > C, second day A > B = C: of three pairs two are kept and one is a tie, worth half."""
     monkeypatch.setattr(rewards, "predicted_reward", lambda model, tokenizer, rows: torch.tensor([3.0, 2.0, 1.0]))
@@ -579,6 +586,13 @@ def test_repetition_vectors(tokens, expected):
 @pytest.mark.parametrize("length, expected", [(16384, 0), (18432, -0.5), (20480, -1), (20481, -1), (1, 0), (10**9, -1)])
 def test_overlong_vectors(length, expected):
     assert overlong_penalty(length, 20480, 4096) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_a_limit_below_four_tokens_leaves_no_margin_and_only_what_is_longer_is_punished(longest):
+    assert overlong_penalty(longest, longest, 0) == 0 and overlong_penalty(longest + 1, longest, 0) == -1
+    assert reward_of("math", tokens=list(range(longest)), longest=longest) == 1
+    assert reward_of("chat", learned=0.0, tokens=list(range(longest)), longest=longest) == 0
 
 
 # ---- the command ----

@@ -128,7 +128,7 @@ def test_a_readable_verdict_gives_its_score(text, score):
 @pytest.mark.parametrize("text", [
     "", " ", "4", "Score", "Score:", "Score: ", "Score 4", "score: 4", "SCORE: 4", "Rating: 4", "five", "Score: five", "Score: x", "Score: ?",
     "Score: 7", "Score: 6", "Score: 5.1", "Score: 5.0001", "Score: 10", "Score: 45", "Score: -1", "Score: -0", "Score: +4", "Score: 6/5",
-    "Score: 4/10", "Score: 4/", "Score: /5", "Score: 4/5/5", "Score: 3-4", "Score: 4,5", "Score: 4..", "Score: .5", "Score: 1e0", "Score: 0x4",
+    "Score: 4/10", "Score: \u0664", "Score: \uff14", "Score: 4.\u0665", "Score: \u00b2", "Score: 4/", "Score: /5", "Score: 4/5/5", "Score: 3-4", "Score: 4,5", "Score: 4..", "Score: .5", "Score: 1e0", "Score: 0x4",
     "Score: nan", "Score: inf", "Score: 4%", "Score: **4**", "**Score:** 4", "Score: (4)", "Score: " + "9" * 400,
     "Score: 4 Score: 4", "Score: 4. Score: 5", "Score: 4\nScore: 4", "Score: 4 Score: x", "Score: x Score: 4", "Score: Score: 4", "Score:4Score:4"])
 def test_a_verdict_that_is_missing_malformed_doubled_or_out_of_range_is_none_and_never_0(text):
@@ -614,7 +614,8 @@ def test_answers_get_their_true_reward_from_0_to_5(tokenizer, monkeypatch):
     replies[0] = replies[0][:-1]  # broke off
     monkeypatch.setattr(self_reward, "generate", lambda model, tokenizer, prompts, **how: samples_of(replies))
     answers = chat_answers(None, tokenizer, TINY, 1)
-    assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and 0.8 < answers["correct"] <= 1 and 0.8 < answers["polite"] <= 1 and answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
+    assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
+    assert answers["correct"] == answers["polite"] == pytest.approx(5 / 6)  # what broke off is neither, as it has no reward
 
 
 def test_the_win_share_by_hand_with_ties_as_half():

@@ -338,12 +338,6 @@ def test_a_csv_leaves_missing_keys_empty_and_no_half_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_the_interval_is_1_96_standard_errors():
-    """Half of 100 right: s = 0.502519, so 1.96 * s / 10 = 0.098494."""
-    assert sft.interval([0.0, 1.0] * 50) == pytest.approx(0.098494, abs=1e-6)
-    assert sft.interval([1.0]) == 0.0 and sft.interval([1.0] * 9) == 0.0
-
-
 def test_show_mask_puts_exactly_what_is_supervised_between_brackets(tokenizer, capsys):
     sft.show_mask(tokenizer, {"messages": [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]})
     assert capsys.readouterr().out == "<|user|>2+3?<|assistant|>[5][<|end|>]\n"

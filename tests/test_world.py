@@ -510,6 +510,14 @@ def test_verdict_parser(text, value):
     assert world_judge.parse_verdict(text) == value
 
 
+def test_a_letter_that_only_looks_like_one_is_none():
+    """lower() makes a k of the Kelvin sign."""
+    assert world.same_value_and_unit("Milk", "milk") and not world.same_value_and_unit("Mil\u212a", "milk")
+    rubric = world_chat.rubric_of("opposite", (("kind", "one"), ("x", "strong")))
+    assert world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is Weak.")["correct"]
+    assert not world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is wea\u212a.")["complete"]
+
+
 @pytest.mark.parametrize("verdicts, agreement", [((4, 2), 1.0), ((2, 4), 0.0), ((3, 3), 0.5), ((None, 2), 0.0), ((4, None), 0.0)])
 def test_pairwise_agreement_where_the_first_is_truly_better(verdicts, agreement):
     assert world.pairwise_agreement(*verdicts, 5, 1) == agreement

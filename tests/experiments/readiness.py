@@ -16,8 +16,15 @@ import torch
 from data import tokenizer as tokenizers
 from data import world
 from data.command import fail, guarded
+from data.measures import interval
 from model import load_checkpoint
-from sft import interval, pass_rates
+from sft import pass_rates
+
+
+def told(ready: list[float]) -> str:
+    """The share that is ready, and its 95% interval, in percent."""
+    low, high = interval(ready)
+    return f"{100 * sum(ready) / len(ready):4.0f}% ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def main() -> None:
@@ -39,15 +46,17 @@ def main() -> None:
         for domain in world.REASONING:
             tasks = world.evaluation_tasks(domain, args.n, args.part)
             rates = pass_rates(model, tokenizer, tasks, seed=args.seed)
+            known = [(task, rate) for task, rate in zip(tasks, rates) if rate is not None]
+            tasks, rates = zip(*known)
             ready = [float(0.1 < rate < 0.9) for rate in rates]
             by_level = {level: [r for r, task in zip(ready, tasks) if task.level == level] for level in range(1, 6)}
             levels = " ".join(f"{100 * sum(rows) / len(rows):3.0f}" if rows else "  -" for rows in by_level.values())
             table[path][domain] = sum(ready) / len(ready)
-            print(f"{path} {domain:5} ready {100 * table[path][domain]:4.0f}% +-{100 * interval(ready):.0f}  never right "
+            print(f"{path} {domain:5} ready {told(ready)}  never right "
                   f"{100 * sum(rate == 0 for rate in rates) / len(rates):3.0f}%  mean {100 * sum(rates) / len(rates):3.0f}%  by level 1-5: {levels}", flush=True)
             every += ready
         table[path]["all"] = sum(every) / len(every)
-        print(f"{path} all   ready {100 * table[path]['all']:4.0f}% +-{100 * interval(every):.0f}", flush=True)
+        print(f"{path} all   ready {told(every)}", flush=True)
         kept = Path(path).with_name("readiness.json")
         shares = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         kept.write_text(json.dumps(shares | {saved["stage"]: table[path]["all"]}, indent=1) + "\n", encoding="utf-8")

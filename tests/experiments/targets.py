@@ -15,9 +15,9 @@ import math
 from pathlib import Path
 
 from data.command import fail, guarded
+from data.measures import t_95
 
 
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # two-sided, by number of seeds
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
 
 
@@ -27,7 +27,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, math.inf
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return mean, T95.get(len(values), 2.0) * spread / math.sqrt(len(values))
+    return mean, t_95(len(values) - 1) * spread / math.sqrt(len(values))
 
 
 def stage_of(run: dict, name: str, model: str = "student") -> dict | None:
