@@ -112,13 +112,16 @@ def reference_logprobs(model, tokenizer, pairs: list[Pair], device, size: int = 
 
 
 @torch.no_grad()
-def probe(model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, device) -> dict:
+def probe(model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, device, size: int = 64) -> dict:
     """KL to the reference a response (nats) and the length (tokens) of what the policy now writes.
 
-    The KL is the mean over its own samples of log pi(y) - log ref(y): unbiased, and below 0 now and then by chance.
+    The KL is the mean over its own samples of log pi(y) - log ref(y): unbiased, and below 0 now and then by chance. `size`: rows of a
+    forward.
     """
     rows = sampled_rows(prompts, generate(model, tokenizer, prompts, seed=seed))
-    kl = sequence_logprobs(model, tokenizer, rows, device) - sequence_logprobs(reference, tokenizer, rows, device)
+    parts = [rows[i:i + size] for i in range(0, len(rows), size)]
+    kl = torch.cat([sequence_logprobs(model, tokenizer, part, device) - sequence_logprobs(reference, tokenizer, part, device)
+                    for part in parts])
     return {"kl": float(kl.mean()), "length": sum(map(supervised_count, [[row] for row in rows])) / len(rows)}
 
 
@@ -146,7 +149,7 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
         total, sums = 0.0, dict.fromkeys(("margin", "accuracy", "chosen_logprob", "rejected_logprob"), 0.0)
         if rehearsal and settings.rehearsal_rows:
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-            rehearse(network, tokenizer, rows, settings.rehearsal_coef, device)
+            rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, 2 * settings.micro_pairs)
             tokens += sum(len(row[0]) for row in rows)
         for part in micro_batches(batch, settings.micro_pairs, network):
             rows = [side for k in part for side in pairs[k]]
@@ -171,7 +174,7 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
         norm = optimizers.step(scale)
         line = {"step": step, "loss": total, "grad_norm": norm, "lr_scale": scale, "tokens": tokens, **sums}
         if step % settings.probe_every == settings.probe_every - 1 or step == settings.steps - 1:
-            line |= probe(model, reference, tokenizer, prompts, seed_of(seed, stage, "probe"), device)
+            line |= probe(model, reference, tokenizer, prompts, seed_of(seed, stage, "probe"), device, 2 * settings.micro_pairs)
             model.train()
         lines.append(line)
         bar.set_postfix_str(f"loss {total:.3f}, margin {sums['margin']:.3f}, accuracy {sums['accuracy']:.2f}")
@@ -255,9 +258,9 @@ def run(args) -> None:
         print(table_head())
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
-    before = reference_logprobs(model, tokenizer, held_out, device)
+    before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
     own = train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")
-    after = reference_logprobs(model, tokenizer, held_out, device)
+    after = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
     if records is None:
         print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
     losses, chosen, rejected = dpo_loss(*after, *before, beta=settings.beta, kind=settings.kind)

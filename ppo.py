@@ -88,6 +88,26 @@ class Settings:
     mask_truncated: bool = True  # a response that the length limit cut off leaves the loss (DAPO); False: MISSING_END
 
 
+CHOICES = {"estimator": ("group", "gae"), "baseline": ("centre", "zscore", "leave_one_out"),
+           "normalise": ("token", "sequence", "constant"), "ratio": ("token", "sequence")}
+# 2507.18071, section 5.1: a geometric mean over a response lies much nearer 1 than a token's ratio
+GSPO = {"ratio": "sequence", "normalise": "sequence", "clip_low": 3e-4, "clip_high": 4e-4}
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError for an unknown choice, and for choices that together are no method that anybody published."""
+    for name, known in CHOICES.items():
+        if (given := getattr(settings, name)) not in known:
+            raise ValueError(f"{name} is {given!r}; there is {', '.join(known)}")
+    if settings.ratio == "sequence" and (
+            settings.normalise != "sequence" or settings.estimator != "group"
+            or max(settings.clip_low, settings.clip_high) > 0.01):
+        raise ValueError("ratio 'sequence' is GSPO only with estimator 'group', normalise 'sequence' and a clip range of its own "
+                         f"(clip_low {GSPO['clip_low']}, clip_high {GSPO['clip_high']}; here at most 0.01)")
+    if settings.kl_target and not settings.kl_coef:
+        raise ValueError("kl_target multiplies kl_coef, which is 0; give a kl_coef to begin with")
+
+
 # ---- rewards and advantages: tensors (N, S), one number a token, at the token's own position ----
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -159,16 +179,19 @@ def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizo
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_low: float = 0.2, clip_high: float = 0.2,
                 normalise: str = "token", longest: int | None = None, ratio: str = "token",
-                count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                count: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, clip fraction, approx_kl) of (N, S) tensors: the clipped surrogate (1707.06347, eq. 7).
 
     normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first (GRPO), "constant" divides
-    by N * longest (Dr. GRPO). ratio "sequence" uses the geometric mean of a response's ratios (GSPO, 2507.18071).
+    by N * longest (Dr. GRPO). ratio "sequence" uses the geometric mean of a response's ratios (GSPO, 2507.18071, eq. 5 and 7), whose
+    loss is the mean over responses, and so needs normalise "sequence"; its clip range is about a thousandth of a token's.
     approx_kl is masked_mean((log rho)^2) / 2. `count` is the number of own tokens, or for the other two of responses, in the whole
-    minibatch, where this is only a part of it. Raises ValueError for another name.
+    minibatch, where this is only a part of it. Raises ValueError for another name, or "sequence" for the ratio alone.
     """
-    if normalise not in ("token", "sequence", "constant") or ratio not in ("token", "sequence"):
+    if normalise not in CHOICES["normalise"] or ratio not in CHOICES["ratio"]:
         raise ValueError(f"normalise is {normalise!r} and ratio {ratio!r}; there is token, sequence and constant, and token and sequence")
+    if ratio == "sequence" and normalise != "sequence":
+        raise ValueError(f"ratio 'sequence' (GSPO) needs normalise 'sequence', not {normalise!r}")
     log_ratio, advantages = torch.where(mask, logprobs - old_logprobs, 0.0), torch.where(mask, advantages, 0.0)
     lengths = mask.sum(1, keepdim=True).clamp(min=1)
     approx_kl = masked_mean(log_ratio.detach() ** 2, mask) / 2
@@ -288,10 +311,7 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
     Returns the last iteration's log line and {"tokens", "seconds", "first_reward"}. Raises FloatingPointError with the iteration
     when a reward or a loss is not finite; the weights are then those of the last good iteration.
     """
-    if settings.estimator not in ("group", "gae"):
-        raise ValueError(f"{stage}: estimator is {settings.estimator!r}; there is group and gae")
-    if settings.kl_target and not settings.kl_coef:
-        raise ValueError(f"{stage}: kl_target multiplies kl_coef, which is 0; give a kl_coef to begin with")
+    check(settings)
     rng = random.Random(seed_of(seed, stage, "prompts"))
     if reference is None:
         reference = copy.deepcopy(policy).eval().requires_grad_(False)
@@ -341,7 +361,8 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
 def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, settings: Settings, tokenizer, rehearsal, rng, scale: float, device) -> dict:
     """Several passes of minibatches over one iteration's rollouts; means of what they measured."""
     sums, updates, first_log_ratio = {}, 0, None
-    # ours: a row without an advantage costs no forward, and is not counted in the loss's denominator either
+    # ours: a row without an advantage costs no forward. Its tokens are not counted (DAPO samples other prompts in its place),
+    # but a mean over responses is over all of them, as in GRPO, Dr. GRPO and GSPO
     live = [k for k in range(len(data.rows)) if data.mask[k].any() and (critic is not None or data.advantages[k].abs().max() > 0)]
     network, critic_network = parallel(policy), parallel(critic) if critic is not None else None
     policy.train()
@@ -357,16 +378,17 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
         for i in range(0, len(live), size):
             chosen, measured = live[i:i + size], dict.fromkeys(("loss", "clip_fraction", "approx_kl", "value_loss"), 0.0)
             tokens = int(data.mask[chosen].sum())
+            responses = len(data.rows) * len(chosen) / len(live)  # with this minibatch's share of those without an advantage
             if rehearsal and settings.rehearsal_rows:
                 rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-                rehearse(network, tokenizer, rows, settings.rehearsal_coef, device)
+                rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, settings.micro_rows)
             for part in micro_batches(chosen, settings.micro_rows, network):
                 ids, mask, old, advantages = cut(part, data.ids, data.mask, data.old_logprobs, data.advantages)
                 with autocast(device):
                     logprobs = token_logprobs(network, ids, mask, settings.temperature)
                 loss, clipped, approx_kl = policy_loss(
                     logprobs, torch.where(mask, old, 0.0), advantages, mask, settings.clip_low, settings.clip_high, settings.normalise,
-                    settings.max_new, settings.ratio, tokens if settings.normalise == "token" else len(chosen))
+                    settings.max_new, settings.ratio, tokens if settings.normalise == "token" else responses)
                 loss.backward()
                 if first_log_ratio is None and part:  # before any update: what must be 0 if old and new are computed alike
                     first_log_ratio = float(torch.where(mask, logprobs.detach() - old, 0.0).abs().max())
@@ -485,6 +507,10 @@ def main() -> None:
     parser.add_argument("--stage", choices=list(STAGE_SETTINGS), default="rl_stem", help="which reward")
     parser.add_argument("--reward-model", default=None, help="checkpoint of python reward_model.py, for rl_preference; default: one is trained first")
     parser.add_argument("--estimator", choices=("group", "gae"), default=None, help="advantages; default: the stage's")
+    for name, told in (("baseline", "what a group's scores are compared with: Dr. GRPO's mean, GRPO's z-score, RLOO's mean of the others"),
+                       ("normalise", "what the loss is divided by: own tokens (DAPO), each response's own (GRPO), a constant (Dr. GRPO)"),
+                       ("ratio", "of a token, or of a whole response: GSPO, which sets --normalise and its clip range too")):
+        parser.add_argument(f"--{name}", choices=CHOICES[name], default=None, help=f"{told}; default: {getattr(Settings, name)}")
     parser.add_argument("--kl-coef", type=float, default=None, help="KL penalty; default: the stage's")
     parser.add_argument("--iterations", type=int, default=None, help="rounds of rollouts; default: the stage's")
     parser.add_argument("--lr", type=float, default=None, help="AdamW's learning rate; default: the stage's")
@@ -499,10 +525,13 @@ def run(args) -> None:
     if args.data:
         raise ValueError("--data: RL needs a verifier or a reward model for its prompts, so it runs on the tiny world's")
     tokenizer = tokenizer_of(args.init)
-    policy = starting_model(args, "student", tokenizer, device)
-    given = {name: getattr(args, name) for name in ("estimator", "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
-    settings = replace(STAGE_SETTINGS[args.stage], **LARGER.get(args.size, {}) | given)
+    given = {name: getattr(args, name) for name in (*CHOICES, "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
+    settings = replace(STAGE_SETTINGS[args.stage], **LARGER.get(args.size, {}) | (GSPO if args.ratio == "sequence" else {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
+    check(settings)
+    if args.baseline and settings.estimator == "gae":
+        raise ValueError("--baseline: is of --estimator group; under gae the critic is the baseline")
+    policy = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
     reward_model = None

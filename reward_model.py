@@ -136,7 +136,8 @@ class RewardModel(nn.Module):
             hidden = self.trunk.hidden(ids)
         if last is not None:
             hidden = hidden[torch.arange(len(ids), device=ids.device), last]
-        return self.score(hidden.float())[..., 0]  # in float32: bfloat16 would round close scores to ties
+        with torch.autocast(ids.device.type, enabled=False):  # also within a caller's: bfloat16 would round close scores to ties
+            return self.score(hidden.float())[..., 0]
 
 
 def score_rows(model: nn.Module, tokenizer, rows: list[Row]) -> Tensor:

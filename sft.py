@@ -91,9 +91,10 @@ def batch_loss(model, tokenizer, rows: list[Row], count: int, device) -> Tensor:
     return masked_cross_entropy(logits, targets, count)
 
 
-def rehearse(model, tokenizer, rows: list[Row], coef: float, device) -> None:
-    """The gradient of coef times the cross-entropy of SFT rows; that of a batch must follow (`micro_batches`), with which it is reduced."""
-    for part in micro_batches(rows, len(rows), model, last=False):
+def rehearse(model, tokenizer, rows: list[Row], coef: float, device, micro: int) -> None:
+    """The gradient of coef times the cross-entropy of SFT rows, `micro` of them a forward; that of a batch must follow
+    (`micro_batches`), with which it is reduced."""
+    for part in micro_batches(rows, micro, model, last=False):
         (coef * batch_loss(model, tokenizer, part, supervised_count(rows), device)).backward()
 
 
@@ -237,7 +238,7 @@ def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: i
     """A base model of one plain text: its first nine tenths are trained on, its last tenth is the validation text.
 
     "losses_a_character" are nats a character of the validation text, which do not depend on how the tokenizer cuts it: the sum
-    of -log p over its tokens by the number of its characters.
+    of -log p over its tokens by the number of its characters. A character may be several tokens, and lie in two rows.
     """
     cut = len(text) * 9 // 10
     rows, held_out = (document_rows(tokenizer, [part], min(length, model.config.context)) for part in (text[:cut], text[cut:]))
@@ -247,7 +248,8 @@ def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: i
     settings = in_rows(settings, rows)
     rows = repeated(rows, settings.steps * settings.rows, rng)
     own = train(model, tokenizer, rows, settings, seed=seed, stage="pretrain", held_out=held_out, **how)
-    characters = sum(len(tokenizer.decode(ids[1:])) for ids, _ in held_out)
+    told = b"".join(tokenizer.encoding.decode_bytes([i for i in ids[1:] if i not in tokenizer.mark_ids]) for ids, _ in held_out)
+    characters = sum(byte & 0xC0 != 0x80 for byte in told)  # UTF-8: every byte but those that continue a character
     return own | {"losses_a_character": [loss * supervised_count(held_out) / characters for loss in own["held_out_losses"]]}
 
 

@@ -367,6 +367,22 @@ def test_the_probe_measures_the_policys_own_samples_against_the_reference(tokeni
     assert probe(Fixed(0.3), Fixed(0.4), tokenizer, [[0, 1]], 1, CPU) == pytest.approx({"kl": -5.942274 + 5.853107, "length": 3}, abs=1e-5)
 
 
+def test_no_forward_holds_more_rows_than_the_micro_batch(tiny_model, tokenizer, monkeypatch):
+    """Two pairs are four rows: so for rehearsal's seven rows, the reference's and the probe's five too."""
+    pairs, seen, forward = some_pairs(tokenizer, 5), [], GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda model, ids, *rest, **how: seen.append(len(ids)) or forward(model, ids, *rest, **how))
+    rehearsal = [pair[0] for pair in some_pairs(tokenizer, 7, seed=7)]
+    train(tiny_model, tokenizer, pairs, Settings(1, rows=5, micro_pairs=2, rehearsal_rows=7), seed=1, rehearsal=rehearsal)
+    assert seen == [4, 4, 2, 4, 3, 4, 4, 2, 4, 4, 1, 1]
+
+
+def test_the_probes_parts_make_its_whole(tiny_model, tokenizer):
+    other = GPT(tiny_model.config).init_weights(3).eval()
+    prompts = [tokenizer.prompt([{"role": "user", "content": "9" * n}]) for n in range(1, 6)]
+    whole, parts = (probe(tiny_model, other, tokenizer, prompts, 1, CPU, size) for size in (64, 2))
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
 def test_the_kl_of_a_policy_to_itself_is_0_and_to_another_model_positive(tiny_model, tokenizer):
     other = GPT(tiny_model.config).init_weights(3).eval()
     prompts = [tokenizer.prompt([{"role": "user", "content": "9" * n}]) for n in range(1, 9)]

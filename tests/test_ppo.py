@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 import ppo
+import reward_model as rewards
 from data import world
 from data.checkpoints import save_checkpoint
 from data.rows import supervised_count
 from model import GPT, Config, Optimizers, token_logprobs
-from ppo import (STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
+from ppo import (CHOICES, GSPO, STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
                  next_kl_coef, policy_loss, ready_tasks, rl_stem, rollout, token_rewards, train, value_loss, whiten)
 from reward_model import RewardModel, predicted_reward
 from sft import batch_loss
@@ -230,9 +231,62 @@ def test_the_sequence_ratio_is_the_geometric_mean_over_own_tokens():
     """GSPO of ratios (1.10, .95, 1.30, .90): 1.051539, whatever stands in a masked slot."""
     logprobs = f64([1.10, 0.95, 7.0, 1.30, 0.90]).log().requires_grad_()
     mask = torch.tensor([[True, True, False, True, True]])
-    loss, _, _ = policy_loss(logprobs, torch.zeros(1, 5), -torch.ones(1, 5), mask, 0.2, 0.2, ratio="sequence")
+    loss, _, _ = policy_loss(logprobs, torch.zeros(1, 5), -torch.ones(1, 5), mask, 0.2, 0.2, "sequence", ratio="sequence")
     loss.backward()
     assert loss.item() == pytest.approx(1.051539, abs=1e-5) and logprobs.grad[0].tolist() == near(*[1.051539 / 4] * 2, 0, *[1.051539 / 4] * 2)
+
+
+def test_gspo_weighs_a_response_of_one_token_like_one_of_three():
+    """Log-ratios (.0003), and (.0006, .0003, -.0006) with the mean .0001; A = +1 and -1. (-s_1 + s_2) / 2 = -.000100005; a token of
+    the first weighs -s_1 / 2, of the second s_2 / 6. Its ratio may rise by .0004, so a mean of .0005 is clipped."""
+    logprobs = f64([3e-4, 0.0, 0.0], [6e-4, 3e-4, -6e-4]).requires_grad_()
+    mask = torch.tensor([[True, False, False], [True, True, True]])
+    advantages = f64([1.0], [-1.0]).expand(2, 3)
+    how = {key: GSPO[key] for key in ("clip_low", "clip_high", "normalise", "ratio")}
+    loss, clipped, _ = policy_loss(logprobs, torch.zeros(2, 3), advantages, mask, **how)
+    loss.backward()
+    assert loss.item() == pytest.approx((-math.exp(3e-4) + math.exp(1e-4)) / 2, abs=1e-9) and clipped == 0
+    short, long = -math.exp(3e-4) / 2, math.exp(1e-4) / 6
+    assert logprobs.grad.flatten().tolist() == pytest.approx([short, 0, 0, long, long, long], abs=1e-9)
+    for mean, outside in ((3.9e-4, 0), (5e-4, 1)):
+        assert policy_loss(f64([2 * mean, 0.0]), f64([0.0, 0.0]), f64([1.0, 1.0]), torch.ones(1, 2, dtype=torch.bool), **how)[1] == outside
+
+
+@pytest.mark.parametrize("normalise", ["token", "constant"])
+def test_a_sequence_ratio_under_another_denominator_is_refused(normalise):
+    x = f64([0.0])
+    with pytest.raises(ValueError, match=f"ratio 'sequence' .GSPO. needs normalise 'sequence', not '{normalise}'"):
+        policy_loss(x, x, x, all_true(x), normalise=normalise, longest=8, ratio="sequence")
+
+
+@pytest.mark.parametrize("change", [{"normalise": "token"}, {"normalise": "constant"}, {"clip_low": 0.2}, {"clip_high": 0.28},
+                                    {"estimator": "gae"}], ids=str)
+def test_gspo_is_taken_whole_or_refused_before_anything_runs(change):
+    ppo.check(replace(Settings(), **GSPO))
+    with pytest.raises(ValueError, match="ratio 'sequence' is GSPO only with estimator 'group', normalise 'sequence' and a clip range"):
+        train(None, None, [], replace(Settings(), **GSPO | change), seed=1, stage="x")
+
+
+@pytest.mark.parametrize("normalise, loss, weights",
+                         [("token", 0.5, (-1 / 4, 1 / 4)), ("sequence", 0.0, (-1 / 5, 1 / 15)), ("constant", 2 / 40, (-1 / 40, 1 / 40))])
+def test_a_mean_over_responses_counts_those_without_an_advantage(normalise, loss, weights):
+    """Five responses of 1, 3, 2, 2 and 2 tokens, the last three of them without an advantage; at most 8 tokens each."""
+    model = Bigram(UNIFORM, UNIFORM, UNIFORM, UNIFORM)
+    own = [[False, True, False, False], [False, True, True, True]] + [[False, True, True, False]] * 3
+    rows = [([0, 1], own[0][:2]), ([0, 1, 2, 3], own[1])] + [([0, 2, 3], own[2][:3])] * 3
+    ids, mask = torch.tensor([[0, 1, 0, 0], [0, 1, 2, 3]] + [[0, 2, 3, 0]] * 3), torch.tensor(own)
+    old, advantages = torch.where(mask, math.log(0.25), 0.0), torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0])[:, None] * mask
+    zeros = torch.zeros(5, 4)
+    data = Rollouts(rows, ids, mask, old, old, zeros, zeros[:, 0], mask.any(1), advantages, zeros, {})
+    settings = replace(GROUP, normalise=normalise, max_new=8)
+    out = learn(model, None, NoStep(), None, data, settings, None, (), random.Random(0), 1.0, CPU)
+    assert out["loss"] == pytest.approx(loss, abs=1e-6) and out["updates"] == 1
+    # d log p / d logit is 1 - p for the token that was written: row 0 is the 1 after 0, which row 1 writes too
+    short, long = weights
+    assert model.logits.grad[0, 1].item() == pytest.approx(0.75 * (short + long), abs=1e-6)
+    assert model.logits.grad[1, 2].item() == pytest.approx(0.75 * long, abs=1e-6)
+    out = learn(model, None, NoStep(), None, data, replace(settings, minibatches=2), None, (), random.Random(0), 1.0, CPU)
+    assert out["updates"] == 2 and normalise == "token" or out["loss"] == pytest.approx(loss, abs=1e-6)  # the mean over two halves
 
 
 def test_on_the_first_pass_the_loss_says_nothing_and_its_gradient_does():
@@ -243,9 +297,8 @@ def test_on_the_first_pass_the_loss_says_nothing_and_its_gradient_does():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
-@pytest.mark.parametrize("normalise", NORMALISED)
-def test_what_stands_in_a_masked_slot_leaves_loss_and_gradients_finite(bad, ratio, normalise):
+@pytest.mark.parametrize("normalise, ratio", [*((name, "token") for name in NORMALISED), ("sequence", "sequence")])
+def test_what_stands_in_a_masked_slot_leaves_loss_and_gradients_finite(bad, normalise, ratio):
     mask = torch.tensor([[True, True, False], [True, False, False]])
 
     def losses(filler):
@@ -604,13 +657,13 @@ def test_old_and_reference_are_read_at_the_temperature_of_sampling(policy, token
             assert torch.allclose(kept, token_logprobs(model, data.ids, data.mask, 0.7), atol=1e-4)
 
 
-@pytest.mark.parametrize("change", [{"normalise": "tokens"}, {"ratio": "both"}, {"estimator": "GAE"}])
-def test_an_unknown_choice_is_refused(policy, tokenizer, scored, change):
+@pytest.mark.parametrize("change", [{"normalise": "tokens"}, {"ratio": "both"}, {"estimator": "GAE"}, {"baseline": "median"}])
+def test_an_unknown_choice_is_refused_before_anything_runs(change):
     with pytest.raises(ValueError, match="there is"):
-        train(policy, tokenizer, some_tasks(), replace(GROUP, **change), seed=1, stage="x")
+        train(None, None, [], replace(GROUP, **change), seed=1, stage="x")
 
 
-@pytest.mark.parametrize("change", [{"baseline": "zscore"}, {"normalise": "constant"}, {"normalise": "sequence"}, {"ratio": "sequence"}, {"clip_low": 1e-6},
+@pytest.mark.parametrize("change", [{"baseline": "zscore"}, {"normalise": "constant"}, {"normalise": "sequence"}, GSPO, {"clip_low": 1e-6},
                                     {"clip_high": 1e-6}, {"max_new": 3}, {"estimator": "gae", "gamma": 0.5}, {"estimator": "gae", "gae_lambda": 0.0},
                                     {"estimator": "gae", "kl_coef": 0.5}], ids=str)
 def test_every_setting_reaches_the_update(policy, tokenizer, scored, change):
@@ -716,6 +769,23 @@ def test_a_value_is_read_before_its_token(policy, tokenizer):
     assert before[0] == 0 and torch.equal(before[:5], after[:5]) and (before[5:] != after[5:]).all()
 
 
+def test_values_have_one_precision_in_the_rollout_and_in_the_update(policy, tokenizer, scored, monkeypatch):
+    """bfloat16 products on the CPU, as on a GPU: the head is float32 in both, with the same numbers within a caller's autocast."""
+    for module in (ppo, rewards):
+        monkeypatch.setattr(module, "autocast", lambda device: torch.autocast(device.type, torch.bfloat16))
+    spy = Spy(monkeypatch, "value_loss", lambda args, result: (args[0].detach(), args[1]))
+    critic = RewardModel(policy)
+    data = roll(policy, tokenizer, GAE, critic=critic)
+    learn(policy, critic, NoStep(), NoStep(), data, GAE, tokenizer, (), random.Random(0), 1.0, CPU)
+    (values, old), = spy.calls
+    assert values.dtype == old.dtype == data.old_values.dtype == torch.float32
+    assert not torch.equal(old, old.bfloat16().float()) and not torch.equal(values, values.bfloat16().float())  # nor in name alone
+    with torch.no_grad():
+        alone = critic(data.ids)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(critic(data.ids), alone) and predicted_reward(critic, tokenizer, data.rows).dtype == torch.float32
+
+
 # ---- learning ----
 
 class PlainDescent:
@@ -778,6 +848,15 @@ def test_rehearsal_adds_its_share_of_the_supervised_gradient(policy, tokenizer, 
     model = copy.deepcopy(policy)
     (0.5 * batch_loss(model, tokenizer, rows, supervised_count(rows), CPU)).backward()
     assert torch.allclose(ends[0] - ends[1], model.head.weight.grad, atol=1e-5) and model.head.weight.grad.abs().max() > 1e-2
+
+
+def test_rehearsal_keeps_to_the_rows_of_a_forward(policy, tokenizer, scored, monkeypatch):
+    rows = [tokenizer.render([{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": str(n)}]) for n in range(7)]
+    settings, data, seen = replace(GROUP, rehearsal_rows=7, micro_rows=3), roll(policy, tokenizer), []
+    forward = GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda model, ids, *rest, **how: seen.append(len(ids)) or forward(model, ids, *rest, **how))
+    learn(policy, None, NoStep(), None, data, settings, tokenizer, rows, random.Random(0), 1.0, CPU)
+    assert seen[:3] == [3, 3, 1] and max(seen) == 3
 
 
 def test_a_step_raises_the_probability_of_what_was_better_than_its_group(policy, tokenizer, scored):
@@ -1010,6 +1089,38 @@ def test_show_says_when_there_is_nothing_to_show(policy, tokenizer, tmp_path, mo
     monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: None)
     lines, _ = shown(monkeypatch, capsys, policy, tokenizer, tmp_path)
     assert lines == ["no token is in the loss: the response was cut off, or could not be checked"]
+
+
+@pytest.mark.parametrize("flags, expected", [
+    *(((f"--{name}", value), {name: value}) for name in CHOICES if name != "ratio" for value in CHOICES[name]),
+    (("--ratio", "token"), {"ratio": "token"}), (("--ratio", "sequence"), GSPO),
+    (("--ratio", "sequence", "--normalise", "sequence", "--baseline", "zscore"), GSPO | {"baseline": "zscore"}),
+    (("--kl-coef", "0.25", "--iterations", "7", "--lr", "0.125"), {"kl_coef": 0.25, "iterations": 7, "lr": 0.125})], ids=str)
+def test_a_flag_reaches_its_setting_and_changes_no_other(policy, tokenizer, tmp_path, monkeypatch, capsys, flags, expected):
+    given = []
+
+    def stop(stage, policy, tokenizer, settings, **_):
+        given.append((stage, settings))
+        raise ValueError("seen")
+    monkeypatch.setattr(ppo, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(ppo, "rl_stage", stop)
+    save_checkpoint(tmp_path / "sft.pt", policy, tokenizer, "overall_sft")
+    code, _, err = run_command(monkeypatch, capsys, "--stage", "rl_code", "--init", tmp_path / "sft.pt", "--out", tmp_path / "out", *flags)
+    assert (code, err) == (2, "error: seen\n") and given == [("rl_code", replace(STAGE_SETTINGS["rl_code"], **expected))]
+
+
+@pytest.mark.parametrize("flags, told", [(("--ratio", "sequence", "--normalise", "token"), "ratio 'sequence' is GSPO only with"),
+                                         (("--ratio", "sequence", "--estimator", "gae"), "ratio 'sequence' is GSPO only with"),
+                                         (("--baseline", "zscore", "--estimator", "gae"), "--baseline: is of --estimator group")])
+def test_flags_that_are_no_method_together_are_refused_before_a_model_is_read(tmp_path, monkeypatch, capsys, flags, told):
+    code, _, err = run_command(monkeypatch, capsys, *flags, "--init", tmp_path / "missing.pt", "--out", tmp_path / "out")
+    assert code == 2 and err.startswith(f"error: {told}") and err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_help_names_the_defaults_of_the_published_forms(monkeypatch, capsys):
+    code, out, _ = run_command(monkeypatch, capsys, "--help")
+    told = " ".join(out.split())
+    assert code == 0 and all(f"default: {getattr(Settings, name)}" in told[told.index(f" --{name} {{"):][:260] for name in ("baseline", "normalise", "ratio"))
 
 
 @pytest.mark.parametrize("flags", [("--data", "own.jsonl"), ("--init", "missing.pt")])

@@ -136,6 +136,17 @@ def test_accumulation_is_the_large_batch(tiny_model, tokenizer, monkeypatch):
     assert (ends[0][0] - torch.cat([start[name].flatten() for name, _ in tiny_model.named_parameters()])).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("micro", [1, 3, 8])
+def test_rehearsal_in_parts_is_rehearsal_in_one(tiny_model, tokenizer, monkeypatch, micro):
+    rows, seen = some_rows(tokenizer, 8), []
+    expected = torch.autograd.grad(0.5 * batch_loss(tiny_model, tokenizer, rows, supervised_count(rows), CPU), list(tiny_model.parameters()))
+    whole = sft.batch_loss
+    monkeypatch.setattr(sft, "batch_loss", lambda model, tokenizer, part, *rest: seen.append(len(part)) or whole(model, tokenizer, part, *rest))
+    sft.rehearse(tiny_model, tokenizer, rows, 0.5, CPU, micro)
+    assert sum(seen) == 8 and max(seen) == micro
+    assert all(torch.allclose(p.grad, gradient, atol=1e-6) for p, gradient in zip(tiny_model.parameters(), expected))
+
+
 def test_held_out_loss_is_the_mean_over_tokens_whatever_the_batches(tiny_model, tokenizer):
     rows = some_rows(tokenizer, 7)
     costs = [batch_loss(tiny_model, tokenizer, [row], 1, CPU).item() for row in rows]
@@ -260,6 +271,34 @@ def test_the_loss_of_a_text_is_counted_a_character_whatever_the_tokenizer(tmp_pa
     rows = (len(stream) - 1) // 31
     told = words.decode(stream[1:1 + 31 * rows])
     assert own["losses_a_character"] == [pytest.approx(31 * rows / len(told) * math.log(words.vocab_size), rel=1e-4)]
+
+
+@pytest.mark.parametrize("length", [12, 13, 31])
+def test_a_character_of_several_tokens_counts_once_wherever_rows_end(length):
+    """A byte a token: the last tenth of 1,000 characters of three bytes, with its end mark, is 301 tokens. Rows predict 11 (27 rows
+    of them make 297, 99 whole characters), 12 (25 rows, the whole text) and 30 tokens each (10 rows), so rows end within a character."""
+    alone = tokenizers.from_ranks({bytes([i]): i for i in range(256)})
+    model = GPT(Config(alone.vocab_size, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    own = sft.pretrain_on_text(model, alone, "\u8a9e" * 1000, Settings(1, rows=2, muon_lr=0.0, adam_lr=0.0, warmup=0), seed=1, length=length)
+    tokens, characters = {12: (297, 99), 13: (300, 100), 31: (300, 100)}[length]
+    assert own["losses_a_character"] == [pytest.approx(tokens / characters * math.log(alone.vocab_size), rel=1e-4)]
+
+
+def test_the_end_mark_of_a_text_is_none_of_its_characters():
+    """900 and 99 letters and the end mark: ten rows predict ten tokens each, the last of which is the mark."""
+    alone = tokenizers.from_ranks({bytes([i]): i for i in range(256)})
+    model = GPT(Config(alone.vocab_size, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    own = sft.pretrain_on_text(model, alone, "x" * 989, Settings(1, rows=2, muon_lr=0.0, adam_lr=0.0, warmup=0), seed=1, length=11)
+    assert own["losses_a_character"] == [pytest.approx(100 / 99 * math.log(alone.vocab_size), rel=1e-4)]
+
+
+def test_a_text_that_is_too_short_is_refused():
+    words = tokenizers.trained(["the cat sat on the mat; " * 400])
+    model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
     with pytest.raises(ValueError, match="too short"):
         sft.pretrain_on_text(model, words, "short", Settings(1), seed=1)
 
