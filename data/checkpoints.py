@@ -1,5 +1,11 @@
-"""Checkpoints on disk: whole or not there at all, with the tokenizer that they belong to; and stages that were stopped in the middle."""
+"""Checkpoints on disk: whole or not there at all, with the tokenizer that they belong to; and stages that were stopped in the middle.
 
+What was trained is taken up again only where everything that decided it is the same: its key, one line of names and digests, is
+kept beside the weights (`key_of`).
+"""
+
+import hashlib
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -8,16 +14,114 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from data import hf
+from data import hf, sandbox, world
 from data import tokenizer as tokenizers
 from data.devices import rank, ranks
+from data.formats import replacing
 
 
 def write(path: Path, content: dict) -> None:
-    """Under a temporary name, then renamed, so that a file of this name is always whole."""
-    temporary = Path(f"{path}.tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    """Under a temporary name, then renamed, so that a file of this name is always whole. Raises OSError in one line."""
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer names a line of its own source in place of the cause
+            raise OSError(f"the disk is full or the limit on a file's size is reached: {str(error).splitlines()[0]}") from None
+
+
+def try_room(path: Path, model: nn.Module) -> None:
+    """Writes and removes a file as large as the model's checkpoint. Raises OSError in one line, before a training and not after it."""
+    if rank():
+        return
+    size = 2 ** 16 + sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trial = f"{path}.tmp"
+    try:
+        with open(trial, "wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.write(bytes(size))
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); the checkpoint needs {size / 1e6:.1f} MB") from None
+    finally:
+        Path(trial).unlink(missing_ok=True)
+
+
+# ---- what decides a training ----
+
+def digest(*values) -> str:
+    """Twelve hex digits: of a module its weights, of a Path the bytes of the file or of the folder's files, of lists their entries, of
+    anything else its repr."""
+    total = hashlib.sha256()
+    for value in values:
+        if isinstance(value, nn.Module):
+            for name, tensor in value.state_dict().items():
+                total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(value, Path):
+            # a name that begins with a dot is no part of a folder of data or weights
+            files = [value] if value.is_file() else sorted(file for file in value.iterdir() if file.is_file() and not file.name.startswith("."))
+            for file in files:
+                total.update(hashlib.sha256(file.read_bytes()).digest())
+        elif isinstance(value, (list, tuple)):
+            for item in value:  # one by one, since the text of all rows at once would need gigabytes
+                total.update(repr(item).encode())
+                total.update(b";")
+        else:
+            total.update(repr(value).encode())
+        total.update(b"|")
+    return total.hexdigest()[:12]
+
+
+def key_of(tokenizer, device, **decides) -> str:
+    """What decides a training, in one line: where it runs, and a digest of everything in `decides` (entering weights, rows, settings)."""
+    where = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(), "no-exec": not sandbox.enabled,
+             "compile": any(getattr(value, "compiled", False) for value in decides.values()), "world": world.WORLD_VERSION,
+             "tokenizer": tokenizer.fingerprint}
+    return " ".join(f"{name}={value}" for name, value in (where | {name: digest(value) for name, value in decides.items()}).items())
+
+
+NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
+
+
+def key_of_run(args, tokenizer, device, **models) -> str:
+    """The key of what a concept file trains: its flags, but those that do not reach the training; the bytes of --data; the entering
+    models; and this project's source, since who has changed a loss means to train again."""
+    flags = {name: value for name, value in sorted(vars(args).items()) if name not in NOT_TRAINED_BY}
+    root = Path(__file__).parents[1]
+    source = [path.read_bytes() for path in sorted([*root.glob("*.py"), *root.glob("data/**/*.py")])]
+    return key_of(tokenizer, device, flags=flags, data=Path(args.data) if args.data else None, source=source, **models)
+
+
+def once(path: Path, key: str, into, tokenizer, stage: str, train, **more) -> tuple[nn.Module, dict]:
+    """(model, measured) of train(), saved straight after it with its key; or where `path` holds a training of an equal key, into() with
+    its weights and what was measured then: what is left to do is to evaluate it."""
+    if (kept := kept_training(path, key)) is not None:
+        model = into()
+        model.load_state_dict(kept["model"], strict=False)  # without the head of a tied model
+        print(f"{path} holds this training already, only its evaluation follows; delete the file to train again", flush=True)
+        return model.eval(), kept["measured"]
+    try_room(path, into())
+    model, measured = train()
+    save_checkpoint(path, model, tokenizer, stage, key=key, measured=json.loads(json.dumps(measured)), **more)
+    return model, measured
+
+
+def kept_training(path: Path, key: str) -> dict | None:
+    """What was saved with an equal key; None for anything else, which the training then replaces."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return saved if saved.get("key") == key and not not_finite(saved["model"]) else None
+    except Exception:
+        return None
+
+
+def not_finite(weights: dict) -> str | None:
+    """The name of the first tensor that holds a nan or an infinity."""
+    return next((name for name, tensor in weights.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()), None)
+
+
+# ---- checkpoints ----
 
 
 def save_checkpoint(path: Path, model: nn.Module, tokenizer, stage: str, **more) -> None:
@@ -37,11 +141,13 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
         config, weights = hf.read_model(path)
         if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
             raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
-        model = build(config)
         try:
+            model = build(config)
             model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
-        except RuntimeError:
+        except (RuntimeError, TypeError, ZeroDivisionError, AssertionError):
             raise ValueError(f"{path}: the tensors have other shapes than config.json says") from None
+        if named := not_finite(weights):
+            raise ValueError(f"{path}: {named} is not finite; the weights are damaged")
         return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -52,6 +158,8 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
         raise ValueError(f"{path}: no such checkpoint") from None
     except Exception as error:
         raise ValueError(f"{path}: not a {kind} of this project ({type(error).__name__})") from None
+    if named := not_finite(model.state_dict()):
+        raise ValueError(f"{path}: {named} is not finite; take the checkpoint of an earlier stage")
     if unexpected or set(missing) - ({"head.weight"} if model.config.tied else set()):
         raise ValueError(f"{path}: not a {kind} of this project (other weights)")
     if tokenizer is not None and saved["tokenizer"] != tokenizer.fingerprint:
@@ -72,19 +180,52 @@ def tokenizer_of(path=None):
     return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
 
 
+# ---- a stage in the middle ----
+
+def part_of(log: Path | None, save_every: int, tokenizer, device, **decides) -> tuple[Path | None, str]:
+    """(file, key) of a stage that is saved in the middle; (None, "") where it is not."""
+    if log is None or not save_every:
+        return None, ""
+    return log.with_suffix(".part"), key_of(tokenizer, device, **decides)
+
+
 def save_part(path: Path, key: str, state: dict, **parts) -> None:
-    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part (model, optimizers)."""
+    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part (model, optimizers). Where that cannot be
+    written a line says so, and the training goes on."""
     if rank() == 0:
-        write(path, {"key": key, "state": state} | {name: part.state_dict() for name, part in parts.items()})
+        try:
+            write(path, {"key": key, "state": state} | {name: part.state_dict() for name, part in parts.items()})
+        except OSError as error:
+            print(f"{error}; the stage goes on, and would begin again if it were stopped now", flush=True)
 
 
 def load_part(path: Path | None, key: str, **parts) -> dict | None:
-    """The `state` of a stage that was stopped in the middle, its parts loaded; None where there is none, or one of another key."""
+    """The `state` of a stage that was stopped in the middle, its parts loaded; None where there is none. One of another key is removed,
+    and a line says what differs. Raises ValueError in one line for a damaged file."""
     if path is None or not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["key"] != key:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        was = saved["key"]
+    except FileNotFoundError:  # another rank has removed it
+        return None
+    except Exception as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to begin the stage again") from None
+    if was != key:
+        then, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (was, key))
+        told = ", ".join(name for name in now if then.get(name) != now[name])
+        print(f"{path} is of another training ({told or 'key'}) and is removed; the stage begins again", flush=True)
+        remove_part(path)
         return None
     for name, part in parts.items():
+        if isinstance(part, nn.Module) and (named := not_finite(saved[name])):
+            raise ValueError(f"{path}: {named} is not finite; delete it to begin the stage again")
         part.load_state_dict(saved[name])
     return saved["state"]
+
+
+def remove_part(log: Path | None) -> None:
+    """The stage of this log is over, or begins again: what was saved in its middle goes."""
+    if log is not None and rank() == 0:
+        for path in (log.with_suffix(".part"), log.with_suffix(".part.tmp")):
+            path.unlink(missing_ok=True)

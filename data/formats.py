@@ -27,6 +27,7 @@ Records that are well formed but teach nothing (an empty reply, two equal replie
 else that is wrong stops with the file, the line and the remedy. What was left out: OpenAI's "tool_calls" objects and
 ShareGPT's "conversations"; and streaming, as a file is read whole.
 """
+import contextlib
 import csv
 import gzip
 import io
@@ -131,10 +132,24 @@ def write_text(path, text):
     only rank 0 writes."""
     if os.environ.get("RANK", "0") != "0":
         return
-    temporary = f"{path}.tmp"  # same folder, as a rename across disks is not atomic
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
-    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary name that is renamed to `path` at the end: a file of that name is always whole. On failure the temporary file is
+    removed; an OSError (a full disk) comes back as one line that names `path`."""
+    temporary = f"{path}.tmp"  # same folder, as a rename across disks is not atomic
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise
 
 
 def write_csv(path, lines):
