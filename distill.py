@@ -40,8 +40,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.command import command, common_flags
+from data.checkpoints import key_of_run, once, tokenizer_of
+from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.rows import Row
@@ -232,7 +232,7 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
             continue
         near = max(allowed, key=lambda k: likelihood[group[k]])  # the mistake that the student is most sure of
         pairs.append((positives[i], negatives[group[near]]))
-        texts = ["".join(tokenizer.encoding.decode([token]) for token in row[0][row[1].index(True):]) for row in pairs[-1]]
+        texts = [tokenizer.shown(row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
                         "positive_score": positive, "negative_score": negatives_here[near]})
     return pairs, rehearsal + (other_skills(teacher, tokenizer, settings, seed) if world_only else []), records, counts
@@ -380,7 +380,7 @@ def main() -> None:
     parser.add_argument("--rehearsal-rows", type=int, default=None,
                         help=f"teacher samples a batch that need no pair, 0 shows the forgetting; default: {Settings.rehearsal_rows} at size tiny")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    command(parser, run, "stopped; nothing was saved")
+    command(parser, run, "stopped; a training that was finished is kept, and the same command goes on after it")
 
 
 def run(args) -> None:
@@ -395,15 +395,16 @@ def run(args) -> None:
     settings = replace(settings, **LARGER.get(args.size, {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
-    out = Path(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
     print(table_head())
     print(table_line("teacher", evaluate(teacher, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(table_line("student before", evaluate(student, tokenizer, eval_n, seed=args.seed)), flush=True)
-    own = distill(student, teacher, tokenizer, settings, seed=args.seed, device=device, data=out / "distill_pairs.jsonl", log=out / "distill.csv")
+    student, own = once(out / "distill.pt", key_of_run(args, tokenizer, device, weights=student, teacher_weights=teacher), lambda: student,
+                        tokenizer, "distill",
+                        lambda: (student, distill(student, teacher, tokenizer, settings, seed=args.seed, device=device,
+                                                  data=out / "distill_pairs.jsonl", log=out / "distill.csv")), settings=asdict(settings))
     print(table_line("student after", evaluate(student, tokenizer, eval_n, seed=args.seed)))
     print(f"{own['pairs']} pairs of {own['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in own["filter"].items()))
-    save_checkpoint(out / "distill.pt", student, tokenizer, "distill", settings=asdict(settings))
     print(f"{own['sampling_seconds']:.0f} s of sampling, {own['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
           f"pairs {out / 'distill_pairs.jsonl'}, log {out / 'distill.csv'}")
 

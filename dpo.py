@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import formats, world, world_chat
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.command import command, common_flags
+from data.checkpoints import key_of_run, once, tokenizer_of
+from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.rows import Row, response_rows, supervised_count
@@ -222,16 +222,15 @@ def main() -> None:
     parser.add_argument("--kind", choices=("sigmoid", "ipo"), default=Settings.kind, help="form of the loss")
     parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help="likelihood term on the chosen response (RPO)")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    command(parser, run, "stopped; nothing was saved")
+    command(parser, run, "stopped; a training that was finished is kept, and the same command goes on after it")
 
 
 def run(args) -> None:
     device = start(args)
     tokenizer = tokenizer_of(args.init)
-    out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
     records, dropped = formats.read_records(args.data, "preference") if args.data else (None, {})
     model = starting_model(args, "student", tokenizer, device)
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
     given = {name: getattr(args, name) for name in ("steps", "lr") if getattr(args, name) is not None}
     settings = replace(Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef), **LARGER.get(args.size, {}) | given)
     settings = replace(settings, **SMOKE) if args.smoke else settings
@@ -259,7 +258,9 @@ def run(args) -> None:
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
     before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
-    own = train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")
+    model, own = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
+                      lambda: (model, train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")),
+                      settings=asdict(settings))
     after = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
     if records is None:
         print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
@@ -267,7 +268,6 @@ def run(args) -> None:
     print(f"held-out pairs: loss {float(losses.mean()):.3f}, accuracy {float((chosen > rejected).float().mean()):.2f}, margin "
           f"{float((chosen - rejected).mean()):.3f}; log-probability chosen {float(before[0].mean()):.1f} -> {float(after[0].mean()):.1f}, "
           f"rejected {float(before[1].mean()):.1f} -> {float(after[1].mean()):.1f}")
-    save_checkpoint(out / "dpo.pt", model, tokenizer, "dpo", settings=asdict(settings))
     print(f"loss {own['loss']:.3f}, KL {own['kl']:.2f} nats a response, {own['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
 
 

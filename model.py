@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data import checkpoints, hf
 from data.checkpoints import tokenizer_of
-from data.command import Parser, check_numbers, fail
+from data.command import Parser, ask, check_numbers, command
 from data.devices import autocast, gathered, pick_device, progress, ranks, seed_of, share
 
 
@@ -590,29 +590,28 @@ def export(model: GPT, tokenizer, folder) -> None:
 
 
 def main() -> None:
-    from data.world import run_tool
     parser = Parser("Talk to a checkpoint, or export it.")
     parser.add_argument("checkpoint", help="a .pt file of a run, or a Llama or Qwen3 directory")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--export", default=None, metavar="DIR", help="write the model in Hugging Face layout, and stop")
-    args = parser.parse_args()
-    try:
-        check_numbers(args)
-        tokenizer = tokenizer_of(args.checkpoint)
-        model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
-        if args.export:
-            export(model, tokenizer, args.export)
-    except (ValueError, OSError) as error:
-        fail(error)
+    command(parser, talk, "stopped")
+
+
+def talk(args) -> None:
+    from data.world import run_tool
+    check_numbers(args)
+    tokenizer = tokenizer_of(args.checkpoint)
+    model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
     if args.export:
+        export(model, tokenizer, args.export)
         return print(f"{args.export}: {parameter_count(model):,} parameters and the tokenizer, in Hugging Face layout")
     print(f"{args.checkpoint}: {parameter_count(model):,} parameters, stage {saved['stage']}. An empty line starts over, Ctrl-D ends.")
     messages, turn = [], 0
     while True:
         try:
-            text = input("you> ").strip()
+            text = ask("you> ").strip()
         except (EOFError, KeyboardInterrupt):
             print()
             return

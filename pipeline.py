@@ -14,7 +14,6 @@ redoes everything from there.
 """
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -33,8 +32,8 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.command import common_flags, fail
+from data.checkpoints import digest, once, remove_part, tokenizer_of
+from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, ranks, start
 from data.report import report
 from data.rows import dialogue_rows
@@ -85,14 +84,10 @@ def distill(run: Run, who: str) -> dict:
 
 
 def reward_model(run: Run, who: str) -> dict:
-    settings, rankings = run.stages["reward_model"], None
-    if run.data:
-        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})[:settings.prompts]
-        if dropped:
-            print("reward_model: " + formats.dropped_line(dropped))
-    run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, rankings=rankings,
-                                                           data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
-    return own
+    run.models["reward_model"], measured = rewards.reward_model(
+        run.models[who], run.tokenizer, run.stages["reward_model"], seed=run.seed, rankings=file_rankings(run, tell=True),
+        data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
+    return measured
 
 
 def rl_stem(run: Run, who: str) -> dict:
@@ -125,8 +120,7 @@ def self_reward_2(run: Run, who: str) -> dict:
 
 def self_rewarding_round(run: Run, who: str, number: int) -> dict:
     seed_model, stage = run.models["seed_model"], f"self_reward_{number}"
-    settings = replace(run.stages[stage], held_out=max(run.stages[stage].held_out, run.eval_n))
-    own = {}
+    settings, own = round_settings(run, stage), {}
     if number == 1:
         own["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
         if not run.smoke:
@@ -135,7 +129,20 @@ def self_rewarding_round(run: Run, who: str, number: int) -> dict:
     run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number,
                                                              training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run),
                                                              data=run.out / f"{stage}.jsonl", **how(run, stage, who))
-    return own | made | self_reward.measure(run.models[who], before, seed_model, run.tokenizer, settings, run.seed)
+    return own | made
+
+
+def round_settings(run: Run, stage: str) -> self_reward.Settings:
+    return replace(run.stages[stage], held_out=max(run.stages[stage].held_out, run.eval_n))
+
+
+def measured_afterwards(run: Run, stage: str, who: str, before) -> dict:
+    """What a stage alone measures of the model that it has trained and saved; `before` is the model that entered."""
+    if stage == "reward_model":
+        return rewards.held_out_report(run.models["reward_model"], before, run.tokenizer, run.stages[stage], seed=run.seed, rankings=file_rankings(run))
+    if stage.startswith("self_reward"):
+        return self_reward.measure(run.models[who], before, run.models["seed_model"], run.tokenizer, round_settings(run, stage), run.seed)
+    return {}
 
 
 def how(run: Run, stage: str, who: str) -> dict:
@@ -155,6 +162,16 @@ def file_rows(run: Run, domains, tell: str | None = None) -> list:
     if tell and len(rows) < len(records):
         print(f"{tell}: " + formats.dropped_line({f"longer than {context_of(run)} tokens": len(records) - len(rows)}))
     return rows
+
+
+def file_rankings(run: Run, tell: bool = False) -> list | None:
+    """The rankings of the real files; None where the tiny world makes them."""
+    if not run.data:
+        return None
+    rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})
+    if dropped and tell:
+        print("reward_model: " + formats.dropped_line(dropped))
+    return rankings[:run.stages["reward_model"].prompts]
 
 
 def file_tasks(run: Run, *domains) -> list | None:
@@ -184,13 +201,25 @@ def stage_settings(size: str, smoke: bool) -> dict:
 
 # ---- running ----
 
-def settings_of(run: Run, stage: str, who: str) -> str:
-    """What decides a stage's result and its line of the table, to notice that a finished stage was made otherwise: "size=tiny seed=1 ..."."""
+def settings_of(run: Run, stage: str, who: str, entering: str = "none") -> str:
+    """What decides a stage's result and its line of the table, to notice that a finished stage was made otherwise: "size=tiny seed=1 ...".
+    `entering`: a digest of the weights that it began with (`entering_weights`)."""
     made = {"model": asdict(SIZES[run.size][who]), "settings": [stage, who, asdict(run.stages[stage] if stage in run.stages else run.schedules[who])]}
     decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **run.given,
                "world": world.WORLD_VERSION, "tokenizer": run.tokenizer.fingerprint,
-               **{name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12] for name, value in made.items()}}
+               **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()}, "entering-weights": entering}
     return " ".join(f"{name}={value}" for name, value in decides.items())
+
+
+def entering_weights(results: dict, stage: str, who: str) -> str:
+    """The digest of every model of the finished stages that a stage is given: the same model's last, of `distill` the teacher's, of
+    `rl_preference` the reward model's. "none" where it begins with what the command line gives, which the key names elsewhere."""
+    before = [line for line in results["stages"] if ORDER.index((line["name"], line["model"])) < ORDER.index((stage, who))]
+    given = [[line for line in before if line["model"] == model and line["name"] != "reward_model"]
+             for model in ((who, "teacher") if stage == "distill" else (who,))]
+    if stage == "rl_preference":
+        given.append([line for line in before if line["name"] == "reward_model"])
+    return "+".join(lines[-1]["weights"] for lines in given if lines and "weights" in lines[-1]) or "none"
 
 
 def read_json(path: Path, default):
@@ -224,9 +253,10 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     for function, who in chosen:
         name = function.__name__
         done = finished.get((name, who))
-        same = done is not None and done["settings"] == settings_of(run, name, who)
+        key = settings_of(run, name, who, entering_weights(results, name, who))
+        same = done is not None and done["settings"] == key
         if done is not None and not same and not force:
-            was, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (done["settings"], settings_of(run, name, who)))
+            was, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (done["settings"], key))
             told = ", ".join(f"{key} {was[key]}, now {now[key]}" for key in now if was.get(key, now[key]) != now[key])
             raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings{told and f' ({told})'}; --force redoes it and what "
                              "follows, or give another --out")
@@ -252,7 +282,7 @@ def finite(value):
 
 def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
-    name, own = f"{stage['name']} ({stage['model']})", stage["own"]
+    name, own = f"{stage['name']} ({stage['model']})", stage["measured"]
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
         return f"{name:26} " + ", ".join(f"{words} {own[key]:.3f}" for words, key in told.items() if own.get(key) is not None)
@@ -260,13 +290,13 @@ def stage_line(stage: dict) -> str:
 
 
 def run_stages(run: Run, todo: list, results: dict) -> None:
-    """Train, evaluate, save and report, one stage after the other."""
+    """Train, save, evaluate and report, one stage after the other."""
     print(sft.table_head(real.CHECKED if run.data else COLUMNS))
     for stage in results["stages"]:
         print(stage_line(stage) + "  (done before)")
     try:
         for function, who in todo:
-            line = run_stage(run, function, who)
+            line = run_stage(run, function, who, entering_weights(results, function.__name__, who))
             results["stages"].append(line)
             results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
             results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
@@ -280,21 +310,31 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             report(run.out, results)
 
 
-def run_stage(run: Run, function, who: str) -> dict:
-    """One stage: its entry in results.json."""
-    began = time.perf_counter()
-    name = function.__name__
-    own = function(run, who)
-    checkpoint, evaluated = f"{name}.{who}.pt", None
-    if name == "reward_model":
-        save_checkpoint(run.out / checkpoint, run.models["reward_model"], run.tokenizer, name)
-    else:
+def run_stage(run: Run, function, who: str, entering: str) -> dict:
+    """One stage: its entry in results.json. The checkpoint is written straight after training; a run that was stopped after that trains
+    nothing again."""
+    name, began = function.__name__, time.perf_counter()
+    trained, before = "reward_model" if name == "reward_model" else who, run.models[who]
+    checkpoint, key, evaluated = f"{name}.{who}.pt", settings_of(run, name, who, entering), None
+
+    def training() -> tuple:
+        measured = function(run, who)
+        return run.models[trained], measured | {"training_seconds": time.perf_counter() - began}
+
+    def untrained():
+        return rewards.RewardModel(before) if name == "reward_model" else copy.deepcopy(before)
+    run.models[trained], measured = once(run.out / checkpoint, key, untrained, run.tokenizer, name, training)
+    if name == "self_reward_1":
+        run.models["seed_model"] = before  # M_1, where the round was trained before
+    evaluation = time.perf_counter()
+    measured |= measured_afterwards(run, name, who, before)
+    if name != "reward_model":
         how_long = {"tasks": {domain: run.data.tasks["test"][domain] for domain in real.CHECKED}, "max_new": 256} if run.data else {}
         evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed, **how_long)
-        save_checkpoint(run.out / checkpoint, run.models[who], run.tokenizer, name)
         answer_samples(run, name, who)
-    return {"name": name, "model": who, "seconds": round(time.perf_counter() - began, 2), "tokens": own["tokens"], "checkpoint": checkpoint,
-            "settings": settings_of(run, name, who), "eval": evaluated, "own": finite({key: value for key, value in own.items() if key != "tokens"})}
+    seconds = measured.pop("training_seconds") + time.perf_counter() - evaluation
+    return {"name": name, "model": who, "seconds": round(seconds, 2), "tokens": measured.pop("tokens"), "checkpoint": checkpoint,
+            "weights": digest(run.models[trained]), "settings": key, "eval": evaluated, "measured": finite(measured)}
 
 
 def answer_samples(run: Run, stage: str, who: str) -> None:
@@ -308,8 +348,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
     path = run.out / "samples.jsonl"
     lines = [line for line in (formats.read_jsonl(path) if path.exists() else []) if (line["stage"], line["model"]) != (stage, who)]
     for task, ids in zip(tasks, samples.lists()):
-        shown = "".join(run.tokenizer.encoding.decode([i]) for i in ids)
-        lines.append({"stage": stage, "model": who, "domain": task.domain, "prompt": task.prompt, "reply": shown})
+        lines.append({"stage": stage, "model": who, "domain": task.domain, "prompt": task.prompt, "reply": run.tokenizer.shown(ids)})
     formats.write_jsonl(path, lines)
     text = ["# The same prompts, answered by every stage", "", "Greedy, unedited, with all marks.", ""]
     for prompt in dict.fromkeys(line["prompt"] for line in lines):
@@ -341,24 +380,20 @@ def main() -> None:
 
 
 def one_run(args) -> None:
+    run, results = None, {"stages": []}
     try:
         run, todo, results = prepare(args)
-    except (ValueError, OSError) as error:
-        fail(error)
-    try:
         run_stages(run, todo, results)
+        print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")
     except KeyboardInterrupt:
         done = [f"{stage['name']} ({stage['model']})" for stage in results["stages"]]
         fail(f"stopped; finished: {', '.join(done) or 'nothing'}. The same command goes on from there.", 130)
-    except (FloatingPointError, ValueError, OSError) as error:
-        fail(f"{error}; finished stages and their checkpoints are in {run.out}")
-    print(f"{results['seconds']:.0f} s in all; {run.out / 'report.md'}")
-
-
-def digest(path: Path) -> str:
-    """Of a file's bytes, or of all files of a folder."""
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()[:12]
+    except Exception as error:
+        if (line := known_failure(error)) is None:
+            raise
+        fail(f"{line}; finished stages and their checkpoints are in {run.out}" if run else line)
+    finally:
+        release()
 
 
 def stages_of(args, given: dict) -> list:
@@ -391,8 +426,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     data = real.read_folder(args.data) if args.data else None
     chosen = stages_of(args, given)
     tokenizer = tokenizer_of(args.student or args.teacher)
-    out = Path(args.out or f"runs/{args.size}{'-data' if data else ''}{'-smoke' if args.smoke else ''}-seed{args.seed}")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/{args.size}{'-data' if data else ''}{'-smoke' if args.smoke else ''}-seed{args.seed}")
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.size, args.smoke), data)
@@ -406,7 +440,9 @@ def prepare(args) -> tuple[Run, list, dict]:
         if "low" not in row:
             raise ValueError(f"{out / 'results.json'}: of an older version, which kept no interval's ends; "
                              "give another --out")
+    finished = list(results["stages"])
     todo = unfinished(results, run, chosen, args.force)
+    redone = [stage for stage in finished if stage not in results["stages"]]
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]
         if needs and needs[0] != "pretrain" and not given[who] and not any(stage["model"] == who for stage in results["stages"]):
@@ -419,6 +455,9 @@ def prepare(args) -> tuple[Run, list, dict]:
         if path is None and not any(model == who for _, model in todo):
             continue  # nothing is asked of it
         model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
+        if last and last.get("weights", digest(model)) != digest(model):
+            raise ValueError(f"{path}: holds other weights than those that {last['name']} ({who}) ended with; to go on from them, give another --out "
+                             f"and this file as --{who}")
         run.models[who] = placed(model, args, device)
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
@@ -436,6 +475,10 @@ def prepare(args) -> tuple[Run, list, dict]:
         real.drop_long(data, lambda messages: len(tokenizer.prompt(messages)), context_of(run) - 256)
         if data.dropped:
             print(formats.dropped_line(data.dropped))
+    for stage in redone:
+        remove_part(out / f"{stage['name']}.{stage['model']}.csv")
+    if redone:  # the file must not say finished of what is now replaced, should this run be killed
+        formats.write_json(out / "results.json", finite(results))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
     formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None},
                                              "models": {who: asdict(run.models[who].config) for who in results["params"]},

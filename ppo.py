@@ -45,9 +45,9 @@ from torch import Tensor
 
 import reward_model as rewards
 from data import world
-from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags
-from data.devices import autocast, in_parts, micro_batches, parallel, progress, rank, seed_of, start, summed
+from data.checkpoints import key_of, key_of_run, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
+from data.command import command, common_flags, out_folder
+from data.devices import autocast, in_parts, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import mean_of
 from data.rows import Row
@@ -322,7 +322,8 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
     optimizers = Optimizers(policy, settings.lr)
     critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
-    part_file, key = log.with_suffix(".part") if log is not None and settings.save_every else None, repr((stage, seed, settings, len(tasks)))
+    part_file, key = part_of(log, settings.save_every, tokenizer, device, stage=(stage, seed), weights=policy, reference=reference,
+                             reward_model=reward_model, settings=settings, tasks=tasks, rehearsal=list(rehearsal))
     parts = {"policy": policy, "optimizers": optimizers} | ({"critic": critic, "critic_optimizers": critic_optimizers} if critic is not None else {})
     state = load_part(part_file, key, **parts) or {"iteration": 0, "kl_coef": settings.kl_coef, "order": [], "rng": rng.getstate(), "lines": [], "tokens": 0}
     rng.setstate(state["rng"])
@@ -352,8 +353,7 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         if part_file is not None and (iteration + 1) % settings.save_every == 0:
             save_part(part_file, key, {"iteration": iteration + 1, "kl_coef": kl_coef, "order": order, "rng": rng.getstate(), "lines": lines,
                                        "tokens": tokens}, **parts)
-    if part_file is not None and rank() == 0:
-        part_file.unlink(missing_ok=True)
+    remove_part(log)
     policy.eval()
     return lines[-1] | {"tokens": tokens, "seconds": time.perf_counter() - began, "first_reward": lines[0]["reward"]}
 
@@ -490,6 +490,7 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
           + ", ".join(f"{float(score):.2f}" if kept else "masked out" for score, kept in zip(data.scores, data.kept)))
     if settings.estimator == "gae" and reward_model is None:
         print("no critic has been trained for this: its values are those of a random head")
+    pieces = tokenizer.pieces(data.rows[0][0])
     print(f"{'token':>14} {'logprob':>8} {'ref':>8} {'kl':>8} {'value':>8} {'reward':>8} {'advantage':>9}")
     if not data.mask[0].any():
         print("no token is in the loss: the response was cut off, or could not be checked")
@@ -497,8 +498,7 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
         if data.mask[0, t]:
             old, ref = data.old_logprobs[0, t], data.reference_logprobs[0, t]
             numbers = [old, ref, old - ref, data.old_values[0, t], reward[0, t]]
-            token = tokenizer.encoding.decode([int(data.ids[0, t])])
-            print(f"{token!r:>14} " + " ".join(f"{float(x) + 0.0:8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
+            print(f"{pieces[t]!r:>14} " + " ".join(f"{float(x) + 0.0:8.3f}" for x in numbers) + f" {float(data.advantages[0, t]):9.3f}")
 
 
 def main() -> None:
@@ -517,7 +517,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print one rollout as a table, and stop")
     parser.add_argument("--reference", default=None, help="with --show: the checkpoint that log-probabilities are compared with; default: the policy")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    command(parser, run, "stopped; the log of the finished iterations is kept, no checkpoint was written")
+    command(parser, run, "stopped; the log of the finished iterations is kept, and so is a training that was finished")
 
 
 def run(args) -> None:
@@ -532,12 +532,13 @@ def run(args) -> None:
     if args.baseline and settings.estimator == "gae":
         raise ValueError("--baseline: is of --estimator group; under gae the critic is the baseline")
     policy = starting_model(args, "student", tokenizer, device)
-    out = Path(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
     reward_model = None
     if args.stage == "rl_preference":
-        reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else rewards.reward_model(
-            policy, tokenizer, replace(rewards.Settings(), **rewards.LARGER.get(args.size, {}) | (rewards.SMOKE if args.smoke else {})), seed=args.seed)[0]
+        rm_settings = replace(rewards.Settings(), **rewards.LARGER.get(args.size, {}) | (rewards.SMOKE if args.smoke else {}))
+        reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else once(
+            out / "reward_model.pt", key_of(tokenizer, device, weights=policy, settings=(args.seed, rm_settings)), lambda: RewardModel(policy),
+            tokenizer, "reward_model", lambda: rewards.reward_model(policy, tokenizer, rm_settings, seed=args.seed))[0]
     if args.show:
         critic = (reward_model or RewardModel(policy)) if settings.estimator == "gae" else None
         tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)
@@ -548,14 +549,16 @@ def run(args) -> None:
     print(table_head())
     print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
     try:
-        own = rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model, rehearsal=rehearsal,
-                       log=out / f"{args.stage}.csv", device=device)
+        policy, own = once(out / f"{args.stage}.pt", key_of_run(args, tokenizer, device, weights=policy, reward=reward_model), lambda: policy,
+                           tokenizer, args.stage,
+                           lambda: (policy, rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model,
+                                                     rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)),
+                           settings=asdict(settings))
     except FloatingPointError as error:  # the policy holds the weights of the last good iteration
         save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
         raise FloatingPointError(f"{error}; the weights before it are in {out / (args.stage + '.pt')}") from None
     print(table_line("after", evaluate(policy, tokenizer, eval_n, seed=args.seed)))
     print("prompts: " + ", ".join(f"{name} {count}" for name, count in own["filter"].items()))
-    save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
     learned = "" if own.get("skipped") else f"reward {own['first_reward']:.3f} -> {own['reward']:.3f}, {own['seconds']:.0f} s; log {out / (args.stage + '.csv')}; "
     print(f"{learned}checkpoint {out / (args.stage + '.pt')}")
 

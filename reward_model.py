@@ -35,8 +35,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import formats, world, world_chat
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.command import command, common_flags
+from data.checkpoints import key_of_run, once, tokenizer_of
+from data.command import ask, command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
@@ -283,31 +283,42 @@ def demonstration_rows(tokenizer, seed: int, count: int = 200) -> list[Row]:
 
 def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, rankings: list[dict] | None = None, data: Path | None = None,
                  log: Path | None = None) -> tuple[RewardModel, dict]:
-    """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured on held-out rankings).
+    """Step 2 of RLHF as one stage: outputs, rankings, training, shift; (the model, what it measured while training). How good it is
+    on held-out rankings is `held_out_report`.
 
     Of `rankings` that are given a tenth is held out, and the shift is by their own responses, as there are no demonstrations.
     """
-    began = time.perf_counter()
-    if rankings is None:
-        rankings, held_out = (annotated_rankings(policy, tokenizer, prompts=prompts, outputs=settings.outputs, seed=seed, part=part)
-                              for prompts, part in ((settings.prompts, "train"), (settings.held_out, "test")))
+    began, given = time.perf_counter(), rankings
+    rankings = rankings_of_part(policy, tokenizer, settings, seed, "train", given)
+    if given is not None:
+        shift = [row for ranking in rankings for row in ranking["rows"]]
+    else:
         shift = demonstration_rows(tokenizer, seed)
         if data is not None:
             formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
-    else:
-        rankings = list(rankings)
-        random.Random(seed_of(seed, "split")).shuffle(rankings)
-        cut = max(1, len(rankings) // 10)
-        held_out, rankings = rankings[:cut], rankings[cut:]
-        shift = [row for ranking in rankings for row in ranking["rows"]]
     model = RewardModel(policy, seed_of(seed, "reward_model"))
     own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, shift)
-    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), **report(model, tokenizer, held_out, settings.ties),
-                   "seconds": time.perf_counter() - began}
+    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), "seconds": time.perf_counter() - began}
+
+
+def rankings_of_part(policy: GPT, tokenizer, settings: Settings, seed: int, part: str, given: list[dict] | None = None) -> list[dict]:
+    """The rankings that are trained on ("train") or held out ("test"): made with the policy's outputs, or nine tenths and a tenth of those given."""
+    if given is None:
+        prompts = {"train": settings.prompts, "test": settings.held_out}[part]
+        return annotated_rankings(policy, tokenizer, prompts=prompts, outputs=settings.outputs, seed=seed, part=part)
+    rankings = list(given)
+    random.Random(seed_of(seed, "split")).shuffle(rankings)
+    cut = max(1, len(rankings) // 10)
+    return rankings[:cut] if part == "test" else rankings[cut:]
 
 
 # ---- how good it is ----
+
+def held_out_report(model: RewardModel, policy: GPT, tokenizer, settings: Settings, *, seed: int, rankings: list[dict] | None = None) -> dict:
+    """`report` on the rankings that `reward_model` has held out."""
+    return report(model, tokenizer, rankings_of_part(policy, tokenizer, settings, seed, "test", rankings), settings.ties)
+
 
 def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "drop") -> dict:
     """Held-out accuracy by the annotator and by the true rubric, the annotator's agreement with itself, the ceiling (what a scorer
@@ -382,8 +393,7 @@ SMOKE = {"prompts": 24, "held_out": 12}
 def rank_by_hand(args, tokenizer, device) -> None:
     """A person ranks K outputs a prompt; every line typed is appended to the JSONL at once."""
     model, _ = load_checkpoint(args.rank, tokenizer, device)
-    path = Path(args.out or "runs/reward_model") / "rankings_by_hand.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = out_folder(args.out or "runs/reward_model") / "rankings_by_hand.jsonl"
     rng = world.generator(args.seed, "rank by hand", path.stat().st_size if path.exists() else 0)
     print(f"Type a ranking such as `D > C > A = B`, best first; an empty line skips, Ctrl-D ends. Kept in {path}.")
     for task in world.draw_tasks(rng, ("chat",), 1000):
@@ -395,7 +405,7 @@ def rank_by_hand(args, tokenizer, device) -> None:
             print(f"  {label}: {text}")
         while True:
             try:
-                line = input("ranking> ").strip()
+                line = ask("ranking> ").strip()
                 if line:
                     parse_ranking(line, len(texts))
                     with open(path, "a", encoding="utf-8") as file:
@@ -414,7 +424,7 @@ def main() -> None:
     parser.add_argument("--ties", choices=TIES, default=Settings.ties, help="what a tie is worth")
     parser.add_argument("--outputs", type=int, default=Settings.outputs, help="outputs a prompt (K)")
     parser.add_argument("--rank", default=None, metavar="CHECKPOINT", help="be the annotator of this model's outputs")
-    command(parser, run, "stopped; rankings typed by hand are kept, no checkpoint was written")
+    command(parser, run, "stopped; rankings typed by hand are kept, and so is a training that was finished")
 
 
 def run(args) -> None:
@@ -426,12 +436,14 @@ def run(args) -> None:
         return rank_by_hand(args, tokenizer, device)
     settings = replace(Settings(ties=args.ties, outputs=args.outputs), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
     trunk = starting_model(args, "student", tokenizer, device)
-    out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     rankings, dropped = from_file(args.data, tokenizer, trunk.config.context) if args.data else (None, {})
     if dropped:
         print(formats.dropped_line(dropped))
-    model, own = reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl", log=out / "reward_model.csv")
+    model, own = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
+                      lambda: reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl",
+                                           log=out / "reward_model.csv"), settings=asdict(settings))
+    own |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
     for name, value in own.items():
         if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
             continue
@@ -440,7 +452,6 @@ def run(args) -> None:
             print("calibration           " + ", ".join(told))
         else:
             print(f"{name:22}" + (f"{value:.3f}" if isinstance(value, float) else str(value)))
-    save_checkpoint(out / "reward_model.pt", model, tokenizer, "reward_model", settings=asdict(settings))
     print(f"checkpoint {out / 'reward_model.pt'}, log {out / 'reward_model.csv'}")
 
 

@@ -37,8 +37,8 @@ import torch
 
 import dpo
 from data import formats, world, world_judge
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.command import command, common_flags
+from data.checkpoints import key_of_run, once, tokenizer_of
+from data.command import command, common_flags, out_folder
 from data.devices import seed_of, start
 from data.measures import kendall, spearman, win_share
 from data.rows import Row
@@ -379,8 +379,7 @@ def run(args) -> None:
     settings = replace(settings, training=replace(settings.training, lr=args.lr)) if args.lr is not None else settings
     if not 0 <= args.rho < 0.5:
         raise ValueError(f"--rho {args.rho}: needs a number from 0 to below 0.5")
-    out = Path(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(args.out or f"runs/self_reward{'-smoke' if args.smoke else ''}")
     rehearsal = [] if args.no_rehearsal else rehearsal_data(tokenizer, args.size, args.seed, seed_model.config.context)
     training_prompts = chat_prompts(args.size, args.seed)
     eval_n = 4 if args.smoke else args.eval_n
@@ -392,11 +391,13 @@ def run(args) -> None:
     print(f"  judge: {judge_line(first)}")
     model = seed_model
     for number in range(1, args.rounds + 1):
-        following, own = next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number,
-                                              training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"self_reward_{number}.jsonl",
-                                              log=out / f"self_reward_{number}.csv", device=device)
+        name = f"self_reward_{number}"
+        following, own = once(out / f"{name}.pt", key_of_run(args, tokenizer, device, weights=model, seed_model=seed_model), lambda: copy.deepcopy(model),
+                              tokenizer, name,
+                              lambda: next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number,
+                                                           training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"{name}.jsonl",
+                                                           log=out / f"{name}.csv", device=device), settings=asdict(settings))
         measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
-        save_checkpoint(out / f"self_reward_{number}.pt", following, tokenizer, f"self_reward_{number}", settings=asdict(settings))
         print(table_line(f"M_{number + 1}", evaluate(following, tokenizer, eval_n, seed=args.seed)), flush=True)
         against, judged = measured["against_previous"], measured["judge"]
         print(f"  {own.get('prompts', 0)} prompts ({100 * own['parsed']:.0f}% the world can parse, {100 * own['novel']:.0f}% novel), {own['pairs']} pairs, "

@@ -39,9 +39,9 @@ from torch import Tensor
 
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
-from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags
-from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
+from data.checkpoints import key_of, key_of_run, kept_training, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
+from data.command import command, common_flags, out_folder
+from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
 from data.rows import Row, batches_of, dialogue_rows, document_rows, in_rows, interleave, repeated, supervised_count, tokens_a_row
@@ -122,8 +122,8 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     taken = (rows * (needed // len(rows) + 1))[:needed]
     batches = batches_of(taken, settings.rows, rng)
     network, optimizers = parallel(model), Optimizers(model, settings.adam_lr, settings.muon_lr)
-    part_file = log.with_suffix(".part") if log is not None and settings.save_every else None
-    key = repr((stage, seed, settings, len(rows)))
+    part_file, key = part_of(log, settings.save_every, tokenizer, device, stage=(stage, seed), weights=model, settings=settings, rows=taken,
+                             held_out=list(held_out))
     state = load_part(part_file, key, model=model, optimizers=optimizers) or {"step": 0, "lines": [], "tokens": 0}
     lines, tokens, began, look = state["lines"], state["tokens"], time.perf_counter(), settings.held_out_every
     model.train()
@@ -151,8 +151,7 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
         if step % 20 == 0:
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / (time.perf_counter() - began):,.0f} tokens/s")
     model.eval()
-    if part_file is not None and rank() == 0:
-        part_file.unlink(missing_ok=True)
+    remove_part(log)
     if log is not None:
         write_csv(log, lines)
     recent = [line["loss"] for line in lines[-20:]]
@@ -418,14 +417,16 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
         kept = Path(f"runs/sft-{args.size}{'-smoke' if args.smoke else ''}-seed{args.seed}/overall_sft.{who}.pt")
         left = Path(f"runs/{args.size}-seed{args.seed}/overall_sft.{who}.pt")
         path = left if left.exists() and not args.smoke else kept
-        if not path.exists():
-            print(f"no {who} checkpoint yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
-            schedule = smoke(SCHEDULES[args.size][who]) if args.smoke else SCHEDULES[args.size][who]
-            model = fresh_model(args.size, who, tokenizer, args.seed).to(device)
+        schedule = smoke(SCHEDULES[args.size][who]) if args.smoke else SCHEDULES[args.size][who]
+        model = fresh_model(args.size, who, tokenizer, args.seed)
+        key = key_of(tokenizer, device, weights=model, settings=(args.seed, schedule))
+        if path == kept and kept_training(path, key) is None:
+            print(f"no {who} checkpoint of these settings yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
+            model = model.to(device)
             for stage in (pretrain, cold_start_sft, overall_sft):
                 stage(model, tokenizer, schedule, seed=args.seed, device=device)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(path, model, tokenizer, "overall_sft")
+            save_checkpoint(path, model, tokenizer, "overall_sft", key=key)
     print(f"{who}: {path}")
     return placed(load_checkpoint(path, tokenizer, device)[0], args, device)
 
@@ -433,7 +434,7 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
 def show_mask(tokenizer, record: dict) -> None:
     """The dialogue with every supervised token between brackets."""
     ids, mask = tokenizer.render(record["messages"])
-    print("".join(f"[{text}]" if on else text for text, on in ((tokenizer.encoding.decode([i]), on) for i, on in zip(ids, mask))))
+    print("".join(f"[{text}]" if on else text for text, on in zip(tokenizer.pieces(ids), mask)))
 
 
 def main() -> None:
@@ -443,7 +444,7 @@ def main() -> None:
     parser.add_argument("--show-mask", action="store_true", help="print a dialogue with its supervised tokens marked, and stop")
     parser.add_argument("--steps", type=int, default=None, help="updates; default: the schedule's")
     parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    command(parser, run, "stopped; nothing was saved")
+    command(parser, run, "stopped; a training that was finished is kept, and the same command goes on after it")
 
 
 def run(args) -> None:
@@ -468,18 +469,23 @@ def run(args) -> None:
         model = fresh_model(args.size, "student", tokenizer, args.seed)
     placed(model, args, device)
     print(f"{parameter_count(model):,} parameters, {device}, {torch.get_num_threads()} threads")
-    out = Path(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")
+    out = out_folder(args.out or f"runs/sft{'-smoke' if args.smoke else ''}")
     eval_n = min(4, args.eval_n) if args.smoke else args.eval_n
-    out.mkdir(parents=True, exist_ok=True)
     settings = schedule.pretrain if args.pretrain else schedule.cold_start
     if args.steps is not None:
         settings = replace(settings, steps=args.steps)
     settings = replace(settings, held_out_every=-(-settings.steps // 4))
     name = "pretrain" if args.pretrain else "sft"
     how = {"seed": args.seed, "device": device, "log": out / f"{name}.csv"}
+    key = key_of_run(args, tokenizer, device, weights=model)
+
+    def trained(by, *what, **also) -> dict:
+        """What a stage's function measured; the model is saved straight after it."""
+        return once(out / f"{name}.pt", key, lambda: model, tokenizer, name, lambda: (model, by(model, tokenizer, *what, **also, **how)),
+                    settings=asdict(settings))[1]
     if args.data:
         if args.pretrain:
-            own = pretrain_on_text(model, tokenizer, text, settings, **how)
+            own = trained(pretrain_on_text, text, settings)
             print("validation loss at each quarter, nats a character: " + ", ".join(f"{loss:.3f}" for loss in own["losses_a_character"]))
         else:
             rows = dialogue_rows(tokenizer, records, model.config.context)
@@ -487,19 +493,18 @@ def run(args) -> None:
                 dropped[f"longer than the context of {model.config.context} tokens"] = len(records) - len(rows)
             if dropped:
                 print(formats.dropped_line(dropped))
-            own = sft_on_rows(model, tokenizer, rows, settings, stage=name, **how)
+            own = trained(sft_on_rows, rows, settings, stage=name)
             looks = ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"])
             print(f"held-out loss at each quarter: {looks}, on {own['held_out_rows']} rows; {own['rows']} rows trained on")
     elif args.pretrain:
-        own = pretrain(model, tokenizer, replace(schedule, pretrain=settings), **how)
+        own = trained(pretrain, replace(schedule, pretrain=settings))
         print(f"held-out loss {own['held_out_loss']:.3f}")
     else:
         print(table_head())
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)))
-        own = cold_start_sft(model, tokenizer, replace(schedule, cold_start=settings), **how)
+        own = trained(cold_start_sft, replace(schedule, cold_start=settings))
         print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
         print("held-out loss at each quarter: " + ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"]))
-    save_checkpoint(out / f"{name}.pt", model, tokenizer, name, settings=asdict(settings))
     print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / name}.pt, log {out / name}.csv")
 
 

@@ -81,10 +81,13 @@ def key_of(tokenizer, device, **decides) -> str:
     return " ".join(f"{name}={value}" for name, value in (where | {name: digest(value) for name, value in decides.items()}).items())
 
 
+NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
+
+
 def key_of_run(args, tokenizer, device, **models) -> str:
     """The key of what a concept file trains: its flags, but those that do not reach the training; the bytes of --data; the entering
     models; and this project's source, since who has changed a loss means to train again."""
-    flags = {name: value for name, value in sorted(vars(args).items()) if name not in ("out", "eval_n", "device", "threads", "data", "recompute")}
+    flags = {name: value for name, value in sorted(vars(args).items()) if name not in NOT_TRAINED_BY}
     root = Path(__file__).parents[1]
     source = [path.read_bytes() for path in sorted([*root.glob("*.py"), *root.glob("data/**/*.py")])]
     return key_of(tokenizer, device, flags=flags, data=Path(args.data) if args.data else None, source=source, **models)

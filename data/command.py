@@ -1,9 +1,18 @@
-"""What every command of the project shares: its flags, and how it ends on bad input and on Ctrl-C."""
+"""What every command of the project shares: its flags, its terminal, its folder, and how it ends on bad input and on Ctrl-C."""
 
 import argparse
+import atexit
+import contextlib
 import math
 import os
 import sys
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+    fcntl = None
 
 # the least value of a number on the command line; above 0 where a 0 would do nothing or divide
 LEAST = {"steps": 1, "iterations": 1, "rounds": 1, "eval_n": 1, "threads": 1, "rehearsal_rows": 0, "temperature": 0, "kl_coef": 0, "nll_coef": 0}
@@ -19,11 +28,152 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         fail(f"{message}; --help lists the flags")
 
+    def parse_args(self, *args, **more):
+        """argparse's, with the home folder in place of `~`, which a shell leaves alone in --out=~/run."""
+        steady_terminal()
+        parsed = super().parse_args(*args, **more)
+        for name, value in vars(parsed).items():
+            if isinstance(value, str):
+                setattr(parsed, name, os.path.expanduser(value))
+            elif isinstance(value, list):
+                setattr(parsed, name, [os.path.expanduser(item) if isinstance(item, str) else item for item in value])
+        return parsed
+
+
+# ---- the terminal ----
+
+class Steady:
+    """A stream to a terminal that may go away (`| head -1`, a closed window, a full disk): what is then printed is lost, never the run."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self.silence()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            self.silence()
+
+    def silence(self) -> None:
+        # what the stream still holds goes there too, so that Python's last flush finds nothing to complain about
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def steady_terminal() -> None:
+    """Standard output and error that never end a run: what they cannot show is escaped, and what they cannot take is lost."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; the next file that is opened would get this number, and whatever is printed by a library
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream if isinstance(stream, Steady) else Steady(stream))
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
+
+
+def ask(prompt: str) -> str:
+    """input(prompt); raises ValueError where there is no standard input, and EOFError at its end."""
+    if sys.stdin is None or getattr(sys.stdin, "closed", False):
+        raise ValueError("standard input is closed; this command is for somebody who types")
+    return input(prompt)
+
+
+# ---- the folder ----
+
+HELD = {}  # path of a lock -> the open file that holds it
+
+
+def out_folder(path) -> Path:
+    """The folder of a run, made where it is not there, tried, and held for this process alone until `release` or its end, however it ends.
+
+    Raises ValueError in one line, with the other's process id, where another process holds it, and OSError where nothing can be written.
+    Under torchrun rank 0 holds it for all.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder.resolve() / ".lock"
+    if os.environ.get("RANK", "0") != "0" or lock in HELD:
+        return folder
+    while True:
+        try:
+            file = open(lock, "a+", encoding="ascii")
+        except OSError as error:
+            raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+        if not locked(file):
+            file.seek(0)
+            other = file.read(20).strip()
+            file.close()
+            raise ValueError(f"{folder}: another run is writing there (process {other or 'unknown'}); wait for it, or give another --out")
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                break
+        file.close()  # who held it has just removed it
+    HELD[lock] = file
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    except OSError as error:
+        release()
+        raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+    return folder
+
+
+def locked(file) -> bool:
+    """Whether this process now holds the operating system's lock on an open file; the system frees it when the process dies."""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            file.seek(4096)  # behind the text, which others must be able to read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+    except OSError:
+        return False
+    return True
+
+
+@atexit.register
+def release() -> None:
+    """Gives back the folders of `out_folder`, and leaves no file of it in them."""
+    while HELD:
+        lock, file = HELD.popitem()
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            if fcntl:
+                os.unlink(lock)
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            if not fcntl:
+                os.unlink(lock)
+
+
+# ---- how a command ends ----
 
 def fail(error: Exception | str, code: int = 2) -> None:
     """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
     if code == 2 or os.environ.get("RANK", "0") == "0":  # all ranks are stopped together, and rank 0 says so
-        print(f"error: {error}" if code == 2 else f"\n{error}", file=sys.stderr)
+        text = " ".join(str(error).split("\n"))
+        print(f"error: {text}" if code == 2 else f"\n{text}", file=sys.stderr)
     raise SystemExit(code) from None
 
 
@@ -39,14 +189,30 @@ def check_numbers(args: argparse.Namespace) -> None:
             raise ValueError(f"{flag}: needs at least {LEAST[name]}")
 
 
+def known_failure(error: Exception) -> str | None:
+    """The line for an error that is no mistake in the code: bad input, a full disk, a loss that is not finite, no memory left."""
+    if isinstance(error, (ValueError, OSError, FloatingPointError)):
+        return str(error)
+    # torch.OutOfMemoryError, and what the CPU's allocator raises, are RuntimeErrors
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and (
+            type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "allocate memory" in str(error)):
+        told = str(error).split("\n")[0]
+        return f"out of memory{told and f' ({told})'}; a smaller --size or --recompute needs less"
+    return None
+
+
 def guarded(run, *args, stopped: str = "stopped") -> None:
-    """run(*args); bad input and Ctrl-C end it with one line and no traceback."""
+    """run(*args); bad input, a full disk, no memory left and Ctrl-C end it with one line and no traceback."""
     try:
         run(*args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        fail(error)
     except KeyboardInterrupt:
         fail(stopped, 130)
+    except Exception as error:
+        if (line := known_failure(error)) is None:
+            raise
+        fail(line)
+    finally:
+        release()
 
 
 def command(parser: argparse.ArgumentParser, run, stopped: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from data import tokenizer as tokenizers
+from data.formats import replacing, write_text
 from data.tokenizer import Tokenizer
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -119,7 +120,10 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
     spare = [name for name in weights if name not in used and not name.endswith("rotary_emb.inv_freq") and not (config["tied"] and name == "lm_head.weight")]
     if spare:
         raise ValueError(f"{folder}: {spare[0]} has no place in the model ({len(spare)} tensors in all)")
-    return config, {ours: torch.cat([weights[name].float() for name in parts]) for ours, parts in wanted.items()}
+    try:
+        return config, {ours: torch.cat([weights[name].float() for name in parts]) for ours, parts in wanted.items()}
+    except RuntimeError:  # parts of one matrix of different widths
+        raise ValueError(f"{folder}: the tensors have other shapes than config.json says") from None
 
 
 def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
@@ -132,8 +136,13 @@ def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> Non
     for ours, parts in names(config).items():
         pieces = weights[ours].split(next((s for key, s in sizes.items() if f"{key}.weight" in ours), [len(weights[ours])]))
         stored |= {name: piece.detach().float().cpu().contiguous() for name, piece in zip(parts, pieces)}
-    safetensors().save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(raw_config(config) | more, indent=1) + "\n", encoding="utf-8")
+    package = safetensors()
+    with replacing(folder / "model.safetensors") as temporary:
+        try:
+            package.save_file(stored, temporary, metadata={"format": "pt"})
+        except Exception as error:  # the package's own errors are no OSError
+            raise OSError(str(error)) from None
+    write_text(folder / "config.json", json.dumps(raw_config(config) | more, indent=1) + "\n")
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read it
 
 
@@ -184,16 +193,16 @@ def portable(tokenizer: Tokenizer) -> Tokenizer:
 def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
     """tokenizer.json, and tokenizer_config.json with the chat template, which `transformers` opens."""
     folder, encoding = Path(folder), tokenizer.encoding
-    (folder / "tokenizer.json").write_text(tokenizer_json(tokenizer), encoding="utf-8")
+    write_text(folder / "tokenizer.json", tokenizer_json(tokenizer))
     shut = {role: encoding.decode([tokenizer.end_id, *tokenizer.after_end] if role == "assistant" else tokenizer.close) for role in tokenizer.headers}
     turns = "".join(f"{{% {'elif' if k else 'if'} m['role'] == '{role}' %}}{{{{ {json.dumps(encoding.decode(header))} + m['content'] + {json.dumps(shut[role])} }}}}"
                     for k, (role, header) in enumerate(tokenizer.headers.items()))
     asked = json.dumps(encoding.decode(tokenizer.headers["assistant"]))
-    (folder / "tokenizer_config.json").write_text(json.dumps({
+    write_text(folder / "tokenizer_config.json", json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": encoding.decode([tokenizer.end_id]), "pad_token": encoding.decode([tokenizer.pad_id]),
         "clean_up_tokenization_spaces": False,
         "chat_template": f"{{% for m in messages %}}{turns}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {asked} }}}}{{% endif %}}"},
-        indent=1) + "\n", encoding="utf-8")
+        indent=1) + "\n")
 
 
 def byte_letters() -> dict[str, int]:

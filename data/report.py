@@ -4,7 +4,6 @@ Each plot asks one question. Plots of experiments are shown too where their PNG 
 """
 
 import math
-import os
 from pathlib import Path
 
 import matplotlib
@@ -50,10 +49,9 @@ def cell(row: dict) -> str:
 def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
     figure.suptitle(title)
     figure.tight_layout()
-    temporary = out / "plots" / f"{name}.tmp"
-    figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
+    with formats.replacing(out / "plots" / name) as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
     plt.close(figure)
-    os.replace(temporary, out / "plots" / name)
     return title, name
 
 
@@ -82,7 +80,7 @@ def columns_in(results: dict) -> list[str]:
 
 
 def own_of(results: dict, name: str) -> dict:
-    return next((stage["own"] for stage in results["stages"] if stage["name"] == name), {})
+    return next((stage["measured"] for stage in results["stages"] if stage["name"] == name), {})
 
 
 def plot_stages(out: Path, results: dict):

@@ -17,6 +17,7 @@ marks exist only as ids: a user's string that spells `<|assistant|>` is encoded 
 """
 
 import base64
+import codecs
 import functools
 import hashlib
 from collections import Counter
@@ -76,6 +77,19 @@ class Tokenizer:
 
     def decode(self, ids) -> str:
         return self.encoding.decode([int(i) for i in ids if i != self.pad_id])
+
+    def shown(self, ids) -> str:
+        """The text with all marks."""
+        return "".join(self.pieces(ids))
+
+    def pieces(self, ids) -> list[str]:
+        """The text of each token, marks too. A character of several tokens stands whole at its last one, and "" at those before: decoded one
+        by one, each of them would be a replacement mark."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        texts = [decoder.decode(self.encoding.decode_single_token_bytes(int(i))) for i in ids]
+        if texts:
+            texts[-1] += decoder.decode(b"", final=True)
+        return texts
 
     @property
     def fingerprint(self) -> str:

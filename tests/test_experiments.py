@@ -42,7 +42,7 @@ def test_a_random_judge_scores_only_what_is_finished(tokenizer):
 
 def run(seed, accuracy):
     """A run of two stages in which every score is `accuracy` of its stage."""
-    stages = [{"name": name, "model": "student", "seconds": 1.0, "own": {}, "eval": {domain: {"greedy": value, "sampled": value / 2, "n": 10, "low": 0.0, "high": 1.0} for domain in targets.DOMAINS}}
+    stages = [{"name": name, "model": "student", "seconds": 1.0, "measured": {}, "eval": {domain: {"greedy": value, "sampled": value / 2, "n": 10, "low": 0.0, "high": 1.0} for domain in targets.DOMAINS}}
               for name, value in accuracy.items()]
     return {"seed": seed, "stages": stages, "control": {"overall_sft": dict.fromkeys(targets.DOMAINS, 0.3)}, "readiness": {"overall_sft": 0.2 + seed / 10}}
 

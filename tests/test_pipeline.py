@@ -16,6 +16,7 @@ import torch
 from matplotlib.axes import Axes
 
 import pipeline
+import reward_model as rewards
 import self_reward
 import sft
 from data import formats, world
@@ -201,22 +202,23 @@ def test_a_redone_stage_goes_back_to_its_place_in_the_schedule_and_the_peak_of_m
     run.models = {who: GPT(SIZES["tiny"][who]) for who in ("student", "teacher")}
     results = finished(run, [key for key in KEYS if key not in (("pretrain", "teacher"), ("distill", "student"))])
     for stage in results["stages"]:
-        stage |= {"seconds": 1.0, "eval": {"math": {"greedy": 0.0, "sampled": 0.0}}, "own": {}}
+        stage |= {"seconds": 1.0, "eval": {"math": {"greedy": 0.0, "sampled": 0.0}}, "measured": {}}
     own, results["peak_memory_mb"] = {"tokens": 7, "loss": math.nan}, 1e6
     run_stages(run, [(stage_that("distill", own), "student"), (stage_that("pretrain", own), "teacher")], results)
     assert names_of(results) == KEYS and read_json(run.out / "results.json", None) == results
     stage = results["stages"][DISTILL]
-    assert stage["tokens"] == 7 and stage["own"] == {"loss": None} and stage["checkpoint"] == "distill.student.pt"
+    assert stage["tokens"] == 7 and stage["measured"] == {"loss": None} and stage["checkpoint"] == "distill.student.pt"
     assert stage["settings"] == settings_of(run, "distill", "student")
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in results["stages"]), abs=0.06) and results["seconds"] >= 11
     assert results["peak_memory_mb"] == 1e6
     assert load_checkpoint(run.out / "pretrain.teacher.pt", run.tokenizer)[1]["stage"] == "pretrain"
 
 
-def test_the_reward_model_stage_is_not_evaluated_and_saves_the_reward_model(run, bare, tmp_path):
+def test_the_reward_model_stage_is_not_evaluated_and_saves_the_reward_model(run, bare, tmp_path, monkeypatch):
     run.models = {"student": GPT(SIZES["tiny"]["student"]), "reward_model": RewardModel(GPT(SIZES["tiny"]["student"]), 5)}
-    results, own = {"stages": []}, {"tokens": 3, "accuracy": 0.8, "true_accuracy": 0.75, "annotator_agreement": 0.875}
-    run_stages(run, [(stage_that("reward_model", own), "student")], results)
+    results = {"stages": []}
+    monkeypatch.setattr(rewards, "held_out_report", lambda *args, **how: {"accuracy": 0.8, "true_accuracy": 0.75, "annotator_agreement": 0.875})
+    run_stages(run, [(stage_that("reward_model", {"tokens": 3}), "student")], results)
     assert results["stages"][0]["eval"] is None
     saved = load_reward_model(tmp_path / "reward_model.student.pt", run.tokenizer)
     assert torch.equal(saved.score.weight, run.models["reward_model"].score.weight)
@@ -266,7 +268,11 @@ def test_both_rounds_have_the_prompts_of_the_model_that_entered_the_first_which_
     monkeypatch.setattr(pipeline, "rehearsal", lambda run: [])
     run.smoke, run.eval_n = smoke, 50
     m1 = run.models["student"] = GPT(SIZES["tiny"]["student"]).init_weights(9)
-    own = [pipeline.self_reward_1(run, "student"), pipeline.self_reward_2(run, "student")]
+    own, before = [], m1
+    for stage in (pipeline.self_reward_1, pipeline.self_reward_2):
+        own.append(stage(run, "student"))
+        own[-1] |= pipeline.measured_afterwards(run, stage.__name__, "student", before)
+        before = run.models["student"]
     (first, seed_model, settings, number), (second, again, _, after) = rounds
     assert first is m1 and seed_model is again is not m1 and (number, after) == (1, 2) and settings.held_out == 50
     assert all(torch.equal(a, b) for a, b in zip(seed_model.parameters(), m1.parameters()))
@@ -546,7 +552,7 @@ def assert_same_weights(ours, theirs, what):
 
 def trained(stage):
     """False for an RL stage without a prompt, and for a self-rewarding round without a pair."""
-    return not stage["own"].get("skipped") and (not stage["name"].startswith("self_reward") or stage["own"]["pairs"] > 0)
+    return not stage["measured"].get("skipped") and (not stage["name"].startswith("self_reward") or stage["measured"]["pairs"] > 0)
 
 
 def without_times(value):
@@ -604,8 +610,8 @@ def test_results_have_the_published_shape(uninterrupted):
     assert results["peak_memory_mb"] is None or results["peak_memory_mb"] > 0
     assert names_of(results) == KEYS
     for stage in results["stages"]:
-        assert set(stage) == {"name", "model", "seconds", "tokens", "checkpoint", "settings", "eval", "own"}
-        assert stage["seconds"] > 0 and stage["tokens"] >= 0 and stage["own"] and (out / stage["checkpoint"]).exists()
+        assert set(stage) == {"name", "model", "seconds", "tokens", "checkpoint", "settings", "eval", "measured", "weights"}
+        assert stage["seconds"] > 0 and stage["tokens"] >= 0 and stage["measured"] and (out / stage["checkpoint"]).exists()
         if stage["name"] == "reward_model":
             assert stage["eval"] is None
             continue
@@ -619,12 +625,12 @@ def test_results_have_the_published_shape(uninterrupted):
 def test_the_datasets_hold_what_the_results_count(uninterrupted):
     out, _ = uninterrupted
     stages, data = stages_of(out), {name: formats.read_jsonl(out / name) for name in DATA}
-    assert len(data["distill_pairs.jsonl"]) == stages["distill", "student"]["own"]["pairs"] > 0
-    assert len(data["rankings.jsonl"]) == stages["reward_model", "student"]["own"]["rankings"] > 0
+    assert len(data["distill_pairs.jsonl"]) == stages["distill", "student"]["measured"]["pairs"] > 0
+    assert len(data["rankings.jsonl"]) == stages["reward_model", "student"]["measured"]["rankings"] > 0
     for name in ("self_reward_1", "self_reward_2"):
-        records, own = [record for record in data[f"{name}.jsonl"] if "dropped" not in record], stages[name, "student"]["own"]
+        records, own = [record for record in data[f"{name}.jsonl"] if "dropped" not in record], stages[name, "student"]["measured"]
         assert len(records) == own["prompts"] and sum(record["chosen"] is not None for record in records) == own["pairs"]
-    assert "seed_judge" in stages["self_reward_1", "student"]["own"] and "seed_judge" not in stages["self_reward_2", "student"]["own"]
+    assert "seed_judge" in stages["self_reward_1", "student"]["measured"] and "seed_judge" not in stages["self_reward_2", "student"]["measured"]
 
 
 @pytest.mark.slow
@@ -679,7 +685,7 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_scores_and_data(unin
     for name, who in KEYS:
         assert_same_weights(weights_in(tmp_path, name, who), weights_in(expected, name, who), f"{name} ({who})")
     ours, theirs = results_of(tmp_path), results_of(expected)
-    for key in ("name", "model", "tokens", "settings", "eval", "own"):
+    for key in ("name", "model", "tokens", "settings", "eval", "measured", "weights"):
         assert [without_times(stage[key]) for stage in ours["stages"]] == [without_times(stage[key]) for stage in theirs["stages"]], key
     for name in ("samples.md", "samples.jsonl", "config.json", *DATA):
         assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name

@@ -669,6 +669,8 @@ def test_a_typed_ranking_is_kept_and_can_be_trained_on(checkpoint, tmp_path, mon
 def test_the_whole_stage_runs_and_hands_over_its_rankings(tiny_model, tokenizer, tmp_path):
     settings = Settings(prompts=6, outputs=3, epochs=1, rows=3, held_out=4)
     model, own = rewards.reward_model(tiny_model, tokenizer, settings, seed=1, data=tmp_path / "rankings.jsonl", log=tmp_path / "rm.csv")
-    assert own["rankings"] == len(read_jsonl(tmp_path / "rankings.jsonl")) == 6 and math.isfinite(own["loss"]) and "annotator_agreement" in own
+    assert own["rankings"] == len(read_jsonl(tmp_path / "rankings.jsonl")) == 6 and math.isfinite(own["loss"])
+    held_out = rewards.held_out_report(model, tiny_model, tokenizer, settings, seed=1)
+    assert 0 <= held_out["annotator_agreement"] <= 1 and 0 <= held_out["accuracy"] <= 1
     demonstrations = rewards.demonstration_rows(tokenizer, 1)
     assert predicted_reward(model, tokenizer, demonstrations).mean().item() == pytest.approx(0, abs=1e-4)

@@ -116,7 +116,7 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
     for other, aim in (("more SFT on own demonstrations", "above"), ("L_DPO alone", "above"), ("SFT on teacher samples", "aim: above"), ("L_pos alone", "aim: above")):
         gap = ablation.get(other)
         table.add("distill", f"joint loss over {other}", "{:+.1f} +-{:.1f}".format(*gap) if gap else "", aim, gap[0] - gap[1] > 0 if gap else None)
-    gaps = table.values(lambda run: (own := (stage_of(run, "reward_model") or {}).get("own")) and 100 * (own["accuracy"] - own["annotator_agreement"]))
+    gaps = table.values(lambda run: (own := (stage_of(run, "reward_model") or {}).get("measured")) and 100 * (own["accuracy"] - own["annotator_agreement"]))
     table.add("reward model", "accuracy minus the annotator's agreement with itself, points", "{:+.1f} +-{:.1f}".format(*interval(gaps)) if gaps else "", "-5 or better",
               interval(gaps)[0] >= -5 if gaps else None)
     table.gain("rl_stem", "rl_stem", "distill", ("math", "stem"), "+5 or more", lambda mean, low: mean >= 5)
@@ -129,10 +129,10 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
     table.forgetting("rl_preference", "rl_preference", "rl_code", ("math", "code", "stem", "agent", "judge"))
     for number in (1, 2):
         table.difference("self-rewarding", f"win share of M_{number + 1} over M_{number} by the true reward, minus one half, percent",
-                         lambda run: (stage := stage_of(run, f"self_reward_{number}")) and 100 * (stage["own"]["against_previous"]["win_share"] - 0.5),
+                         lambda run: (stage := stage_of(run, f"self_reward_{number}")) and 100 * (stage["measured"]["against_previous"]["win_share"] - 0.5),
                          "above 0", lambda mean, low: low > 0)
     table.difference("self-rewarding", "judge's pairwise agreement, M_3 minus M_1, points",
-                     lambda run: (last := stage_of(run, "self_reward_2")) and 100 * (last["own"]["judge"]["pairwise"] - stage_of(run, "self_reward_1")["own"]["seed_judge"]["pairwise"]),
+                     lambda run: (last := stage_of(run, "self_reward_2")) and 100 * (last["measured"]["judge"]["pairwise"] - stage_of(run, "self_reward_1")["measured"]["seed_judge"]["pairwise"]),
                      "-2 or better", lambda mean, low: mean >= -2)
     table.forgetting("self-rewarding", "self_reward_2", "rl_preference", ("math", "code", "stem", "agent", "judge"))
     for one in controls or [{}]:
