@@ -19,6 +19,7 @@ import json
 import math
 import os
 import platform
+import random
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -35,9 +36,9 @@ import sft
 from data import formats, real, world
 from data.checkpoints import save_checkpoint, tokenizer_of
 from data.command import common_flags, fail
-from data.devices import rank, ranks, start
+from data.devices import rank, ranks, seed_of, start
 from data.report import report
-from data.rows import dialogue_rows
+from data.rows import dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -87,9 +88,9 @@ def distill(run: Run, who: str) -> dict:
 def reward_model(run: Run, who: str) -> dict:
     settings, rankings = run.stages["reward_model"], None
     if run.data:
-        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})[:settings.prompts]
-        if dropped:
-            print("reward_model: " + formats.dropped_line(dropped))
+        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})
+        tell_dropped("reward_model", dropped)
+        rankings = random.Random(seed_of(run.seed, "reward_model", "rankings")).sample(rankings, min(len(rankings), settings.prompts))
     run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, rankings=rankings,
                                                            data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
     return own
@@ -151,9 +152,9 @@ def context_of(run: Run) -> int:
 def file_rows(run: Run, domains, tell: str | None = None) -> list:
     """The demonstrations of the real files as rows; what is left out is counted on the terminal where a stage is named."""
     records = [record for domain in domains for record in run.data.demonstrations[domain]]
-    rows = dialogue_rows(run.tokenizer, records, context_of(run))
-    if tell and len(rows) < len(records):
-        print(f"{tell}: " + formats.dropped_line({f"longer than {context_of(run)} tokens": len(records) - len(rows)}))
+    rows, dropped = dialogue_rows(run.tokenizer, records, context_of(run))
+    if tell:
+        tell_dropped(tell, dropped)
     return rows
 
 
@@ -431,6 +432,7 @@ def prepare(args) -> tuple[Run, list, dict]:
             raise ValueError(f"--data: the student's context of {context_of(run)} tokens is too short for real prompts and 256 tokens of reply; "
                              "give --student a checkpoint with at least 512")
         real.drop_long(data, lambda messages: len(tokenizer.prompt(messages)), context_of(run) - 256)
+        print("".join(f"{note}\n" for note in data.notes), end="")
         if data.dropped:
             print(formats.dropped_line(data.dropped))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}

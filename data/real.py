@@ -6,16 +6,17 @@
     chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
-twentieth of the prompts, by a hash of their text, is held out. Chat has no truth here, so it has no column in the table.
+twentieth of the prompts, by a hash of their text, is held out (`rows.held_out`). A training record of any file whose prompt
+is held out is left out and counted. Chat has no truth here, so it has no column in the table.
 """
 
 import re
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import formats, sandbox
 from data.calculator import same_number
+from data.rows import held_out
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
@@ -41,12 +42,14 @@ class Task:
 
 @dataclass
 class Folder:
-    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part; pairs; what was dropped and why."""
+    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part; pairs; what was dropped and why;
+    notes, which are lines to print."""
 
     tasks: dict[str, dict[str, list[Task]]]
     demonstrations: dict[str, list[dict]]
     pairs: list[dict]
     dropped: dict[str, int]
+    notes: list[str] = field(default_factory=list)
 
 
 def drop_long(folder: Folder, length_of, limit: int) -> None:
@@ -58,10 +61,6 @@ def drop_long(folder: Folder, length_of, limit: int) -> None:
                 reason = f"prompts of more than {limit} tokens, for RL and evaluation"
                 folder.dropped[reason] = folder.dropped.get(reason, 0) + len(tasks) - len(kept)
             part[domain] = kept
-
-
-def held_out(prompt: str) -> bool:
-    return zlib.crc32(prompt.encode()) % 20 == 0
 
 
 def task_of(domain: str, record: dict) -> Task:
@@ -80,7 +79,7 @@ def find(folder: Path, name: str) -> Path | None:
 
 def read_folder(path) -> Folder:
     """Raises formats.DataError for a broken record, and where math, code or preference is missing or holds nothing to check."""
-    folder, dropped = Path(path), {}
+    folder, dropped, notes = Path(path), {}, []
     if not folder.is_dir():
         raise formats.DataError(f"{folder}: not a folder; the pipeline's --data takes one with math.jsonl, code.jsonl and preference.jsonl")
     tasks, demonstrations = {part: {domain: [] for domain in DOMAINS} for part in ("train", "test")}, {domain: [] for domain in DOMAINS}
@@ -89,7 +88,8 @@ def read_folder(path) -> Folder:
         file = find(folder, name)
         if file is None and needed:
             raise formats.DataError(f"{folder / name}.jsonl: no such file; the folder needs math.jsonl, code.jsonl and preference.jsonl")
-        records, reasons = formats.read_records(file, kind) if file else ([], {})
+        records, reasons, told = formats.read_records(file, kind) if file else ([], {}, [])
+        notes.extend(told)
         for reason, count in reasons.items():
             dropped[reason] = dropped.get(reason, 0) + count
         return records
@@ -106,10 +106,13 @@ def read_folder(path) -> Folder:
                 except (ValueError, SyntaxError):
                     dropped["a test that is no assert"] = dropped.get("a test that is no assert", 0) + 1
                     continue
-                where = part if apart else "test" if held_out(task.prompt) else "train"
+                where = part if apart else "test" if held_out(opening(task)) else "train"
                 tasks[where][domain].append(task)
                 if where == "train":
                     demonstrations[domain].append({"messages": [*task.messages, record["messages"][-1]]})
+        if apart and (repeated := leave_out(tasks["train"][domain], demonstrations[domain], {opening(task) for task in tasks["test"][domain]})):
+            notes.append(f"{find(folder, f'{domain}_test')}: its prompts stand {repeated} times in {find(folder, domain)} too; those records are "
+                         "not trained on")
         for part in tasks:
             if not tasks[part][domain]:
                 what = "answers with `#### N`" if domain == "math" else "MBPP's test_list"
@@ -118,10 +121,26 @@ def read_folder(path) -> Folder:
     pairs = read("preference", "preference", True)
     for pair in pairs:
         turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])
-        tasks["test" if held_out(turns[-1][1]) else "train"]["chat"].append(Task("chat", turns[-1][1], turns))
+        tasks["test" if held_out(formats.opening(pair["prompt"])) else "train"]["chat"].append(Task("chat", turns[-1][1], turns))
     demonstrations["chat"] = [{"messages": record["messages"]} for record in read("chat", "instruction", False)] or [
-        {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(pair["prompt"][-1]["content"])]
-    return Folder(tasks, demonstrations, pairs, dropped)
+        {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(formats.opening(pair["prompt"]))]
+    asked = {opening(task) for domain in DOMAINS for task in tasks["test"][domain]}
+    if repeated := sum(leave_out(tasks["train"][domain], demonstrations[domain], asked) for domain in DOMAINS):
+        reason = "prompts of another file's held-out part"
+        dropped[reason] = dropped.get(reason, 0) + repeated
+    return Folder(tasks, demonstrations, pairs, dropped, notes)
+
+
+def opening(task: Task) -> str:
+    return formats.opening(task.messages)
+
+
+def leave_out(tasks: list[Task], demonstrations: list[dict], asked: set[str]) -> int:
+    """Takes from both lists what opens like a prompt of `asked`; the number of records that this concerned."""
+    removed = [[one for one in demonstrations if formats.opening(one["messages"]) in asked], [task for task in tasks if opening(task) in asked]]
+    demonstrations[:] = [one for one in demonstrations if formats.opening(one["messages"]) not in asked]
+    tasks[:] = [task for task in tasks if opening(task) not in asked]
+    return max(map(len, removed))
 
 
 def same_answer(reply: str, answer: str) -> bool:

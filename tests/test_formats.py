@@ -25,12 +25,18 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
-def read(tmp_path, rows, kind="instruction"):
-    """(records, dropped) of a JSONL file with these objects (or these lines)."""
+def read_all(tmp_path, rows, kind="instruction"):
+    """(records, dropped, notes without the file's name) of a JSONL file with these objects (or these lines)."""
     path = tmp_path / "rows.jsonl"
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return read_records(path, kind)
+    records, dropped, notes = read_records(path, kind)
+    assert all(note.startswith(str(path)) and "\n" not in note for note in notes)
+    return records, dropped, [note.removeprefix(str(path)) for note in notes]
+
+
+def read(tmp_path, rows, kind="instruction"):
+    return read_all(tmp_path, rows, kind)[:2]
 
 
 def error_of(path, kind="instruction"):
@@ -239,7 +245,7 @@ def test_bom_crlf_blank_lines_gzip_and_arrays_all_read_the_same(tmp_path):
                 "f.json": json.dumps(rows, indent=2).encode()}
     for name, data in variants.items():
         (tmp_path / name).write_bytes(data)
-        records, _ = read_records(tmp_path / name, "instruction")
+        records, _, _ = read_records(tmp_path / name, "instruction")
         assert [record["messages"][1]["content"] for record in records] == ["0", "1", "2"], name
         assert records[0]["messages"][0] == user("caf\u00e9\u2028?"), name
 
@@ -274,7 +280,7 @@ GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
     ('{"text": "Hi", "code": "x", "test_list": "assert x"}', ":1: 'test_list' is a string; expected a list"),
     ('{"text": "Hi", "code": "x", "test_list": [1]}', ":1: test_list[0] is a number; expected a string"),
     (GOOD.encode() + b'{"prompt": "caf\xe9"}', ":2: byte 0xe9 is not UTF-8"),
-    (GOOD.encode("utf-16"), ":1: byte 0xff is not UTF-8"),
+    (GOOD.encode("utf-16"), ": the file is UTF-16 text; save it as UTF-8"),
     ('{"prompt": "\\ud83d", "response": "Ho"}', ":1: broken JSON"),
     (gzip.compress(GOOD.encode() * 100)[:-9], ": the gzip data is cut off or damaged"),
     (gzip.compress(GOOD.encode())[:10] + b"\xff" * 20, ": the gzip data is cut off or damaged"),
@@ -325,7 +331,7 @@ def test_an_unknown_kind_is_the_callers_mistake(tmp_path):
 def test_plain_text_is_read_with_one_kind_of_line_end(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9\r\nb\n")
-    assert formats.read_text(path) == "caf\u00e9\nb\n"
+    assert formats.read_text(path) == ("caf\u00e9\nb\n", [])
     for data, message in [(b" \n", ":1: the file is empty"), (b"a\nb\xff", ":2: byte 0xff is not UTF-8")]:
         path.write_bytes(data)
         with pytest.raises(DataError, match=re.escape(str(path) + message)):
@@ -374,14 +380,14 @@ def test_the_line_on_dropped_records_counts_the_frequent_reason_first():
     ("ultrafeedback_10.jsonl", "preference", 7, {"identical pair": 2, "empty reply": 1}),
 ])
 def test_real_files_are_read_and_survive_a_round_trip(tmp_path, name, kind, count, dropped):
-    records, counts = read_records(FIXTURES / name, kind)
+    records, counts, _ = read_records(FIXTURES / name, kind)
     assert len(records) == count and counts == dropped
     formats.write_jsonl(tmp_path / "copy.jsonl", records)
-    assert read_records(tmp_path / "copy.jsonl", kind) == (records, {})
+    assert read_records(tmp_path / "copy.jsonl", kind)[:2] == (records, {})
 
 
 def test_real_gsm8k_answers_are_numbers_and_their_steps_are_clean():
-    records, _ = read_records(FIXTURES / "gsm8k_train_20.jsonl", "instruction")
+    records, _, _ = read_records(FIXTURES / "gsm8k_train_20.jsonl", "instruction")
     assert [record["answer"] for record in records[:3]] == ["72", "10", "5"]
     for record in records:
         question, reply = record["messages"]
@@ -390,7 +396,7 @@ def test_real_gsm8k_answers_are_numbers_and_their_steps_are_clean():
 
 
 def test_real_mbpp_programs_parse_after_tidying():
-    records, _ = read_records(FIXTURES / "mbpp_20.jsonl", "instruction")
+    records, _, _ = read_records(FIXTURES / "mbpp_20.jsonl", "instruction")
     for record in records:
         code = record["messages"][1]["content"]
         ast.parse(code)
