@@ -6,7 +6,7 @@
     chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
-twentieth of the prompts, by a hash of their text, is held out (`rows.held_out`). A training record of any file whose prompt
+twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A training record of any file whose prompt
 is held out is left out and counted. Chat has no truth here, so it has no column in the table.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data import formats, sandbox
 from data.calculator import same_number
-from data.rows import held_out
+from data.rows import split
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
@@ -94,8 +94,20 @@ def read_folder(path) -> Folder:
             dropped[reason] = dropped.get(reason, 0) + count
         return records
 
+    def put(domain: str, part: str, tasks_and_replies: list[tuple[Task, dict]]) -> None:
+        tasks[part][domain] += [task for task, _ in tasks_and_replies]
+        if part == "train":
+            demonstrations[domain] += [{"messages": [*task.messages, reply]} for task, reply in tasks_and_replies]
+
+    def divide(domain: str, found: list[tuple[Task, dict]]) -> None:
+        """A twentieth is held out, where there are two prompts at least."""
+        prompts = [opening(task) for task, _ in found]
+        sides = split(domain, found, prompts, 20) if len(set(prompts)) > 1 else (found, [])
+        for part, side in zip(("train", "test"), sides):
+            put(domain, part, side)
+
     for domain in CHECKED:
-        apart = find(folder, f"{domain}_test") is not None
+        apart, found = find(folder, f"{domain}_test") is not None, {"train": [], "test": []}
         for part, name in (("train", domain), ("test", f"{domain}_test")):
             for record in read(name, "instruction", part == "train"):
                 if ("answer" if domain == "math" else "tests") not in record:
@@ -106,24 +118,29 @@ def read_folder(path) -> Folder:
                 except (ValueError, SyntaxError):
                     dropped["a test that is no assert"] = dropped.get("a test that is no assert", 0) + 1
                     continue
-                where = part if apart else "test" if held_out(opening(task)) else "train"
-                tasks[where][domain].append(task)
-                if where == "train":
-                    demonstrations[domain].append({"messages": [*task.messages, record["messages"][-1]]})
-        if apart and (repeated := leave_out(tasks["train"][domain], demonstrations[domain], {opening(task) for task in tasks["test"][domain]})):
-            notes.append(f"{find(folder, f'{domain}_test')}: its prompts stand {repeated} times in {find(folder, domain)} too; those records are "
-                         "not trained on")
+                found[part].append((task, record["messages"][-1]))
+        if not apart:
+            divide(domain, found["train"])
+        else:
+            for part in found:
+                put(domain, part, found[part])
+            asked = {opening(task) for task in tasks["test"][domain]}
+            if repeated := leave_out(tasks["train"][domain], demonstrations[domain], asked):
+                notes.append(f"{find(folder, f'{domain}_test')}: {repeated} records of {find(folder, domain).name} "
+                             "repeat its prompts and are not trained on")
         for part in tasks:
             if not tasks[part][domain]:
                 what = "answers with `#### N`" if domain == "math" else "MBPP's test_list"
                 raise formats.DataError(f"{find(folder, domain)}: nothing that can be checked is left to {part} on; expected {what}, and enough records for a "
                                         f"twentieth to be held out, or a {domain}_test.jsonl")
     pairs = read("preference", "preference", True)
+    chats = []
     for pair in pairs:
         turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])
-        tasks["test" if held_out(formats.opening(pair["prompt"])) else "train"]["chat"].append(Task("chat", turns[-1][1], turns))
-    demonstrations["chat"] = [{"messages": record["messages"]} for record in read("chat", "instruction", False)] or [
-        {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(formats.opening(pair["prompt"]))]
+        chats.append((Task("chat", turns[-1][1], turns), {"role": "assistant", "content": pair["chosen"]}))
+    divide("chat", chats)
+    if own := read("chat", "instruction", False):
+        demonstrations["chat"] = [{"messages": record["messages"]} for record in own]
     asked = {opening(task) for domain in DOMAINS for task in tasks["test"][domain]}
     if repeated := sum(leave_out(tasks["train"][domain], demonstrations[domain], asked) for domain in DOMAINS):
         reason = "prompts of another file's held-out part"
