@@ -226,7 +226,9 @@ def run(args) -> None:
     device = start(args)
     tokenizer = tokenizer_of(args.init)
     out = Path(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
-    records, dropped, notes = formats.read_records(args.data, "preference") if args.data else (None, {}, [])
+    records, dropped, notes = None, {}, []
+    if args.data:
+        records, dropped, notes = formats.read_records(args.data, "preference")
     print("".join(f"{note}\n" for note in notes), end="")
     model = starting_model(args, "student", tokenizer, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -235,7 +237,8 @@ def run(args) -> None:
     settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     if records is not None:
-        kept, left_out = ranking_rows(tokenizer, map(formats.as_ranking, records), model.config.context)
+        rankings = map(formats.as_ranking, records)
+        kept, left_out = ranking_rows(tokenizer, rankings, model.config.context)
         if dropped := dropped | left_out:
             print(formats.dropped_line(dropped))
         if not kept:

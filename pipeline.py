@@ -88,9 +88,11 @@ def distill(run: Run, who: str) -> dict:
 def reward_model(run: Run, who: str) -> dict:
     settings, rankings = run.stages["reward_model"], None
     if run.data:
-        rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})
+        records, dropped = map(formats.as_ranking, run.data.pairs), {}
+        rankings = rewards.rankings_of(records, run.tokenizer, context_of(run), dropped)
         tell_dropped("reward_model", dropped)
-        rankings = random.Random(seed_of(run.seed, "reward_model", "rankings")).sample(rankings, min(len(rankings), settings.prompts))
+        rng = random.Random(seed_of(run.seed, "reward_model", "rankings"))
+        rankings = rng.sample(rankings, min(len(rankings), settings.prompts))
     run.models["reward_model"], own = rewards.reward_model(run.models[who], run.tokenizer, settings, seed=run.seed, rankings=rankings,
                                                            data=run.out / "rankings.jsonl", log=run.out / f"reward_model.{who}.csv")
     return own

@@ -201,16 +201,19 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
 
 
 def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict, list[str]]:
-    """A file of rankings, or of chosen/rejected pairs, as rankings with rows; how many were dropped for which reason; the reader's notes."""
+    """(a file of rankings, or of chosen/rejected pairs, as rankings with rows; how many were
+    dropped for which reason; the reader's notes)."""
     records, dropped, notes = formats.read_records(path, "ranking")
     return rankings_of(records, tokenizer, context, dropped), dropped, notes
 
 
 def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> list[dict]:
-    """Records of kind "ranking" with their rows and what their dialogue opens with; those that are left out are counted in `dropped`."""
+    """Records of kind "ranking" with their rows and what their dialogue opens with; those that are
+    left out are counted in `dropped`."""
     kept, left_out = ranking_rows(tokenizer, records, context)
     dropped.update(left_out)
-    return [{"ranking": record["ranking"], "rows": rows, "opening": formats.opening(record["prompt"])} for record, rows in kept]
+    return [{"ranking": record["ranking"], "rows": rows,
+             "opening": formats.opening(record["prompt"])} for record, rows in kept]
 
 
 # ---- the loop ----
@@ -224,8 +227,9 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     if not rankings:
         raise ValueError(f"{stage}: there is no ranking to train on")
     if settings.ties == "drop" and not any(">" in ranking["ranking"] for ranking in rankings):
-        raise ValueError(f"{stage}: all of the {len(rankings)} rankings to train on are ties, and the rule `drop` learns nothing from a tie; "
-                         "give rankings with > in them, or another rule, e.g. --ties davidson")
+        raise ValueError(f"{stage}: all of the {len(rankings)} rankings to train on are ties, and the "
+                         "rule `drop` learns nothing from a tie; give rankings with > in them, or "
+                         "another rule, e.g. --ties davidson")
     rng, device = random.Random(seed_of(seed, stage, "batches")), model.score.weight.device
     size = min(settings.rows, len(rankings))
     steps = settings.epochs * (len(rankings) // size)
@@ -293,7 +297,8 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, ranki
         if data is not None:
             formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
     else:
-        rankings, held_out = split("reward_model", rankings, [ranking["opening"] for ranking in rankings], 10)
+        openings = [ranking["opening"] for ranking in rankings]
+        rankings, held_out = split("reward_model", rankings, openings, 10)
         shift = [row for ranking in rankings for row in ranking["rows"]]
     model = RewardModel(policy, seed_of(seed, "reward_model"))
     own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
@@ -420,7 +425,9 @@ def run(args) -> None:
     trunk = starting_model(args, "student", tokenizer, device)
     out = Path(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     out.mkdir(parents=True, exist_ok=True)
-    rankings, dropped, notes = from_file(args.data, tokenizer, trunk.config.context) if args.data else (None, {}, [])
+    rankings, dropped, notes = None, {}, []
+    if args.data:
+        rankings, dropped, notes = from_file(args.data, tokenizer, trunk.config.context)
     print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))

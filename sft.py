@@ -44,8 +44,8 @@ from data.checkpoints import load_part, save_checkpoint, save_part, tokenizer_of
 from data.command import command, common_flags
 from data.devices import agreed, autocast, micro_batches, parallel, progress, rank, seed_of, start, summed
 from data.formats import write_csv
-from data.rows import (Row, asked, batches_of, dialogue_rows, document_rows, in_rows, interleave, repeated, split, supervised_count,
-                       tell_dropped, tokens_a_row)
+from data.rows import (Row, asked, batches_of, dialogue_rows, document_rows, in_rows, interleave,
+                       repeated, split, supervised_count, tell_dropped, tokens_a_row)
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 
@@ -206,9 +206,10 @@ def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, col
             for who, counts in (("student", student), ("teacher", teacher))}
 
 
-# for GPUs; chosen in proportion to tiny's, not measured. Of different training prompts the world holds, at levels 1 to 4,
-# 10,100 of code, 8,900 of STEM and 2 million of math; at each of the levels 3, 4 and 5 1,700 to 3,100 of code and 1,400 to
-# 4,600 of STEM; 13,000 of chat and 16,600 of agent. So 21,000 of the 40,000 and 61,000 of the 80,000 of the cold start are math.
+# for GPUs; chosen in proportion to tiny's, not measured. Of different training prompts the world
+# holds, at levels 1 to 4, 10,100 of code, 8,900 of STEM and 2 million of math; at each of levels
+# 3, 4 and 5 1,700 to 3,100 of code and 1,400 to 4,600 of STEM; 13,000 of chat, 16,600 of agent. So
+# 21,000 of the 40,000 and 61,000 of the 80,000 demonstrations of the cold start are math.
 SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
                             {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
                             Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),
@@ -258,7 +259,8 @@ def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -
     """Demonstrations of development contents: what the held-out loss is measured on."""
     rng = world.generator(world.WORLD_VERSION, "development rows", *domains)
     tasks = world.draw_tasks(rng, domains, 240, part="dev", levels=levels)
-    rows, dropped = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in tasks], context)
+    records = [world.demonstration(task, rng) for task in tasks]
+    rows, dropped = dialogue_rows(tokenizer, records, context)
     tell_dropped("held-out rows", dropped)
     return rows
 
@@ -288,7 +290,8 @@ def overall_rows(tokenizer, schedule: Schedule, seed: int, context: int, curricu
         levels = records[kind] if kind == "reasoning" else [records[kind]]
         made = [dialogue_rows(tokenizer, level, context) for level in levels]
         kinds[kind] = [rows for rows, _ in made]
-        tell_dropped(f"overall_sft, {kind}", sum((Counter(dropped) for _, dropped in made), Counter()))
+        left_out = sum((Counter(dropped) for _, dropped in made), Counter())
+        tell_dropped(f"overall_sft, {kind}", left_out)
     mean = sum(percent * tokens_a_row(sum(kinds[kind], [])) for kind, percent in schedule.shares.items()) / 100
     settings = in_rows(schedule.overall, sum(sum(kinds.values(), []), []), mean)
     parts = []
@@ -309,14 +312,16 @@ def rehearsal_data(tokenizer, size: str, seed: int, context: int) -> list[Row]:
     schedule = SCHEDULES[size]["student"]
     first = world.cold_start_demonstrations(seed, schedule.cold_start_demonstrations, schedule.cold_start_levels)
     kinds = world.overall_demonstrations(seed, schedule.demonstrations, schedule.curriculum_levels)
-    records = first + sum(kinds["reasoning"], []) + kinds["agent"] + kinds["judge"] + kinds["new_prompt"]
+    first += sum(kinds["reasoning"], [])
+    records = first + kinds["agent"] + kinds["judge"] + kinds["new_prompt"]
     rows, dropped = dialogue_rows(tokenizer, records, context)
     tell_dropped("rehearsal", dropped)
     return rows
 
 
 def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: int, stage: str, **how) -> dict:
-    """SFT on rows of somebody's own data, of which a twentieth is held out, but no more than 100: enough to see the loss turn.
+    """SFT on rows of somebody's own data, of which a twentieth is held out, but no more than 100:
+    enough to see the loss turn.
 
     Rows with one prompt are on one side; raises ValueError where there is no other prompt.
     """
@@ -471,7 +476,8 @@ def run(args) -> None:
     schedule = smoke(schedule) if args.smoke else schedule
     records, dropped = None, {}
     if args.data:
-        records, dropped, notes = ([], {}, notes) if args.pretrain else formats.read_records(args.data, "instruction")
+        if not args.pretrain:
+            records, dropped, notes = formats.read_records(args.data, "instruction")
         print("".join(f"{note}\n" for note in notes), end="")
     if args.show_mask:
         few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()

@@ -19,16 +19,18 @@ kind "ranking" (for reward_model.py)
 
 A prompt is a string (one user turn) or a list of messages; "chosen" and "rejected" are strings, or lists of messages
 that end in the reply. Roles are system, user, assistant and tool; a message may also carry "think" and "tool_call",
-both strings; "reasoning_content", "reasoning" and "thinking", in a message or beside a reply, are read as "think".
-An assistant's turn with "weight" 0 ("train", "loss" or "trainable" false) is read by the model and not learned from. In
-any layout the columns "system", a string, and "history", messages or [[question, reply], ...], come first.
+both strings; "reasoning_content", "reasoning" and "thinking", in a message or beside a reply, are
+read as "think". An assistant's turn with "weight" 0 ("train", "loss" or "trainable" false) is read
+by the model and not learned from. In any layout the columns "system", a string, and "history",
+messages or [[question, reply], ...], come first.
 A "messages" record may carry its own checks: "answer", a string, or "tests", {"test_list": [...],
 "test_setup_code": "..."}; GSM8K and MBPP records get theirs from the file. An MBPP prompt does not say what the
 function is called, only its tests do: whoever runs them has to show the model at least one.
 
 Records that are well formed but teach nothing (an empty reply, two equal replies) are dropped and counted; anything
-else that is wrong stops with the file, the line and the remedy. What was left out: definitions of tools, OpenAI's
-"tool_calls" and "function_call" objects (refused) and ShareGPT's "conversations"; and streaming, as a file is read whole.
+else that is wrong stops with the file, the line and the remedy. What was left out: definitions of
+tools, OpenAI's "tool_calls" and "function_call" objects (refused) and ShareGPT's "conversations";
+and streaming, as a file is read whole.
 """
 import csv
 import gzip
@@ -68,14 +70,18 @@ READ = {  # the keys of a record that its layout uses, beside FIRST
 # A dialogue that somebody has already rendered: it would be learned as the words of one turn.
 SPELLED = {
     "a chat mark": re.compile(r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"),
-    "a speaker's label": re.compile(r"^(?:Human|Assistant|### *(?:Human|Assistant|Instruction|Response)):", re.M),
+    "a speaker's label": re.compile(
+        r"^(?:Human|Assistant|### *(?:Human|Assistant|Instruction|Response)):", re.M),
 }
 
+TO_JSONL = ("write it as JSONL, e.g. pandas.read_parquet(...).to_json(..., orient='records', "
+            "lines=True)")
+ARROW = "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"
 GZIP = b"\x1f\x8b"
 OTHER_FORMS = (  # by the first bytes, since a name can say anything
-    (b"PAR1", "a Parquet file", "write it as JSONL, e.g. pandas.read_parquet(...).to_json(..., orient='records', lines=True)"),
-    (b"ARROW1", "an Arrow file", "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"),
-    (b"\xff\xff\xff\xff", "an Arrow stream", "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"),
+    (b"PAR1", "a Parquet file", TO_JSONL),
+    (b"ARROW1", "an Arrow file", ARROW),
+    (b"\xff\xff\xff\xff", "an Arrow stream", ARROW),
     (b"PK\x03\x04", "a zip archive", "unpack it with unzip and give the file inside"),
     (b"BZh", "packed with bzip2", "unpack it with bunzip2"),
     (b"\xfd7zXZ\x00", "packed with xz", "unpack it with unxz"),
@@ -84,7 +90,8 @@ OTHER_FORMS = (  # by the first bytes, since a name can say anything
     (b"\xff\xfe\x00\x00", "UTF-32 text", "save it as UTF-8, e.g. iconv -f UTF-32 -t UTF-8"),
     (b"\xff\xfe", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the data", "fetch the data with git lfs pull"),
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the data",
+     "fetch the data with git lfs pull"),
 )
 
 
@@ -95,8 +102,9 @@ class DataError(ValueError):
 def read_records(path, kind):
     """Reads `path` as records of `kind`: "instruction", "preference" or "ranking".
 
-    Returns (records, dropped, notes). dropped counts the unusable records by reason, e.g. {"empty reply": 4}; notes
-    are lines that the caller prints: keys that were ignored, dialogues that are already rendered, repeated records.
+    Returns (records, dropped, notes). dropped counts the unusable records by reason, e.g.
+    {"empty reply": 4}; notes are lines that the caller prints: keys that were ignored, dialogues
+    that are already rendered, repeated records.
       instruction  {"messages": [...]}, and "answer" or "tests" where the file has them; ends in an assistant turn
       preference   {"prompt": messages up to and including the last user turn, "chosen": str, "rejected": str}
       ranking      {"prompt": messages, "responses": [str, ...], "ranking": "B > A = C"}
@@ -121,13 +129,14 @@ def read_records(path, kind):
             raise DataError(f"{path}:{where}: {error}") from None
     notes = [f"{path}: {_ignored_line(ignored)}"] if ignored else []
     for what, (where, found, those) in spelled.items():
-        notes.append(f"{path}:{where}: the text holds {what}, {_clip(found)}, in {len(those)} of {len(records)} records, here "
-                     "first, and is learned as it stands; give messages with roles, or take it out")
+        notes.append(f"{path}:{where}: the text holds {what}, {_clip(found)}, in {len(those)} of "
+                     f"{len(records)} records, here first, and is learned as it stands; give "
+                     "messages with roles, or take it out")
     return records, dropped, notes + _repeats(path, records)
 
 
 def opening(messages):
-    """What a dialogue begins with: all that is said before the first reply. The split goes by it (`rows.split`)."""
+    """What is said before the first reply of a dialogue. The split goes by it (`rows.split`)."""
     replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     said = messages[:replies[0]] if replies else messages
     return "\n".join(" ".join(message["content"].split()) for message in said)
@@ -167,8 +176,8 @@ def dropped_line(dropped):
 
 
 def read_text(path):
-    r"""(text, notes) of a file for pretraining, with "\n" line ends: plain text, or records {"text": ...}, which are joined
-    by a blank line. notes are lines to print, as in `read_records`.
+    r"""(text, notes) of a file for pretraining, with "\n" line ends: plain text, or records
+    {"text": ...}, which are joined by a blank line. notes are lines to print, as in `read_records`.
 
     Raises DataError if it is blank or not UTF-8, and for records without a "text".
     """
@@ -184,8 +193,8 @@ def read_text(path):
             texts.append(_text(value, "text").replace("\r\n", "\n"))
             _ignore(value, ("text",), ignored)
         except DataError as error:
-            raise DataError(f"{path}:{where}: {error}; for pretraining a record is {{\"text\": ...}}, and a file of "
-                            "plain text needs no JSON") from None
+            raise DataError(f"{path}:{where}: {error}; for pretraining a record is "
+                            "{\"text\": ...}, and a file of plain text needs no JSON") from None
     kept = [text for text in texts if not _blank(text)]
     if not kept:
         raise DataError(f"{path}:1: no record holds text; expected {{\"text\": ...}} or plain text")
@@ -234,7 +243,7 @@ def _load(path):
     try:
         with open(path, "rb") as file:
             data = file.read()
-        if data.startswith(GZIP):  # by content, as browsers unpack downloads and keep the .gz in the name
+        if data.startswith(GZIP):  # browsers unpack downloads and keep the .gz in the name
             data = gzip.decompress(data)
         _check_form(data, path)
         return data.decode("utf-8-sig")
@@ -249,18 +258,19 @@ def _load(path):
 
 
 def _check_form(data, path):
-    """Raises DataError for bytes that are no UTF-8 text of any kind, by the name of what they are."""
+    """Raises DataError for bytes of another form, by its name."""
     for start, form, remedy in OTHER_FORMS:
         if data.startswith(start):
             raise DataError(f"{path}: the file is {form}; {remedy}")
     if data[257:262] == b"ustar":
         raise DataError(f"{path}: the file is a tar archive; unpack it and give the file inside")
     if b"\0" in data[:4]:  # half of every ASCII character, where there is no byte order mark
-        raise DataError(f"{path}: the file is UTF-16 text or no text; save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8")
+        raise DataError(f"{path}: the file is UTF-16 text or no text; save it as UTF-8, e.g. "
+                        "iconv -f UTF-16 -t UTF-8")
 
 
 def _holds_records(text, path):
-    """Whether a file given as plain text is JSONL or an array of objects, by its name or its first record."""
+    """Whether a file for pretraining is JSONL or an array, by its name or its first record."""
     if str(path).removesuffix(".gz").endswith((".jsonl", ".json")):
         return True
     start = text.lstrip()
@@ -304,8 +314,8 @@ def as_ranking(pair):
 
 
 def _convert(value, kind, ignored):
-    """What one object becomes: a list of records, or of the reasons (strings) why there is none. Keys that are not
-    used are counted in `ignored`."""
+    """What one object becomes: a list of records, or of the reasons (strings) why there is none.
+    Keys that are not used are counted in `ignored`."""
     layout = next((keys for keys in LAYOUTS[kind] if all(key in value for key in keys)), None)
     if layout is None:
         accepted = " | ".join(", ".join(keys) for keys in LAYOUTS[kind])
@@ -321,7 +331,8 @@ def _convert(value, kind, ignored):
         for instance in instances:
             _ignore(instance, ("input", "output", *THOUGHTS), ignored, " of an instance")
         shared = {key: value.get(key) for key in ("instruction", *FIRST)}
-        return [_instruction({**instance, **shared}, ("instruction", "output"), ignored) for instance in instances]
+        return [_instruction({**instance, **shared}, ("instruction", "output"), ignored)
+                for instance in instances]
     return [_instruction(value, layout, ignored)]
 
 
@@ -335,7 +346,8 @@ def _instruction(value, layout, ignored):
             record["tests"] = _tests(_object(value["tests"], "tests"))
             _ignore(value["tests"], ("test_list", "test_setup_code"), ignored, " of 'tests'")
     elif layout == ("prompt", "response"):
-        record["messages"] = _prompt(value, ignored) + [{"role": "assistant", "content": _text(value, "response")}]
+        reply = {"role": "assistant", "content": _text(value, "response")}
+        record["messages"] = _prompt(value, ignored) + [reply]
     elif layout == ("question", "answer"):
         reply = {"role": "assistant", "content": _text(value, "answer")}
         worked = GSM8K_ANSWER.fullmatch(reply["content"])
@@ -359,13 +371,15 @@ def _instruction(value, layout, ignored):
     last = record["messages"][-1]
     if layout != ("messages",) and (thought := _thought(value)):
         if "think" in last:
-            raise DataError("the record has a thought beside the worked steps of its 'answer'; keep one of the two")
+            raise DataError("the record has a thought beside the worked steps of its 'answer'; "
+                            "keep one of the two")
         last["think"] = thought
     record["messages"] = _after(_first(value, ignored), record["messages"])
     if last["role"] != "assistant":
         return "no reply at the end"
-    if any(_blank(message["content"]) and _blank(message.get("tool_call", "")) for message in record["messages"]
-           if message["role"] == "assistant" and message.get("weight") != 0):
+    learned = [message for message in record["messages"]
+               if message["role"] == "assistant" and message.get("weight") != 0]
+    if any(_blank(reply["content"]) and _blank(reply.get("tool_call", "")) for reply in learned):
         return "empty reply"
     if not any(message["role"] == "user" and not _blank(message["content"]) for message in record["messages"]):
         return "empty prompt"
@@ -380,7 +394,8 @@ def _preference(value, ignored):
         if isinstance(value[key], str) and given is not None:
             sides.append((given, value[key]))
             continue
-        turns = _transcript(value[key], key) if isinstance(value[key], str) else _messages(value, key, ignored)
+        turns = (_transcript(value[key], key) if isinstance(value[key], str)
+                 else _messages(value, key, ignored))
         before, reply = turns, ""
         if turns and turns[-1]["role"] == "assistant":
             before, reply = turns[:-1], turns[-1]["content"]
@@ -412,7 +427,8 @@ def _ranking(value, ignored):
     if any(map(_blank, responses)):
         return "empty reply"
     texts = [response.strip() for response in responses]
-    if len(set(texts)) == 1 or len(set(zip(texts, levels))) > len(set(texts)):  # one text on two levels
+    on_two_levels = len(set(zip(texts, levels))) > len(set(texts))
+    if len(set(texts)) == 1 or on_two_levels:
         return "equal responses"
     return _unusable(prompt) or {"prompt": prompt, "responses": responses, "ranking": value["ranking"]}
 
@@ -431,7 +447,8 @@ def _prompt(value, ignored):
     labelled = prompt.lstrip().startswith("Human:") and "\n\nAssistant:" in prompt
     if not labelled and not prompt.startswith("\n\nHuman:"):
         return [{"role": "user", "content": prompt}]
-    turns = _transcript(prompt.lstrip(), "prompt")  # some copies of HH-RLHF have the prompt apart, up to "\n\nAssistant:"
+    # some copies of HH-RLHF have the prompt apart, up to "\n\nAssistant:"
+    turns = _transcript(prompt.lstrip(), "prompt")
     return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
 
 
@@ -443,22 +460,24 @@ def _first(value, ignored):
     history = value.get("history")
     if isinstance(history, list) and history and not isinstance(history[0], dict):
         for i, turn in enumerate(history):
-            if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(said, str) for said in turn):
-                raise DataError(f"history[{i}] is {_type(turn)}; expected [question, reply], both strings, or messages")
-            messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+            if not isinstance(turn, list) or [type(said) for said in turn] != [str, str]:
+                raise DataError(f"history[{i}] is {_type(turn)}; expected [question, reply], both "
+                                "strings, or messages")
+            messages.append({"role": "user", "content": turn[0]})
+            messages.append({"role": "assistant", "content": turn[1]})
     elif history is not None and history != []:
         messages += _messages(value, "history", ignored)
     return messages
 
 
 def _after(first, messages):
-    """A record's messages behind those of its columns; a system turn stays in front and is said once."""
+    """A record's messages behind those of its columns; a system turn is in front, and said once."""
     if messages[:len(first)] == first:
         return messages
     if messages[0]["role"] == "system":
         if first[0]["role"] == "system" and first[0] != messages[0]:
-            raise DataError("'system' and the system turn of the messages differ; keep one of the two")
-        return messages[:1] + [message for message in first if message != messages[0]] + messages[1:]
+            raise DataError("'system' and the system turn of the messages differ; keep one of them")
+        return messages[:1] + [turn for turn in first if turn != messages[0]] + messages[1:]
     return first + messages
 
 
@@ -479,21 +498,27 @@ def _messages(value, key, ignored):
         _object(message, where)
         role = message.get("role")
         if role not in ROLES:
-            raise DataError(f"{where} has the role {_clip(role)}; expected one of {', '.join(ROLES)}")
+            raise DataError(f"{where} has the role {_clip(role)}; "
+                            f"expected one of {', '.join(ROLES)}")
         for tool in TOOLS:  # ignored, an agent's calls would vanish without a word
             if _given(message.get(tool)):
-                raise DataError(f"{where} has '{tool}'; expected the call as one string in 'tool_call'")
+                raise DataError(f"{where} has '{tool}'; "
+                                "expected the call as one string in 'tool_call'")
         clean = {"role": role, "content": _text(message, "content", f"{where}.")}
         weight = _weight(message, f"{where}.")
         if role == "assistant":
             if thought := _thought(message, f"{where}."):
                 clean["think"] = thought
-            if message.get("tool_call") is not None and not _blank(_text(message, "tool_call", f"{where}.")):
-                clean["tool_call"] = message["tool_call"]
+            if message.get("tool_call") is not None:
+                call = _text(message, "tool_call", f"{where}.")
+                clean |= {} if _blank(call) else {"tool_call": call}
             if weight == 0:
                 clean["weight"] = 0
-        used = ("tool_call", *THOUGHTS, *WEIGHTS) if role == "assistant" else WEIGHTS if weight == 0 else ()
-        _ignore(message, ("role", "content", *used), ignored, f" of {'an' if role == 'assistant' else 'a'} {role} turn")
+            used = ("tool_call", *THOUGHTS, *WEIGHTS)
+        else:
+            used = WEIGHTS if weight == 0 else ()
+        turn = f" of a{'n' if role == 'assistant' else ''} {role} turn"
+        _ignore(message, ("role", "content", *used), ignored, turn)
         messages.append(clean)
     return messages
 
@@ -503,7 +528,8 @@ def _thought(value, where=""):
     thoughts = {_text(value, key, where) for key in THOUGHTS if value.get(key) is not None}
     thoughts = [thought for thought in thoughts if not _blank(thought)]
     if len(thoughts) > 1:
-        raise DataError(f"{where.rstrip('.') or 'the record'} has different thoughts in {', '.join(THOUGHTS)}; keep one")
+        raise DataError(f"{where.rstrip('.') or 'the record'} has different thoughts in "
+                        f"{', '.join(THOUGHTS)}; keep one")
     return thoughts[0] if thoughts else ""
 
 
@@ -513,11 +539,11 @@ def _weight(message, where):
     for key in WEIGHTS:
         if (weight := message.get(key)) is not None:
             if weight not in (0, 1):
-                raise DataError(f"'{where}{key}' is {_clip(weight)}; expected 0 or 1 (false or true), as a turn is "
-                                "learned whole or not at all")
+                raise DataError(f"'{where}{key}' is {_clip(weight)}; expected 0 or 1 (false or "
+                                "true), as a turn is learned whole or not at all")
             weights[key] = int(weight)
     if len(set(weights.values())) > 1:
-        raise DataError(f"{where.rstrip('.')} says both 0 and 1 in {', '.join(weights)}; keep one of them")
+        raise DataError(f"{where.rstrip('.')} says both 0 and 1 in {', '.join(weights)}; keep one")
     return next(iter(weights.values()), None)
 
 
@@ -527,43 +553,50 @@ def _given(value):
 
 
 def _ignore(value, used, ignored, where=""):
-    """Counts the keys that are not used. Raises DataError for tools: a dialogue means something else without them."""
+    """Counts the keys that are not used. Raises DataError for tools: without them a dialogue means
+    something else."""
     for key, held in value.items():
         if key in used or held is None:
             continue
         if key in TOOLS:
             if _given(held):
-                raise DataError(f"the record has {key!r}, and definitions of tools and calls by OpenAI's formats are "
-                                "not supported; leave the record out, or write its calls as strings in 'tool_call'")
+                raise DataError(f"the record has {key!r}, and definitions of tools and calls by "
+                                "OpenAI's formats are not supported; leave the record out, or "
+                                "write its calls as strings in 'tool_call'")
             continue
         name = f"{_clip(key)}{where}"
         ignored[name] = ignored.get(name, 0) + 1
 
 
 def _ignored_line(ignored):
-    """One line such as `ignored keys: 'id' 20 times, 'name' of a tool turn 3 times`, most frequent first."""
+    """`ignored keys: 'id' 20 times, 'name' of a tool turn 3 times`, most frequent first."""
     ordered = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
     told = [f"{name} {count} time{'' if count == 1 else 's'}" for name, count in ordered[:12]]
-    return "ignored keys: " + ", ".join(told) + (f", and {len(ordered) - 12} other keys" if len(ordered) > 12 else "")
+    more = f", and {len(ordered) - 12} other keys" if len(ordered) > 12 else ""
+    return "ignored keys: " + ", ".join(told) + more
 
 
 def _spelled(record):
-    """[(what, the mark or label)] for each kind of mark of SPELLED that the texts of a record hold."""
+    """[(what, the mark or label)] for each kind of SPELLED that the texts of a record hold."""
     turns = record.get("messages") or record["prompt"]
     texts = [turn.get(part, "") for turn in turns for part in ("content", "think")]
     texts += [record.get("chosen", ""), record.get("rejected", ""), *record.get("responses", ())]
-    found = ((what, next(filter(None, map(pattern.search, texts)), None)) for what, pattern in SPELLED.items())
-    return [(what, match[0]) for what, match in found if match]
+    found = []
+    for what, pattern in SPELLED.items():
+        if match := next(filter(None, map(pattern.search, texts)), None):
+            found.append((what, match[0]))
+    return found
 
 
 def _repeats(path, records):
     """[a line on records that stand in the file more than once], or []."""
     whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
-    prompts = len(records) - len({opening(record.get("messages") or record["prompt"]) for record in records}) - whole
+    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
+    prompts = len(records) - len(openings) - whole
     if not whole and not prompts:
         return []
-    return [f"{path}: {whole} records repeat an earlier one, {prompts} more only its prompt; records of one prompt are "
-            "trained on together or held out together"]
+    return [f"{path}: {whole} records repeat an earlier one, {prompts} more only its prompt; "
+            "records of one prompt are trained on together or held out together"]
 
 
 def _tests(value):

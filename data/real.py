@@ -6,8 +6,9 @@
     chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
-twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A training record of any file whose prompt
-is held out is left out and counted. Chat has no truth here, so it has no column in the table.
+twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A training record of
+any file whose prompt is held out is left out and counted. Chat has no truth here, so it has no
+column in the table.
 """
 
 import re
@@ -42,8 +43,8 @@ class Task:
 
 @dataclass
 class Folder:
-    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part; pairs; what was dropped and why;
-    notes, which are lines to print."""
+    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part;
+    pairs; what was dropped and why; notes, which are lines to print."""
 
     tasks: dict[str, dict[str, list[Task]]]
     demonstrations: dict[str, list[dict]]
@@ -94,10 +95,11 @@ def read_folder(path) -> Folder:
             dropped[reason] = dropped.get(reason, 0) + count
         return records
 
-    def put(domain: str, part: str, tasks_and_replies: list[tuple[Task, dict]]) -> None:
-        tasks[part][domain] += [task for task, _ in tasks_and_replies]
+    def put(domain: str, part: str, answered: list[tuple[Task, dict]]) -> None:
+        tasks[part][domain] += [task for task, _ in answered]
         if part == "train":
-            demonstrations[domain] += [{"messages": [*task.messages, reply]} for task, reply in tasks_and_replies]
+            demonstrations[domain] += [{"messages": [*task.messages, reply]}
+                                       for task, reply in answered]
 
     def divide(domain: str, found: list[tuple[Task, dict]]) -> None:
         """A twentieth is held out, where there are two prompts at least."""
@@ -126,8 +128,9 @@ def read_folder(path) -> Folder:
                 put(domain, part, found[part])
             asked = {opening(task) for task in tasks["test"][domain]}
             if repeated := leave_out(tasks["train"][domain], demonstrations[domain], asked):
-                notes.append(f"{find(folder, f'{domain}_test')}: {repeated} records of {find(folder, domain).name} "
-                             "repeat its prompts and are not trained on")
+                notes.append(f"{find(folder, f'{domain}_test')}: {repeated} records of "
+                             f"{find(folder, domain).name} repeat its prompts and are not trained "
+                             "on")
         for part in tasks:
             if not tasks[part][domain]:
                 what = "answers with `#### N`" if domain == "math" else "MBPP's test_list"
@@ -137,14 +140,16 @@ def read_folder(path) -> Folder:
     chats = []
     for pair in pairs:
         turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])
-        chats.append((Task("chat", turns[-1][1], turns), {"role": "assistant", "content": pair["chosen"]}))
+        reply = {"role": "assistant", "content": pair["chosen"]}
+        chats.append((Task("chat", turns[-1][1], turns), reply))
     divide("chat", chats)
     if own := read("chat", "instruction", False):
         demonstrations["chat"] = [{"messages": record["messages"]} for record in own]
     asked = {opening(task) for domain in DOMAINS for task in tasks["test"][domain]}
-    if repeated := sum(leave_out(tasks["train"][domain], demonstrations[domain], asked) for domain in DOMAINS):
-        reason = "prompts of another file's held-out part"
-        dropped[reason] = dropped.get(reason, 0) + repeated
+    repeated = [leave_out(tasks["train"][domain], demonstrations[domain], asked)
+                for domain in DOMAINS]
+    if sum(repeated):
+        dropped["prompts of another file's held-out part"] = sum(repeated)
     return Folder(tasks, demonstrations, pairs, dropped, notes)
 
 
@@ -153,11 +158,12 @@ def opening(task: Task) -> str:
 
 
 def leave_out(tasks: list[Task], demonstrations: list[dict], asked: set[str]) -> int:
-    """Takes from both lists what opens like a prompt of `asked`; the number of records that this concerned."""
-    removed = [[one for one in demonstrations if formats.opening(one["messages"]) in asked], [task for task in tasks if opening(task) in asked]]
-    demonstrations[:] = [one for one in demonstrations if formats.opening(one["messages"]) not in asked]
+    """Takes from both lists what opens like a prompt of `asked`; returns how many records."""
+    before = len(tasks), len(demonstrations)
     tasks[:] = [task for task in tasks if opening(task) not in asked]
-    return max(map(len, removed))
+    demonstrations[:] = [one for one in demonstrations
+                         if formats.opening(one["messages"]) not in asked]
+    return max(before[0] - len(tasks), before[1] - len(demonstrations))
 
 
 def same_answer(reply: str, answer: str) -> bool:

@@ -18,7 +18,8 @@ def dialogue_rows(tokenizer, records: list[dict], context: int) -> tuple[list[Ro
     """(rendered dialogues, how many are left out for which reason)."""
     rows, dropped = [], Counter()
     for record in records:
-        made = [] if no_mark(tokenizer, record["messages"]) else [tokenizer.render(record["messages"])]
+        lacking = no_mark(tokenizer, record["messages"])
+        made = [] if lacking else [tokenizer.render(record["messages"])]
         if why := why_not(made, context):
             dropped[why] += 1
         else:
@@ -26,8 +27,9 @@ def dialogue_rows(tokenizer, records: list[dict], context: int) -> tuple[list[Ro
     return rows, dict(dropped)
 
 
-def ranking_rows(tokenizer, records: list[dict], context: int) -> tuple[list[tuple[dict, list[Row]]], dict]:
-    """([(record of kind "ranking", its responses as rows)], how many records are left out for which reason)."""
+def ranking_rows(tokenizer, records: list[dict], context: int
+                 ) -> tuple[list[tuple[dict, list[Row]]], dict]:
+    """([(record of kind "ranking", its responses as rows)], how many are left out and why)."""
     kept, dropped = [], Counter()
     for record in records:
         lacking = no_mark(tokenizer, record["prompt"])
@@ -46,7 +48,7 @@ def no_mark(tokenizer, messages: list[dict]) -> bool:
 
 
 def why_not(rows: list[Row], context: int) -> str:
-    """Why the rows of a record cannot be learned from, or ""; no row stands for one that cannot be rendered."""
+    """Why a record's rows cannot be learned from, or ""; without rows it cannot be rendered."""
     if not rows:
         return "tool call, for which the tokenizer has no mark"
     if max(len(ids) for ids, _ in rows) > context:
@@ -61,22 +63,24 @@ def tell_dropped(stage: str, dropped: dict) -> None:
 
 
 def held_out(prompt: str, share: int = 20) -> bool:
-    """Whether a prompt is among the one in `share` that are never trained on: by a hash of its text, so that every
-    stage and every file agrees. What is held out at 20 is held out at 10 too."""
+    """Whether a prompt is among the one in `share` that are never trained on: by a hash of its
+    text, so that every stage and file agrees. What is held out at 20 is held out at 10 too."""
     return zlib.crc32(prompt.encode()) % share == 0
 
 
-def split(stage: str, items: list, prompts: list[str], share: int, most: int | None = None) -> tuple[list, list]:
-    """(trained on, held out): about one in `share` of the items, no more than `most`, whole prompts at a time, by
-    `held_out`. `prompts` has one entry an item. There is at least one prompt on each side.
+def split(stage: str, items: list, prompts: list[str], share: int, most: int | None = None
+          ) -> tuple[list, list]:
+    """(trained on, held out): about one in `share` of the items, no more than `most`, whole prompts
+    at a time, by `held_out`. `prompts` has one entry an item. Each side has at least one prompt.
 
     Raises ValueError where all items have one prompt.
     """
     counts = Counter(prompts)
     if len(counts) < 2:
-        raise ValueError(f"{stage}: {len(counts)} different prompts are left; two are needed, one to train on and one "
-                         "to hold out")
-    order = sorted(counts, key=lambda text: (zlib.crc32(text.encode()) % share, zlib.crc32(text.encode()), text))
+        raise ValueError(f"{stage}: {len(counts)} different prompts are left; two are needed, one "
+                         "to train on and one to hold out")
+    hashes = {prompt: zlib.crc32(prompt.encode()) for prompt in counts}
+    order = sorted(counts, key=lambda prompt: (hashes[prompt] % share, hashes[prompt], prompt))
     apart, total = {order[0]}, counts[order[0]]
     for prompt in order[1:-1]:
         if held_out(prompt, share) and (most is None or total + counts[prompt] <= most):

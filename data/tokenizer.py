@@ -84,7 +84,8 @@ class Tokenizer:
         return hashlib.sha256(repr((ranks, sorted(self.encoding._special_tokens.items()))).encode()).hexdigest()[:16]
 
     def render(self, messages: list[dict], prompt: bool = False) -> tuple[list[int], list[bool]]:
-        """(ids, mask) of a dialogue; mask is True on what the assistant writes, end marks included, in turns whose "weight" is not 0.
+        """(ids, mask) of a dialogue; mask is True on what the assistant writes, end marks included,
+        in turns whose "weight" is not 0.
 
         With prompt=True the dialogue ends with the header that asks the assistant to write.
         Raises ValueError for an unknown role.

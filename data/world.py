@@ -65,8 +65,8 @@ def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5)
 def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", levels=(1, 2, 3, 4, 5), phrasings=TRAINED) -> list[Task]:
     """`count` different prompts, the domains in turn; fewer where the world does not hold as many.
 
-    For training a domain that has no more is passed over, and a line says how many it had. For evaluation the list
-    ends there, so that all domains weigh the same.
+    For training a domain that has no more is passed over, and a line says how many it had. For
+    evaluation the list ends there, so that all domains weigh the same.
     """
     tasks, seen, misses, left, turn = [], set(), 0, list(domains), 0
     while len(tasks) < count and left:
@@ -81,8 +81,10 @@ def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", lev
         elif part == "train":  # 2000 draws in a row were known
             domain, misses = left.pop(turn), 0
             held = sum(task.domain == domain for task in tasks)
-            say_once(f"{domain}: {held:,} different prompts at level {', '.join(map(str, levels))}, and no more; "
-                     f"{count // len(domains):,} were to be drawn" + (", which other domains make up" if left else ""))
+            rest = ", which other domains make up" if left else ""
+            at = ", ".join(map(str, levels))
+            say_once(f"{domain}: {held:,} different prompts at level {at}, and no more; "
+                     f"{count // len(domains):,} were to be drawn{rest}")
         else:
             break
     return tasks
