@@ -35,7 +35,7 @@ from data.checkpoints import key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
-from data.rows import Row, response_rows, supervised_count
+from data.rows import Row, ranking_rows, response_rows, split, supervised_count
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
@@ -228,7 +228,10 @@ def main() -> None:
 def run(args) -> None:
     device = start(args)
     tokenizer = tokenizer_of(args.init)
-    records, dropped = formats.read_records(args.data, "preference") if args.data else (None, {})
+    records, dropped, notes = None, {}, []
+    if args.data:
+        records, dropped, notes = formats.read_records(args.data, "preference")
+    print("".join(f"{note}\n" for note in notes), end="")
     model = starting_model(args, "student", tokenizer, device)
     out = out_folder(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
     given = {name: getattr(args, name) for name in ("steps", "lr") if getattr(args, name) is not None}
@@ -236,19 +239,16 @@ def run(args) -> None:
     settings = replace(settings, **SMOKE) if args.smoke else settings
     eval_n = 4 if args.smoke else args.eval_n
     if records is not None:
-        pairs = [pair_rows(tokenizer, record["prompt"], record["chosen"], record["rejected"]) for record in records]
-        kept = [pair for pair in pairs if max(len(side[0]) for side in pair) <= model.config.context]
-        if len(kept) < len(pairs):
-            dropped[f"longer than the context of {model.config.context} tokens"] = len(pairs) - len(kept)
-        if dropped:
+        rankings = map(formats.as_ranking, records)
+        kept, left_out = ranking_rows(tokenizer, rankings, model.config.context)
+        if dropped := dropped | left_out:
             print(formats.dropped_line(dropped))
         if not kept:
             raise ValueError(f"{args.data}: no pair is left to train on; the context holds {model.config.context} tokens")
         if len(kept) < 2:
             raise ValueError(f"{args.data}: one pair is left, and one is needed to train on and one to hold out")
-        random.Random(seed_of(args.seed, "split")).shuffle(kept)
-        cut = max(1, len(kept) // 10)
-        held_out, pairs = kept[:cut], kept[cut:]
+        openings = [formats.opening(record["prompt"]) for record, _ in kept]
+        pairs, held_out = split("dpo", [tuple(rows) for _, rows in kept], openings, 10)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
         if len(made) < 2:

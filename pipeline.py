@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import random
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -34,9 +35,9 @@ import sft
 from data import formats, real, world
 from data.checkpoints import digest, once, remove_part, tokenizer_of
 from data.command import common_flags, fail, known_failure, out_folder, release
-from data.devices import rank, ranks, start
+from data.devices import rank, ranks, seed_of, start
 from data.report import report
-from data.rows import dialogue_rows
+from data.rows import dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -158,9 +159,9 @@ def context_of(run: Run) -> int:
 def file_rows(run: Run, domains, tell: str | None = None) -> list:
     """The demonstrations of the real files as rows; what is left out is counted on the terminal where a stage is named."""
     records = [record for domain in domains for record in run.data.demonstrations[domain]]
-    rows = dialogue_rows(run.tokenizer, records, context_of(run))
-    if tell and len(rows) < len(records):
-        print(f"{tell}: " + formats.dropped_line({f"longer than {context_of(run)} tokens": len(records) - len(rows)}))
+    rows, dropped = dialogue_rows(run.tokenizer, records, context_of(run))
+    if tell:
+        tell_dropped(tell, dropped)
     return rows
 
 
@@ -168,10 +169,13 @@ def file_rankings(run: Run, tell: bool = False) -> list | None:
     """The rankings of the real files; None where the tiny world makes them."""
     if not run.data:
         return None
-    rankings = rewards.rankings_of(map(formats.as_ranking, run.data.pairs), run.tokenizer, context_of(run), dropped := {})
-    if dropped and tell:
-        print("reward_model: " + formats.dropped_line(dropped))
-    return rankings[:run.stages["reward_model"].prompts]
+    dropped, settings = {}, run.stages["reward_model"]
+    records = map(formats.as_ranking, run.data.pairs)
+    rankings = rewards.rankings_of(records, run.tokenizer, context_of(run), dropped)
+    if tell:
+        tell_dropped("reward_model", dropped)
+    rng = random.Random(seed_of(run.seed, "reward_model", "rankings"))
+    return rng.sample(rankings, min(len(rankings), settings.prompts))
 
 
 def file_tasks(run: Run, *domains) -> list | None:
@@ -473,6 +477,7 @@ def prepare(args) -> tuple[Run, list, dict]:
             raise ValueError(f"--data: the student's context of {context_of(run)} tokens is too short for real prompts and 256 tokens of reply; "
                              "give --student a checkpoint with at least 512")
         real.drop_long(data, lambda messages: len(tokenizer.prompt(messages)), context_of(run) - 256)
+        print("".join(f"{note}\n" for note in data.notes), end="")
         if data.dropped:
             print(formats.dropped_line(data.dropped))
     for stage in redone:

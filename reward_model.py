@@ -40,7 +40,7 @@ from data.command import ask, command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
-from data.rows import Row, response_rows
+from data.rows import Row, ranking_rows, split
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import sampled_rows, starting_model
 
@@ -201,22 +201,20 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
     return rankings
 
 
-def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict]:
-    """A file of rankings, or of chosen/rejected pairs, as rankings with rows; and how many were dropped for which reason."""
-    records, dropped = formats.read_records(path, "ranking")
-    return rankings_of(records, tokenizer, context, dropped), dropped
+def from_file(path, tokenizer, context: int) -> tuple[list[dict], dict, list[str]]:
+    """(a file of rankings, or of chosen/rejected pairs, as rankings with rows; how many were
+    dropped for which reason; the reader's notes)."""
+    records, dropped, notes = formats.read_records(path, "ranking")
+    return rankings_of(records, tokenizer, context, dropped), dropped, notes
 
 
 def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> list[dict]:
-    """Records of kind "ranking" with their rows; those that are longer than the context are counted in `dropped`."""
-    rankings = []
-    for record in records:
-        rows = response_rows(tokenizer, record["prompt"], record["responses"])
-        if max(len(ids) for ids, _ in rows) > context:
-            dropped[f"longer than the context of {context} tokens"] = dropped.get(f"longer than the context of {context} tokens", 0) + 1
-        else:
-            rankings.append({"ranking": record["ranking"], "rows": rows})
-    return rankings
+    """Records of kind "ranking" with their rows and what their dialogue opens with; those that are
+    left out are counted in `dropped`."""
+    kept, left_out = ranking_rows(tokenizer, records, context)
+    dropped.update(left_out)
+    return [{"ranking": record["ranking"], "rows": rows,
+             "opening": formats.opening(record["prompt"])} for record, rows in kept]
 
 
 # ---- the loop ----
@@ -229,6 +227,10 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     """
     if not rankings:
         raise ValueError(f"{stage}: there is no ranking to train on")
+    if settings.ties == "drop" and not any(">" in ranking["ranking"] for ranking in rankings):
+        raise ValueError(f"{stage}: all of the {len(rankings)} rankings to train on are ties, and the "
+                         "rule `drop` learns nothing from a tie; give rankings with > in them, or "
+                         "another rule, e.g. --ties davidson")
     rng, device = random.Random(seed_of(seed, stage, "batches")), model.score.weight.device
     size = min(settings.rows, len(rankings))
     steps = settings.epochs * (len(rankings) // size)
@@ -287,6 +289,7 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, ranki
     on held-out rankings is `held_out_report`.
 
     Of `rankings` that are given a tenth is held out, and the shift is by their own responses, as there are no demonstrations.
+    Raises ValueError where all of them are ties and the rule `drop` learns nothing from ties.
     """
     began, given = time.perf_counter(), rankings
     rankings = rankings_of_part(policy, tokenizer, settings, seed, "train", given)
@@ -307,10 +310,9 @@ def rankings_of_part(policy: GPT, tokenizer, settings: Settings, seed: int, part
     if given is None:
         prompts = {"train": settings.prompts, "test": settings.held_out}[part]
         return annotated_rankings(policy, tokenizer, prompts=prompts, outputs=settings.outputs, seed=seed, part=part)
-    rankings = list(given)
-    random.Random(seed_of(seed, "split")).shuffle(rankings)
-    cut = max(1, len(rankings) // 10)
-    return rankings[:cut] if part == "test" else rankings[cut:]
+    openings = [ranking["opening"] for ranking in given]
+    trained_on, held_out = split("reward_model", given, openings, 10)
+    return held_out if part == "test" else trained_on
 
 
 # ---- how good it is ----
@@ -437,7 +439,10 @@ def run(args) -> None:
     settings = replace(Settings(ties=args.ties, outputs=args.outputs), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
     trunk = starting_model(args, "student", tokenizer, device)
     out = out_folder(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
-    rankings, dropped = from_file(args.data, tokenizer, trunk.config.context) if args.data else (None, {})
+    rankings, dropped, notes = None, {}, []
+    if args.data:
+        rankings, dropped, notes = from_file(args.data, tokenizer, trunk.config.context)
+    print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))
     model, own = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",

@@ -1,7 +1,7 @@
 r"""Reads the data files that people already have into three kinds of record, all plain dicts.
 
 A file is JSONL (one object per line) or one JSON array of objects, in UTF-8 with or without a BOM, gzipped or
-not. Each record has one of these layouts; further keys are ignored.
+not. Each record has one of these layouts; a further key is named once, with its count, as ignored.
 
 kind "instruction" (for sft.py)
     {"messages": [{"role": "user", "content": "2+3?"}, {"role": "assistant", "think": "2+3=5", "content": "5"}]}
@@ -19,13 +19,18 @@ kind "ranking" (for reward_model.py)
 
 A prompt is a string (one user turn) or a list of messages; "chosen" and "rejected" are strings, or lists of messages
 that end in the reply. Roles are system, user, assistant and tool; a message may also carry "think" and "tool_call",
-both strings. A "messages" record may carry its own checks: "answer", a string, or "tests", {"test_list": [...],
+both strings; "reasoning_content", "reasoning" and "thinking", in a message or beside a reply, are
+read as "think". An assistant's turn with "weight" 0 ("train", "loss" or "trainable" false) is read
+by the model and not learned from. In any layout the columns "system", a string, and "history",
+messages or [[question, reply], ...], come first.
+A "messages" record may carry its own checks: "answer", a string, or "tests", {"test_list": [...],
 "test_setup_code": "..."}; GSM8K and MBPP records get theirs from the file. An MBPP prompt does not say what the
 function is called, only its tests do: whoever runs them has to show the model at least one.
 
 Records that are well formed but teach nothing (an empty reply, two equal replies) are dropped and counted; anything
-else that is wrong stops with the file, the line and the remedy. What was left out: OpenAI's "tool_calls" objects and
-ShareGPT's "conversations"; and streaming, as a file is read whole.
+else that is wrong stops with the file, the line and the remedy. What was left out: definitions of
+tools, OpenAI's "tool_calls" and "function_call" objects (refused) and ShareGPT's "conversations";
+and streaming, as a file is read whole.
 """
 import contextlib
 import csv
@@ -50,6 +55,46 @@ LAYOUTS = {  # the first layout whose keys are all there is taken
 GSM8K_ANSWER = re.compile(r"(.*?)(?:^|\n)#### *(-?[$]?\.?\d[\d.,/]*)\s*", re.DOTALL)
 HH_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
+THOUGHTS = ("think", "reasoning_content", "reasoning", "thinking")
+WEIGHTS = ("weight", "train", "loss", "trainable")
+TOOLS = ("tools", "functions", "function_call", "tool_calls")
+FIRST = ("system", "history")
+READ = {  # the keys of a record that its layout uses, beside FIRST
+    ("messages",): ("messages", "answer", "tests"),
+    ("prompt", "response"): ("prompt", "response", *THOUGHTS),
+    ("question", "answer"): ("question", "answer", *THOUGHTS),
+    ("instruction", "instances"): ("instruction", "instances"),
+    ("instruction", "output"): ("instruction", "input", "output", *THOUGHTS),
+    ("text", "code"): ("text", "code", "test_list", "test_setup_code", *THOUGHTS),
+}
+
+# A dialogue that somebody has already rendered: it would be learned as the words of one turn.
+SPELLED = {
+    "a chat mark": re.compile(r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"),
+    "a speaker's label": re.compile(
+        r"^(?:Human|Assistant|### *(?:Human|Assistant|Instruction|Response)):", re.M),
+}
+
+TO_JSONL = ("write it as JSONL, e.g. pandas.read_parquet(...).to_json(..., orient='records', "
+            "lines=True)")
+ARROW = "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"
+GZIP = b"\x1f\x8b"
+OTHER_FORMS = (  # by the first bytes, since a name can say anything
+    (b"PAR1", "a Parquet file", TO_JSONL),
+    (b"ARROW1", "an Arrow file", ARROW),
+    (b"\xff\xff\xff\xff", "an Arrow stream", ARROW),
+    (b"PK\x03\x04", "a zip archive", "unpack it with unzip and give the file inside"),
+    (b"BZh", "packed with bzip2", "unpack it with bunzip2"),
+    (b"\xfd7zXZ\x00", "packed with xz", "unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it with unzstd"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and give the file inside"),
+    (b"\xff\xfe\x00\x00", "UTF-32 text", "save it as UTF-8, e.g. iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the data",
+     "fetch the data with git lfs pull"),
+)
+
 
 class DataError(ValueError):
     """A file that cannot be used. str() is one line: `FILE:LINE: what is wrong; what is expected or the remedy`."""
@@ -58,28 +103,44 @@ class DataError(ValueError):
 def read_records(path, kind):
     """Reads `path` as records of `kind`: "instruction", "preference" or "ranking".
 
-    Returns (records, dropped); dropped counts the unusable records by reason, e.g. {"empty reply": 4}.
+    Returns (records, dropped, notes). dropped counts the unusable records by reason, e.g.
+    {"empty reply": 4}; notes are lines that the caller prints: keys that were ignored, dialogues
+    that are already rendered, repeated records.
       instruction  {"messages": [...]}, and "answer" or "tests" where the file has them; ends in an assistant turn
       preference   {"prompt": messages up to and including the last user turn, "chosen": str, "rejected": str}
       ranking      {"prompt": messages, "responses": [str, ...], "ranking": "B > A = C"}
-    Raises DataError.
+    An assistant's message that is not to be learned from has "weight": 0. Raises DataError.
     """
     if kind not in LAYOUTS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(LAYOUTS)}")
     rows = _numbered(path)
     if not rows:
         raise DataError(f"{path}:1: the file holds no record; expected one JSON object per line or an array of them")
-    records, dropped = [], {}
+    records, dropped, ignored, spelled = [], {}, {}, {}
     for where, value in rows:
         try:
-            for made in _convert(value, kind):
+            for made in _convert(value, kind, ignored):
                 if isinstance(made, str):
                     dropped[made] = dropped.get(made, 0) + 1
-                else:
-                    records.append(made)
+                    continue
+                records.append(made)
+                for what, found in _spelled(made):
+                    spelled.setdefault(what, (where, found, []))[2].append(made)
         except DataError as error:
             raise DataError(f"{path}:{where}: {error}") from None
-    return records, dropped
+    notes = [f"{path}: {_ignored_line(ignored)}"] if ignored else []
+    for what, (where, found, those) in spelled.items():
+        notes.append(f"{path}:{where}: the text holds {what}, {_clip(found)}, in {len(those)} of "
+                     f"{len(records)} records, here first, and is learned as it stands; give "
+                     "messages with roles, or take it out")
+    return records, dropped, notes + _repeats(path, records)
+
+
+def opening(messages):
+    """What is said before the first reply of a dialogue. The split goes by it (`rows.split`)."""
+    replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    said = messages[:replies[0]] if replies else messages
+    return "\n".join(" ".join(message["content"].split()) for message in said)
 
 
 def parse_ranking(text, count):
@@ -94,8 +155,7 @@ def parse_ranking(text, count):
     for level, tied in enumerate(text.split(">")):
         for label in tied.split("="):
             label = label.strip()
-            if label.isascii():  # upper() would make an I of the dotless one
-                label = label.upper()
+            label = label.upper() if label.isascii() else label  # upper() makes an I of a dotless i
             if label not in tuple(labels):
                 raise DataError(f"ranking {_clip(text)} has the unknown label {_clip(label)}; "
                                 f"expected each of {labels[0]} to {labels[-1]} once, joined by > and =")
@@ -117,11 +177,32 @@ def dropped_line(dropped):
 
 
 def read_text(path):
-    r"""A plain text file for pretraining, with "\n" line ends. Raises DataError if it is blank or not UTF-8."""
+    r"""(text, notes) of a file for pretraining, with "\n" line ends: plain text, or records
+    {"text": ...}, which are joined by a blank line. notes are lines to print, as in `read_records`.
+
+    Raises DataError if it is blank or not UTF-8, and for records without a "text".
+    """
     text = _load(path).replace("\r\n", "\n")
     if not text.strip():
         raise DataError(f"{path}:1: the file is empty; expected plain text")
-    return text
+    if not _holds_records(text, path):
+        return text, []
+    texts, ignored = [], {}
+    rows = _numbered(path)
+    for where, value in rows:
+        try:
+            texts.append(_text(value, "text").replace("\r\n", "\n"))
+            _ignore(value, ("text",), ignored)
+        except DataError as error:
+            raise DataError(f"{path}:{where}: {error}; for pretraining a record is "
+                            "{\"text\": ...}, and a file of plain text needs no JSON") from None
+    kept = [text for text in texts if not _blank(text)]
+    if not kept:
+        raise DataError(f"{path}:1: no record holds text; expected {{\"text\": ...}} or plain text")
+    notes = [f"{path}: {_ignored_line(ignored)}"] if ignored else []
+    if len(kept) < len(texts):
+        notes.append(f"{path}: {dropped_line({'empty text': len(texts) - len(kept)})}")
+    return "\n\n".join(kept), notes
 
 
 def read_jsonl(path):
@@ -177,8 +258,9 @@ def _load(path):
     try:
         with open(path, "rb") as file:
             data = file.read()
-        if data[:2] == b"\x1f\x8b":  # by content, as browsers unpack downloads and keep the .gz in the name
+        if data.startswith(GZIP):  # browsers unpack downloads and keep the .gz in the name
             data = gzip.decompress(data)
+        _check_form(data, path)
         return data.decode("utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip data is cut off or damaged ({error}); download it again") from None
@@ -188,6 +270,31 @@ def _load(path):
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; "
                         "save the file as UTF-8") from None
+
+
+def _check_form(data, path):
+    """Raises DataError for bytes of another form, by its name."""
+    for start, form, remedy in OTHER_FORMS:
+        if data.startswith(start):
+            raise DataError(f"{path}: the file is {form}; {remedy}")
+    if data[257:262] == b"ustar":
+        raise DataError(f"{path}: the file is a tar archive; unpack it and give the file inside")
+    if b"\0" in data[:4]:  # half of every ASCII character, where there is no byte order mark
+        raise DataError(f"{path}: the file is UTF-16 text or no text; save it as UTF-8, e.g. "
+                        "iconv -f UTF-16 -t UTF-8")
+
+
+def _holds_records(text, path):
+    """Whether a file for pretraining is JSONL or an array, by its name or its first record."""
+    if str(path).removesuffix(".gz").endswith((".jsonl", ".json")):
+        return True
+    start = text.lstrip()
+    try:
+        if start.startswith("{"):
+            return isinstance(json.loads(start.split("\n", 1)[0]), dict)
+        return start.startswith("[") and all(isinstance(value, dict) for value in json.loads(start))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _numbered(path):
@@ -221,34 +328,41 @@ def as_ranking(pair):
     return {"prompt": pair["prompt"], "responses": [pair["chosen"], pair["rejected"]], "ranking": "A > B"}
 
 
-def _convert(value, kind):
-    """What one object becomes: a list of records, or of the reasons (strings) why there is none."""
+def _convert(value, kind, ignored):
+    """What one object becomes: a list of records, or of the reasons (strings) why there is none.
+    Keys that are not used are counted in `ignored`."""
     layout = next((keys for keys in LAYOUTS[kind] if all(key in value for key in keys)), None)
     if layout is None:
         accepted = " | ".join(", ".join(keys) for keys in LAYOUTS[kind])
         raise DataError(f"no {kind} layout fits the keys {_keys(value)}; expected one of: {accepted}")
+    _ignore(value, READ.get(layout, layout) + FIRST, ignored)
     if "rejected" in layout:
-        pair = _preference(value)
+        pair = _preference(value, ignored)
         return [as_ranking(pair) if kind == "ranking" and isinstance(pair, dict) else pair]
     if kind == "ranking":
-        return [_ranking(value)]
+        return [_ranking(value, ignored)]
     if layout == ("instruction", "instances"):
         instances = [_object(instance, f"instances[{i}]") for i, instance in enumerate(_list(value, "instances"))]
-        return [_instruction({**instance, "instruction": value["instruction"]}, ("instruction", "output"))
+        for instance in instances:
+            _ignore(instance, ("input", "output", *THOUGHTS), ignored, " of an instance")
+        shared = {key: value.get(key) for key in ("instruction", *FIRST)}
+        return [_instruction({**instance, **shared}, ("instruction", "output"), ignored)
                 for instance in instances]
-    return [_instruction(value, layout)]
+    return [_instruction(value, layout, ignored)]
 
 
-def _instruction(value, layout):
+def _instruction(value, layout, ignored):
     record = {}
     if layout == ("messages",):
-        record["messages"] = _messages(value, "messages")
+        record["messages"] = _messages(value, "messages", ignored)
         if value.get("answer") is not None:
             record["answer"] = _text(value, "answer")
         if value.get("tests") is not None:
             record["tests"] = _tests(_object(value["tests"], "tests"))
+            _ignore(value["tests"], ("test_list", "test_setup_code"), ignored, " of 'tests'")
     elif layout == ("prompt", "response"):
-        record["messages"] = _prompt(value) + [{"role": "assistant", "content": _text(value, "response")}]
+        reply = {"role": "assistant", "content": _text(value, "response")}
+        record["messages"] = _prompt(value, ignored) + [reply]
     elif layout == ("question", "answer"):
         reply = {"role": "assistant", "content": _text(value, "answer")}
         worked = GSM8K_ANSWER.fullmatch(reply["content"])
@@ -270,29 +384,41 @@ def _instruction(value, layout):
         if "test_list" in value:
             record["tests"] = _tests(value)
     last = record["messages"][-1]
+    if layout != ("messages",) and (thought := _thought(value)):
+        if "think" in last:
+            raise DataError("the record has a thought beside the worked steps of its 'answer'; "
+                            "keep one of the two")
+        last["think"] = thought
+    record["messages"] = _after(_first(value, ignored), record["messages"])
     if last["role"] != "assistant":
         return "no reply at the end"
-    if _blank(last["content"]) and _blank(last.get("tool_call", "")):
+    learned = [message for message in record["messages"]
+               if message["role"] == "assistant" and message.get("weight") != 0]
+    if any(_blank(reply["content"]) and _blank(reply.get("tool_call", "")) for reply in learned):
         return "empty reply"
     if not any(message["role"] == "user" and not _blank(message["content"]) for message in record["messages"]):
         return "empty prompt"
     return record
 
 
-def _preference(value):
-    given = _prompt(value) if "prompt" in value else None
+def _preference(value, ignored):
+    given = _prompt(value, ignored) if "prompt" in value else None
+    first = _first(value, ignored)
     sides = []
     for key in ("chosen", "rejected"):
         if isinstance(value[key], str) and given is not None:
             sides.append((given, value[key]))
             continue
-        turns = _transcript(value[key], key) if isinstance(value[key], str) else _messages(value, key)
+        turns = (_transcript(value[key], key) if isinstance(value[key], str)
+                 else _messages(value, key, ignored))
         before, reply = turns, ""
         if turns and turns[-1]["role"] == "assistant":
             before, reply = turns[:-1], turns[-1]["content"]
             if "think" in turns[-1] or "tool_call" in turns[-1]:
                 raise DataError(f"the reply in '{key}' has think or tool_call, which a pair cannot hold; "
                                 "write them into its content")
+            if "weight" in turns[-1]:
+                return "a reply of weight 0"
         if given is not None:  # a list may repeat the prompt before the reply, with a system turn perhaps
             if before and before[-len(given):] != given:
                 return "prefix differs"
@@ -305,15 +431,20 @@ def _preference(value):
         return "empty reply"
     if chosen.strip() == rejected.strip():
         return "identical pair"
+    prompt = _after(first, prompt)
     return _unusable(prompt) or {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def _ranking(value):
+def _ranking(value, ignored):
     responses = _texts(value, "responses")
-    parse_ranking(value["ranking"], len(responses))
-    prompt = _prompt(value)
+    levels = parse_ranking(value["ranking"], len(responses))
+    prompt = _after(_first(value, ignored), _prompt(value, ignored))
     if any(map(_blank, responses)):
         return "empty reply"
+    texts = [response.strip() for response in responses]
+    on_two_levels = len(set(zip(texts, levels))) > len(set(texts))
+    if len(set(texts)) == 1 or on_two_levels:
+        return "equal responses"
     return _unusable(prompt) or {"prompt": prompt, "responses": responses, "ranking": value["ranking"]}
 
 
@@ -324,14 +455,45 @@ def _unusable(prompt):
     return "empty prompt" if _blank(prompt[-1]["content"]) else ""
 
 
-def _prompt(value):
+def _prompt(value, ignored):
     prompt = value["prompt"]
     if not isinstance(prompt, str):
-        return _messages(value, "prompt")
-    if not prompt.startswith("\n\nHuman:"):
+        return _messages(value, "prompt", ignored)
+    labelled = prompt.lstrip().startswith("Human:") and "\n\nAssistant:" in prompt
+    if not labelled and not prompt.startswith("\n\nHuman:"):
         return [{"role": "user", "content": prompt}]
-    turns = _transcript(prompt, "prompt")  # some copies of HH-RLHF have the prompt apart, up to "\n\nAssistant:"
+    # some copies of HH-RLHF have the prompt apart, up to "\n\nAssistant:"
+    turns = _transcript(prompt.lstrip(), "prompt")
     return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
+
+
+def _first(value, ignored):
+    """The messages that the columns "system" and "history" put before a record's own."""
+    messages = []
+    if value.get("system") is not None and not _blank(_text(value, "system")):
+        messages.append({"role": "system", "content": value["system"]})
+    history = value.get("history")
+    if isinstance(history, list) and history and not isinstance(history[0], dict):
+        for i, turn in enumerate(history):
+            if not isinstance(turn, list) or [type(said) for said in turn] != [str, str]:
+                raise DataError(f"history[{i}] is {_type(turn)}; expected [question, reply], both "
+                                "strings, or messages")
+            messages.append({"role": "user", "content": turn[0]})
+            messages.append({"role": "assistant", "content": turn[1]})
+    elif history is not None and history != []:
+        messages += _messages(value, "history", ignored)
+    return messages
+
+
+def _after(first, messages):
+    """A record's messages behind those of its columns; a system turn is in front, and said once."""
+    if messages[:len(first)] == first:
+        return messages
+    if messages[0]["role"] == "system":
+        if first[0]["role"] == "system" and first[0] != messages[0]:
+            raise DataError("'system' and the system turn of the messages differ; keep one of them")
+        return messages[:1] + [turn for turn in first if turn != messages[0]] + messages[1:]
+    return first + messages
 
 
 def _transcript(text, key):
@@ -344,20 +506,112 @@ def _transcript(text, key):
             for speaker, said in zip(turns[::2], turns[1::2])]
 
 
-def _messages(value, key):
+def _messages(value, key, ignored):
     messages = []
     for i, message in enumerate(_list(value, key)):
-        _object(message, f"{key}[{i}]")
-        if message.get("role") not in ROLES:
-            raise DataError(f"{key}[{i}] has the role {_clip(message.get('role'))}; expected one of {', '.join(ROLES)}")
-        if message.get("tool_calls"):  # ignored, an agent's calls would vanish without a word
-            raise DataError(f"{key}[{i}] has 'tool_calls'; expected the call as one string in 'tool_call'")
-        clean = {"role": message["role"]}
-        for part in ("content", "think", "tool_call"):
-            if part == "content" or message.get(part) is not None:
-                clean[part] = _text(message, part, f"{key}[{i}].")
+        where = f"{key}[{i}]"
+        _object(message, where)
+        role = message.get("role")
+        if role not in ROLES:
+            raise DataError(f"{where} has the role {_clip(role)}; "
+                            f"expected one of {', '.join(ROLES)}")
+        for tool in TOOLS:  # ignored, an agent's calls would vanish without a word
+            if _given(message.get(tool)):
+                raise DataError(f"{where} has '{tool}'; "
+                                "expected the call as one string in 'tool_call'")
+        clean = {"role": role, "content": _text(message, "content", f"{where}.")}
+        weight = _weight(message, f"{where}.")
+        if role == "assistant":
+            if thought := _thought(message, f"{where}."):
+                clean["think"] = thought
+            if message.get("tool_call") is not None:
+                call = _text(message, "tool_call", f"{where}.")
+                clean |= {} if _blank(call) else {"tool_call": call}
+            if weight == 0:
+                clean["weight"] = 0
+            used = ("tool_call", *THOUGHTS, *WEIGHTS)
+        else:
+            used = WEIGHTS if weight == 0 else ()
+        turn = f" of a{'n' if role == 'assistant' else ''} {role} turn"
+        _ignore(message, ("role", "content", *used), ignored, turn)
         messages.append(clean)
     return messages
+
+
+def _thought(value, where=""):
+    """What the reasoning keys of a message or record hold, or ""."""
+    thoughts = {_text(value, key, where) for key in THOUGHTS if value.get(key) is not None}
+    thoughts = [thought for thought in thoughts if not _blank(thought)]
+    if len(thoughts) > 1:
+        raise DataError(f"{where.rstrip('.') or 'the record'} has different thoughts in "
+                        f"{', '.join(THOUGHTS)}; keep one")
+    return thoughts[0] if thoughts else ""
+
+
+def _weight(message, where):
+    """0 or 1, or None where the message does not say."""
+    weights = {}
+    for key in WEIGHTS:
+        if (weight := message.get(key)) is not None:
+            if weight not in (0, 1):
+                raise DataError(f"'{where}{key}' is {_clip(weight)}; expected 0 or 1 (false or "
+                                "true), as a turn is learned whole or not at all")
+            weights[key] = int(weight)
+    if len(set(weights.values())) > 1:
+        raise DataError(f"{where.rstrip('.')} says both 0 and 1 in {', '.join(weights)}; keep one")
+    return next(iter(weights.values()), None)
+
+
+def _given(value):
+    """Whether a key says anything; some exporters write the empty forms into every record."""
+    return value.strip() not in ("", "[]", "{}", "null") if isinstance(value, str) else bool(value)
+
+
+def _ignore(value, used, ignored, where=""):
+    """Counts the keys that are not used. Raises DataError for tools: without them a dialogue means
+    something else."""
+    for key, held in value.items():
+        if key in used or held is None:
+            continue
+        if key in TOOLS:
+            if _given(held):
+                raise DataError(f"the record has {key!r}, and definitions of tools and calls by "
+                                "OpenAI's formats are not supported; leave the record out, or "
+                                "write its calls as strings in 'tool_call'")
+            continue
+        name = f"{_clip(key)}{where}"
+        ignored[name] = ignored.get(name, 0) + 1
+
+
+def _ignored_line(ignored):
+    """`ignored keys: 'id' 20 times, 'name' of a tool turn 3 times`, most frequent first."""
+    ordered = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{name} {count} time{'' if count == 1 else 's'}" for name, count in ordered[:12]]
+    more = f", and {len(ordered) - 12} other keys" if len(ordered) > 12 else ""
+    return "ignored keys: " + ", ".join(told) + more
+
+
+def _spelled(record):
+    """[(what, the mark or label)] for each kind of SPELLED that the texts of a record hold."""
+    turns = record.get("messages") or record["prompt"]
+    texts = [turn.get(part, "") for turn in turns for part in ("content", "think")]
+    texts += [record.get("chosen", ""), record.get("rejected", ""), *record.get("responses", ())]
+    found = []
+    for what, pattern in SPELLED.items():
+        if match := next(filter(None, map(pattern.search, texts)), None):
+            found.append((what, match[0]))
+    return found
+
+
+def _repeats(path, records):
+    """[a line on records that stand in the file more than once], or []."""
+    whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
+    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
+    prompts = len(records) - len(openings) - whole
+    if not whole and not prompts:
+        return []
+    return [f"{path}: {whole} records repeat an earlier one, {prompts} more only its prompt; "
+            "records of one prompt are trained on together or held out together"]
 
 
 def _tests(value):

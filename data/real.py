@@ -6,15 +6,17 @@
     chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
-twentieth of the prompts, by a hash of their text, is held out. Chat has no truth here, so it has no column in the table.
+twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A training record of
+any file whose prompt is held out is left out and counted. Chat has no truth here, so it has no
+column in the table.
 """
 
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import formats, sandbox
 from data.answers import answer_of
+from data.rows import split
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
@@ -38,12 +40,14 @@ class Task:
 
 @dataclass
 class Folder:
-    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part; pairs; what was dropped and why."""
+    """tasks by part ("train", "test") and domain; demonstrations by domain, of the train part;
+    pairs; what was dropped and why; notes, which are lines to print."""
 
     tasks: dict[str, dict[str, list[Task]]]
     demonstrations: dict[str, list[dict]]
     pairs: list[dict]
     dropped: dict[str, int]
+    notes: list[str] = field(default_factory=list)
 
 
 def drop_long(folder: Folder, length_of, limit: int) -> None:
@@ -55,10 +59,6 @@ def drop_long(folder: Folder, length_of, limit: int) -> None:
                 reason = f"prompts of more than {limit} tokens, for RL and evaluation"
                 folder.dropped[reason] = folder.dropped.get(reason, 0) + len(tasks) - len(kept)
             part[domain] = kept
-
-
-def held_out(prompt: str) -> bool:
-    return zlib.crc32(prompt.encode()) % 20 == 0
 
 
 def task_of(domain: str, record: dict) -> Task:
@@ -77,7 +77,7 @@ def find(folder: Path, name: str) -> Path | None:
 
 def read_folder(path) -> Folder:
     """Raises formats.DataError for a broken record, and where math, code or preference is missing or holds nothing to check."""
-    folder, dropped = Path(path), {}
+    folder, dropped, notes = Path(path), {}, []
     if not folder.is_dir():
         raise formats.DataError(f"{folder}: not a folder; the pipeline's --data takes one with math.jsonl, code.jsonl and preference.jsonl")
     tasks, demonstrations = {part: {domain: [] for domain in DOMAINS} for part in ("train", "test")}, {domain: [] for domain in DOMAINS}
@@ -86,13 +86,27 @@ def read_folder(path) -> Folder:
         file = find(folder, name)
         if file is None and needed:
             raise formats.DataError(f"{folder / name}.jsonl: no such file; the folder needs math.jsonl, code.jsonl and preference.jsonl")
-        records, reasons = formats.read_records(file, kind) if file else ([], {})
+        records, reasons, told = formats.read_records(file, kind) if file else ([], {}, [])
+        notes.extend(told)
         for reason, count in reasons.items():
             dropped[reason] = dropped.get(reason, 0) + count
         return records
 
+    def put(domain: str, part: str, answered: list[tuple[Task, dict]]) -> None:
+        tasks[part][domain] += [task for task, _ in answered]
+        if part == "train":
+            demonstrations[domain] += [{"messages": [*task.messages, reply]}
+                                       for task, reply in answered]
+
+    def divide(domain: str, found: list[tuple[Task, dict]]) -> None:
+        """A twentieth is held out, where there are two prompts at least."""
+        prompts = [opening(task) for task, _ in found]
+        sides = split(domain, found, prompts, 20) if len(set(prompts)) > 1 else (found, [])
+        for part, side in zip(("train", "test"), sides):
+            put(domain, part, side)
+
     for domain in CHECKED:
-        apart = find(folder, f"{domain}_test") is not None
+        apart, found = find(folder, f"{domain}_test") is not None, {"train": [], "test": []}
         for part, name in (("train", domain), ("test", f"{domain}_test")):
             for record in read(name, "instruction", part == "train"):
                 if ("answer" if domain == "math" else "tests") not in record:
@@ -107,19 +121,47 @@ def read_folder(path) -> Folder:
                 except (ValueError, SyntaxError):
                     dropped["a test that is no assert"] = dropped.get("a test that is no assert", 0) + 1
                     continue
-                where = part if apart else "test" if held_out(task.prompt) else "train"
-                tasks[where][domain].append(task)
-                if where == "train":
-                    demonstrations[domain].append({"messages": [*task.messages, record["messages"][-1]]})
+                found[part].append((task, record["messages"][-1]))
+        if not apart:
+            divide(domain, found["train"])
+        else:
+            for part in found:
+                put(domain, part, found[part])
+            asked = {opening(task) for task in tasks["test"][domain]}
+            if repeated := leave_out(tasks["train"][domain], demonstrations[domain], asked):
+                notes.append(f"{find(folder, f'{domain}_test')}: {repeated} records of "
+                             f"{find(folder, domain).name} repeat its prompts and are not trained "
+                             "on")
         for part in tasks:
             if not tasks[part][domain]:
                 what = "answers with `#### N`" if domain == "math" else "MBPP's test_list"
                 raise formats.DataError(f"{find(folder, domain)}: nothing that can be checked is left to {part} on; expected {what}, and enough records for a "
                                         f"twentieth to be held out, or a {domain}_test.jsonl")
     pairs = read("preference", "preference", True)
+    chats = []
     for pair in pairs:
         turns = tuple((turn["role"], turn["content"]) for turn in pair["prompt"])
-        tasks["test" if held_out(turns[-1][1]) else "train"]["chat"].append(Task("chat", turns[-1][1], turns))
-    demonstrations["chat"] = [{"messages": record["messages"]} for record in read("chat", "instruction", False)] or [
-        {"messages": [*pair["prompt"], {"role": "assistant", "content": pair["chosen"]}]} for pair in pairs if not held_out(pair["prompt"][-1]["content"])]
-    return Folder(tasks, demonstrations, pairs, dropped)
+        reply = {"role": "assistant", "content": pair["chosen"]}
+        chats.append((Task("chat", turns[-1][1], turns), reply))
+    divide("chat", chats)
+    if own := read("chat", "instruction", False):
+        demonstrations["chat"] = [{"messages": record["messages"]} for record in own]
+    asked = {opening(task) for domain in DOMAINS for task in tasks["test"][domain]}
+    repeated = [leave_out(tasks["train"][domain], demonstrations[domain], asked)
+                for domain in DOMAINS]
+    if sum(repeated):
+        dropped["prompts of another file's held-out part"] = sum(repeated)
+    return Folder(tasks, demonstrations, pairs, dropped, notes)
+
+
+def opening(task: Task) -> str:
+    return formats.opening(task.messages)
+
+
+def leave_out(tasks: list[Task], demonstrations: list[dict], asked: set[str]) -> int:
+    """Takes from both lists what opens like a prompt of `asked`; returns how many records."""
+    before = len(tasks), len(demonstrations)
+    tasks[:] = [task for task in tasks if opening(task) not in asked]
+    demonstrations[:] = [one for one in demonstrations
+                         if formats.opening(one["messages"]) not in asked]
+    return max(before[0] - len(tasks), before[1] - len(demonstrations))

@@ -1,7 +1,11 @@
 """Dialogues and documents as rows of tokens, and the order in which they are learned from."""
 
 import random
+import zlib
+from collections import Counter
 from dataclasses import replace
+
+from data import formats
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
@@ -10,11 +14,88 @@ def supervised_count(rows: list[Row]) -> int:
     return sum(sum(mask[1:]) for _, mask in rows)
 
 
-def dialogue_rows(tokenizer, records: list[dict], context: int) -> list[Row]:
-    """Rendered dialogues; one that is longer than the context is left out, and one with a tool call where the tokenizer has no mark for it."""
-    rows = [tokenizer.render(record["messages"]) for record in records
-            if tokenizer.call_id is not None or not any(message["role"] == "tool" or message.get("tool_call") for message in record["messages"])]
-    return [row for row in rows if len(row[0]) <= context]
+def dialogue_rows(tokenizer, records: list[dict], context: int) -> tuple[list[Row], dict]:
+    """(rendered dialogues, how many are left out for which reason)."""
+    rows, dropped = [], Counter()
+    for record in records:
+        lacking = no_mark(tokenizer, record["messages"])
+        made = [] if lacking else [tokenizer.render(record["messages"])]
+        if why := why_not(made, context):
+            dropped[why] += 1
+        else:
+            rows += made
+    return rows, dict(dropped)
+
+
+def ranking_rows(tokenizer, records: list[dict], context: int
+                 ) -> tuple[list[tuple[dict, list[Row]]], dict]:
+    """([(record of kind "ranking", its responses as rows)], how many are left out and why)."""
+    kept, dropped = [], Counter()
+    for record in records:
+        lacking = no_mark(tokenizer, record["prompt"])
+        rows = [] if lacking else response_rows(tokenizer, record["prompt"], record["responses"])
+        if why := why_not(rows, context):
+            dropped[why] += 1
+        else:
+            kept.append((record, rows))
+    return kept, dict(dropped)
+
+
+def no_mark(tokenizer, messages: list[dict]) -> bool:
+    """Whether a dialogue calls a tool and the tokenizer has no mark for that."""
+    calls = any(message["role"] == "tool" or message.get("tool_call") for message in messages)
+    return calls and tokenizer.call_id is None
+
+
+def why_not(rows: list[Row], context: int) -> str:
+    """Why a record's rows cannot be learned from, or ""; without rows it cannot be rendered."""
+    if not rows:
+        return "tool call, for which the tokenizer has no mark"
+    if max(len(ids) for ids, _ in rows) > context:
+        return f"longer than the context of {context} tokens"
+    return "" if all(any(mask[1:]) for _, mask in rows) else "no supervised token"
+
+
+def tell_dropped(stage: str, dropped: dict) -> None:
+    """A line on the terminal, where something was left out."""
+    if dropped:
+        print(f"{stage}: {formats.dropped_line(dropped)}", flush=True)
+
+
+def held_out(prompt: str, share: int = 20) -> bool:
+    """Whether a prompt is among the one in `share` that are never trained on: by a hash of its
+    text, so that every stage and file agrees. What is held out at 20 is held out at 10 too."""
+    return zlib.crc32(prompt.encode()) % share == 0
+
+
+def split(stage: str, items: list, prompts: list[str], share: int, most: int | None = None
+          ) -> tuple[list, list]:
+    """(trained on, held out): about one in `share` of the items, no more than `most`, whole prompts
+    at a time, by `held_out`. `prompts` has one entry an item. Each side has at least one prompt.
+
+    Raises ValueError where all items have one prompt.
+    """
+    counts = Counter(prompts)
+    if len(counts) < 2:
+        raise ValueError(f"{stage}: {len(counts)} different prompts are left; two are needed, one "
+                         "to train on and one to hold out")
+    hashes = {prompt: zlib.crc32(prompt.encode()) for prompt in counts}
+    order = sorted(counts, key=lambda prompt: (hashes[prompt] % share, hashes[prompt], prompt))
+    apart, total = {order[0]}, counts[order[0]]
+    for prompt in order[1:-1]:
+        if held_out(prompt, share) and (most is None or total + counts[prompt] <= most):
+            apart.add(prompt)
+            total += counts[prompt]
+    sides = {False: [], True: []}
+    for item, prompt in zip(items, prompts):
+        sides[prompt in apart].append(item)
+    return sides[False], sides[True]
+
+
+def asked(row: Row) -> str:
+    """What stands before the first supervised token of a row, as a key for `split`."""
+    ids, mask = row
+    return " ".join(map(str, ids[:mask.index(True)]))
 
 
 def response_rows(tokenizer, prompt: list[dict], texts: list[str]) -> list[Row]:

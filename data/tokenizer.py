@@ -98,7 +98,8 @@ class Tokenizer:
         return hashlib.sha256(repr((ranks, sorted(self.encoding._special_tokens.items()))).encode()).hexdigest()[:16]
 
     def render(self, messages: list[dict], prompt: bool = False) -> tuple[list[int], list[bool]]:
-        """(ids, mask) of a dialogue; mask is True on what the assistant writes, end marks included.
+        """(ids, mask) of a dialogue; mask is True on what the assistant writes, end marks included,
+        in turns whose "weight" is not 0.
 
         With prompt=True the dialogue ends with the header that asks the assistant to write.
         Raises ValueError for an unknown role.
@@ -124,14 +125,15 @@ class Tokenizer:
             if role != "assistant":
                 add(self.encode(message["content"]) + self.close)
                 continue
+            learned = message.get("weight") != 0
             if message.get("think"):
                 if self.think_id is None:
-                    add(self.encode(message["think"] + "\n"), True)
+                    add(self.encode(message["think"] + "\n"), learned)
                 else:
-                    add([self.think_id, *self.encode(message["think"]), self.end_think_id], True)
+                    add([self.think_id, *self.encode(message["think"]), self.end_think_id], learned)
             if message.get("tool_call"):
-                add([self.call_id, *self.encode(message["tool_call"])], True)
-            add(self.encode(message.get("content", "")) + [self.end_id], True)
+                add([self.call_id, *self.encode(message["tool_call"])], learned)
+            add(self.encode(message.get("content", "")) + [self.end_id], learned)
         if prompt:
             add(self.headers["assistant"])
         return ids, mask

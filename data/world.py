@@ -14,6 +14,7 @@ The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed,
 """
 
 import argparse
+import functools
 import hashlib
 import random
 import zlib
@@ -62,17 +63,37 @@ def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5)
 
 
 def draw_tasks(rng: random.Random, domains, count: int, part: str = "train", levels=(1, 2, 3, 4, 5), phrasings=TRAINED) -> list[Task]:
-    """`count` different prompts, the domains in turn; fewer where the world does not hold as many."""
-    tasks, seen, misses = [], set(), 0
-    while len(tasks) < count and misses < 2000:
-        task = draw_task(rng, domains[len(tasks) % len(domains)], part, levels, phrasings)
-        if task.prompt in seen:
+    """`count` different prompts, the domains in turn; fewer where the world does not hold as many.
+
+    For training a domain that has no more is passed over, and a line says how many it had. For
+    evaluation the list ends there, so that all domains weigh the same.
+    """
+    tasks, seen, misses, left, turn = [], set(), 0, list(domains), 0
+    while len(tasks) < count and left:
+        turn %= len(left)
+        task = draw_task(rng, left[turn], part, levels, phrasings)
+        if task.prompt not in seen:
+            seen.add(task.prompt)
+            tasks.append(task)
+            turn, misses = turn + 1, 0
+        elif misses < 1999:
             misses += 1
-            continue
-        seen.add(task.prompt)
-        tasks.append(task)
-        misses = 0
+        elif part == "train":  # 2000 draws in a row were known
+            domain, misses = left.pop(turn), 0
+            held = sum(task.domain == domain for task in tasks)
+            rest = ", which other domains make up" if left else ""
+            at = ", ".join(map(str, levels))
+            say_once(f"{domain}: {held:,} different prompts at level {at}, and no more; "
+                     f"{count // len(domains):,} were to be drawn{rest}")
+        else:
+            break
     return tasks
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Prints a line the first time: several stages draw the same prompts."""
+    print(line, flush=True)
 
 
 def demonstration(task: Task, rng: random.Random) -> dict:

@@ -36,7 +36,7 @@ def main() -> None:
             if name.endswith(("out.weight", "down.weight")):
                 parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)) * 0.1)
     records = world.overall_demonstrations(1, {"reasoning": 24, "chat": 24, "agent": 8, "judge": 8, "new_prompt": 8})
-    rows = dialogue_rows(tokenizer, sum(records["reasoning"], []) + records["chat"], 256)
+    rows, _ = dialogue_rows(tokenizer, sum(records["reasoning"], []) + records["chat"], 256)
     ends = {}
 
     # Muon orthogonalises in bfloat16, whose rounding moves a weight by a few thousandths of its learning rate: so that is small here
@@ -44,7 +44,7 @@ def main() -> None:
     sft.train(model, tokenizer, rows, sft.Settings(4, rows=7, micro_tokens=160, muon_lr=0.001), seed=1, stage="sft")
     ends["sft"] = model.state_dict()
 
-    chats = dialogue_rows(tokenizer, records["chat"], 256)
+    chats, _ = dialogue_rows(tokenizer, records["chat"], 256)
     pairs = [(a, (a[0][:a[1].index(True)] + b[0][b[1].index(True):], [False] * a[1].index(True) + b[1][b[1].index(True):])) for a, b in zip(chats[::2], chats[1::2])]
     model = copy.deepcopy(policy)
     dpo.train(model, tokenizer, pairs, dpo.Settings(steps=4, rows=5, micro_pairs=2, rehearsal_rows=1), seed=1, rehearsal=rows)  # the other rank rehearses nothing

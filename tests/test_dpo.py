@@ -476,3 +476,23 @@ def test_the_annotated_pairs_of_the_command_are_trained_on(command, tmp_path, mo
     monkeypatch.setattr(dpo, "evaluate", lambda *args, **how: {})
     code, out, err = command()
     assert code == 0 and "pairs to train on" in out and (tmp_path / "out" / "dpo.pt").exists(), err
+
+
+def test_own_pairs_of_one_prompt_are_never_trained_on_and_held_out(command, tmp_path, monkeypatch):
+    seen = []
+    train = dpo.train
+
+    def record(model, tokenizer, pairs, *args, **how):
+        seen.extend(pairs)
+        return train(model, tokenizer, pairs, *args, **how)
+
+    monkeypatch.setattr(dpo, "train", record)
+    logprobs = dpo.reference_logprobs
+    held = []
+    monkeypatch.setattr(dpo, "reference_logprobs", lambda model, tokenizer, pairs, *args: held.append(pairs) or logprobs(model, tokenizer, pairs, *args))
+    records = [{"prompt": f"{k}?", "chosen": str(n), "rejected": "no", "id": n} for n in range(5) for k in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    code, out, err = command("--data", tmp_path / "pairs.jsonl")
+    assert code == 0 and out.count("ignored keys: 'id' 100 times") == 1 and "80 more only its prompt" in out, err
+    asked = [{tuple(chosen[0][:chosen[1].index(True)]) for chosen, _ in pairs} for pairs in (seen, held[0])]
+    assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == 20 and len(seen) + len(held[0]) == 100

@@ -25,12 +25,18 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
-def read(tmp_path, rows, kind="instruction"):
-    """(records, dropped) of a JSONL file with these objects (or these lines)."""
+def read_all(tmp_path, rows, kind="instruction"):
+    """(records, dropped, notes without the file's name) of a JSONL file with these objects (or these lines)."""
     path = tmp_path / "rows.jsonl"
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return read_records(path, kind)
+    records, dropped, notes = read_records(path, kind)
+    assert all(note.startswith(str(path)) and "\n" not in note for note in notes)
+    return records, dropped, [note.removeprefix(str(path)) for note in notes]
+
+
+def read(tmp_path, rows, kind="instruction"):
+    return read_all(tmp_path, rows, kind)[:2]
 
 
 def error_of(path, kind="instruction"):
@@ -240,7 +246,7 @@ def test_bom_crlf_blank_lines_gzip_and_arrays_all_read_the_same(tmp_path):
                 "f.json": json.dumps(rows, indent=2).encode()}
     for name, data in variants.items():
         (tmp_path / name).write_bytes(data)
-        records, _ = read_records(tmp_path / name, "instruction")
+        records, _, _ = read_records(tmp_path / name, "instruction")
         assert [record["messages"][1]["content"] for record in records] == ["0", "1", "2"], name
         assert records[0]["messages"][0] == user("caf\u00e9\u2028?"), name
 
@@ -275,7 +281,7 @@ GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
     ('{"text": "Hi", "code": "x", "test_list": "assert x"}', ":1: 'test_list' is a string; expected a list"),
     ('{"text": "Hi", "code": "x", "test_list": [1]}', ":1: test_list[0] is a number; expected a string"),
     (GOOD.encode() + b'{"prompt": "caf\xe9"}', ":2: byte 0xe9 is not UTF-8"),
-    (GOOD.encode("utf-16"), ":1: byte 0xff is not UTF-8"),
+    (GOOD.encode("utf-16"), ": the file is UTF-16 text; save it as UTF-8"),
     ('{"prompt": "\\ud83d", "response": "Ho"}', ":1: broken JSON"),
     (gzip.compress(GOOD.encode() * 100)[:-9], ": the gzip data is cut off or damaged"),
     (gzip.compress(GOOD.encode())[:10] + b"\xff" * 20, ": the gzip data is cut off or damaged"),
@@ -326,7 +332,7 @@ def test_an_unknown_kind_is_the_callers_mistake(tmp_path):
 def test_plain_text_is_read_with_one_kind_of_line_end(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9\r\nb\n")
-    assert formats.read_text(path) == "caf\u00e9\nb\n"
+    assert formats.read_text(path) == ("caf\u00e9\nb\n", [])
     for data, message in [(b" \n", ":1: the file is empty"), (b"a\nb\xff", ":2: byte 0xff is not UTF-8")]:
         path.write_bytes(data)
         with pytest.raises(DataError, match=re.escape(str(path) + message)):
@@ -375,14 +381,14 @@ def test_the_line_on_dropped_records_counts_the_frequent_reason_first():
     ("ultrafeedback_10.jsonl", "preference", 7, {"identical pair": 2, "empty reply": 1}),
 ])
 def test_real_files_are_read_and_survive_a_round_trip(tmp_path, name, kind, count, dropped):
-    records, counts = read_records(FIXTURES / name, kind)
+    records, counts, _ = read_records(FIXTURES / name, kind)
     assert len(records) == count and counts == dropped
     formats.write_jsonl(tmp_path / "copy.jsonl", records)
-    assert read_records(tmp_path / "copy.jsonl", kind) == (records, {})
+    assert read_records(tmp_path / "copy.jsonl", kind)[:2] == (records, {})
 
 
 def test_real_gsm8k_answers_are_numbers_and_their_steps_are_clean():
-    records, _ = read_records(FIXTURES / "gsm8k_train_20.jsonl", "instruction")
+    records, _, _ = read_records(FIXTURES / "gsm8k_train_20.jsonl", "instruction")
     assert [record["answer"] for record in records[:3]] == ["72", "10", "5"]
     for record in records:
         question, reply = record["messages"]
@@ -391,7 +397,7 @@ def test_real_gsm8k_answers_are_numbers_and_their_steps_are_clean():
 
 
 def test_real_mbpp_programs_parse_after_tidying():
-    records, _ = read_records(FIXTURES / "mbpp_20.jsonl", "instruction")
+    records, _, _ = read_records(FIXTURES / "mbpp_20.jsonl", "instruction")
     for record in records:
         code = record["messages"][1]["content"]
         ast.parse(code)
@@ -403,3 +409,185 @@ def test_real_pairs_end_their_prompt_with_the_person():
         for pair in read_records(FIXTURES / name, "preference")[0]:
             assert pair["prompt"][-1]["role"] == "user" and pair["chosen"] != pair["rejected"]
             assert not re.search("Human:|Assistant:", str(pair))
+
+
+# Nothing means something else in silence
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking", "think"])
+def test_reasoning_keys_become_the_thought_of_a_reply(tmp_path, key):
+    told = [{"messages": [user("2+3?"), assistant("5") | {key: "2+3=5"}]},
+            {"prompt": "2+3?", "response": "5", key: "2+3=5"}, {"question": "2+3?", "answer": "5", key: "2+3=5"},
+            {"instruction": "2+3?", "output": "5", key: "2+3=5"},
+            {"instruction": "2+3?", "instances": [{"input": "", "output": "5", key: "2+3=5"}]}]
+    for row in told:
+        (record,), dropped, notes = read_all(tmp_path, [row])
+        assert record["messages"] == [user("2+3?"), assistant("5") | {"think": "2+3=5"}] and not dropped and not notes
+        (record,), _, notes = read_all(tmp_path, [json.loads(json.dumps(row).replace("2+3=5", " "))])
+        assert record["messages"] == CHAT and not notes
+    other = {"thinking": "no"} if key != "thinking" else {"think": "no"}
+    assert "different thoughts in think" in error_in(tmp_path, {**told[1], **other})
+
+
+def test_worked_steps_and_a_thought_beside_them_are_refused(tmp_path):
+    row = {"question": "?", "answer": "1+1=2\n#### 2", "reasoning": "so"}
+    assert error_in(tmp_path, row).startswith(":1: the record has a thought beside the worked steps")
+
+
+@pytest.mark.parametrize("key, off, on", [
+    ("weight", 0, 1), ("weight", 0.0, 1.0), ("train", False, True), ("loss", False, True), ("trainable", False, None)])
+def test_a_turn_of_weight_0_says_so_and_one_of_weight_1_is_as_ever(tmp_path, key, off, on):
+    turns = [user("Hi"), assistant("Ho") | {key: off}, user("2+3?") | {key: off}, assistant("5") | {key: on}]
+    (record,), dropped, notes = read_all(tmp_path, [{"messages": turns}])
+    assert record["messages"] == [user("Hi"), assistant("Ho") | {"weight": 0}, *CHAT] and not dropped and not notes
+
+
+@pytest.mark.parametrize("turn, message", [
+    ({"weight": 0.5}, ":1: 'messages[1].weight' is 0.5; expected 0 or 1"),
+    ({"train": "no"}, ":1: 'messages[1].train' is 'no'; expected 0 or 1"),
+    ({"weight": 1, "train": False}, ":1: messages[1] says both 0 and 1 in weight, train"),
+    ({"function_call": {"name": "f"}}, ":1: messages[1] has 'function_call'; expected the call as one string"),
+    ({"tools": [{}]}, ":1: messages[1] has 'tools'"),
+])
+def test_a_turn_that_cannot_be_used_as_meant_is_refused(tmp_path, turn, message):
+    assert error_in(tmp_path, {"messages": [user("Hi"), assistant("Ho") | turn]}).startswith(message)
+
+
+def test_a_pair_whose_reply_is_not_to_be_learned_from_is_dropped(tmp_path):
+    row = {"prompt": "Hi", "chosen": [assistant("A") | {"weight": 0}], "rejected": "B"}
+    assert read(tmp_path, [row], "preference") == ([], {"a reply of weight 0": 1})
+
+
+@pytest.mark.parametrize("key", ["tools", "functions", "function_call", "tool_calls"])
+@pytest.mark.parametrize("row, kind", [
+    ({"messages": CHAT}, "instruction"), ({"prompt": "Hi", "response": "Ho"}, "instruction"), (PAIR, "preference"), (RANKING, "ranking")])
+def test_tools_are_refused_with_their_line_and_empty_ones_say_nothing(tmp_path, row, kind, key):
+    assert error_in(tmp_path, {**row, key: [{"name": "f"}]}, kind).startswith(f":1: the record has '{key}'")
+    for empty in (None, [], {}, "[]", ""):
+        records, dropped, notes = read_all(tmp_path, [{**row, key: empty}], kind)
+        assert len(records) == 1 and not dropped and not notes
+
+
+def test_system_and_history_come_first(tmp_path):
+    system = {"role": "system", "content": "Be brief."}
+    before = [system, user("Hi"), assistant("Ho")]
+    columns = {"system": "Be brief.", "history": [["Hi", "Ho"]]}
+    rows = [{"messages": CHAT}, {"prompt": "2+3?", "response": "5"}, {"question": "2+3?", "answer": "5"},
+            {"instruction": "2+3?", "output": "5"}, {"instruction": "2+3?", "instances": [{"output": "5"}]}]
+    for row in rows:
+        for history in ([["Hi", "Ho"]], before[1:]):
+            (record,), _, notes = read_all(tmp_path, [{**row, **columns, "history": history}])
+            assert record["messages"] == before + CHAT and not notes
+        assert read(tmp_path, [{**row, "system": "", "history": []}])[0][0]["messages"] == CHAT
+    for row, kind in ((PAIR, "preference"), (RANKING, "ranking")):
+        (record,), _ = read(tmp_path, [{**row, **columns}], kind)
+        assert record["prompt"] == before + [user("Name a planet.")]
+    (record,), _ = read(tmp_path, [{"messages": [system, *CHAT], **columns}])
+    assert record["messages"] == before + CHAT  # the system turn is said once
+    assert ":1: 'system' and the system turn of the messages differ" in error_in(
+        tmp_path, {"messages": [system, *CHAT], "system": "Be long."})
+    assert ":1: history[0] is a list; expected [question, reply]" in error_in(
+        tmp_path, {"messages": CHAT, "history": [["Hi"]]})
+
+
+def test_every_other_key_is_named_once_with_its_count(tmp_path):
+    turns = [user("2+3?") | {"name": "Tom", "think": "hm"}, assistant("5") | {"id": 1}]
+    rows = [{"messages": turns, "id": k, "source": "x", "score": None} for k in range(3)]
+    _, _, notes = read_all(tmp_path, rows)
+    assert notes[0] == (": ignored keys: 'id' 3 times, 'id' of an assistant turn 3 times, 'name' of a user turn 3 times, "
+                        "'source' 3 times, 'think' of a user turn 3 times")
+    row = {"instruction": "Add.", "instances": [{"output": "5", "note": 1}], "tests": 1}
+    assert read_all(tmp_path, [row])[2] == [": ignored keys: 'note' of an instance 1 time, 'tests' 1 time"]
+    assert read_all(tmp_path, [{**PAIR, "margin": 2}], "preference")[2] == [": ignored keys: 'margin' 1 time"]
+    assert read_all(tmp_path, [{**RANKING, "margin": 2}], "ranking")[2] == [": ignored keys: 'margin' 1 time"]
+    many = read_all(tmp_path, [{**PAIR, **{f"k{n}": 1 for n in range(40)}}], "preference")[2][0]
+    assert many.endswith("and 28 other keys") and len(many) < 300
+
+
+def test_an_empty_reply_in_the_middle_teaches_nothing_either(tmp_path):
+    turns = [user("Hi"), assistant(""), user("Hello?"), assistant("Ho")]
+    assert read(tmp_path, [{"messages": turns}]) == ([], {"empty reply": 1})
+    turns[1]["weight"] = 0
+    assert len(read(tmp_path, [{"messages": turns}])[0]) == 1
+
+
+@pytest.mark.parametrize("text, what", [
+    ("<|im_start|>user\nHi<|im_end|>", "a chat mark, '<|im_start|>'"), ("<s>[INST] Hi [/INST]", "a chat mark, '[INST]'"),
+    ("<start_of_turn>user\nHi", "a chat mark, '<start_of_turn>'"), ("Human: Hi\nAssistant:", "a speaker's label, 'Human:'"),
+    ("### Instruction:\nHi", "a speaker's label, '### Instruction:'")])
+def test_a_dialogue_that_is_rendered_already_is_said_with_its_line_and_count(tmp_path, text, what):
+    for row, kind in (({"prompt": text, "response": "Ho"}, "instruction"), ({"instruction": "Hi", "output": text}, "instruction"),
+                      ({**PAIR, "prompt": text}, "preference"), ({**PAIR, "rejected": text}, "preference"),
+                      ({**RANKING, "responses": ["a", text, "c"]}, "ranking")):
+        plain = {key: value if isinstance(value, list) else "Hi" + key for key, value in row.items() if key != "ranking"}
+        plain |= {"responses": ["a", "b", "c"], "ranking": "A > B > C"} if kind == "ranking" else {}
+        notes = read_all(tmp_path, [plain, row, {**row, "prompt": text + "?"} if "prompt" in row else row], kind)[2]
+        assert notes[0].startswith(f":2: the text holds {what}, in 2 of 3 records, here first"), (row, notes)
+
+
+def test_a_labelled_prompt_of_either_spelling_is_a_dialogue(tmp_path):
+    for prompt in ("\n\nHuman: Name a planet.\n\nAssistant:", "Human: Name a planet.\n\nAssistant:"):
+        assert read_all(tmp_path, [{**PAIR, "prompt": prompt}], "preference") == (
+            [{**PAIR, "prompt": [user("Name a planet.")]}], {}, [])
+
+
+@pytest.mark.parametrize("start, form", [
+    (b"PAR1\x15\x04", "a Parquet file; write it as JSONL"), (b"PK\x03\x04\x14", "a zip archive; unpack it"),
+    (b"BZh91AY&SY", "packed with bzip2; unpack it with bunzip2"), (b"\xfd7zXZ\x00\x00", "packed with xz; unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd"), (b"ARROW1\0\0", "an Arrow file"), (b"x" * 257 + b"ustar", "a tar archive"),
+    ("\ufeffHi".encode("utf-16-le"), "UTF-16 text; save it as UTF-8"), ("\ufeffHi".encode("utf-16-be"), "UTF-16 text"),
+    ("Hi".encode("utf-16-le"), "UTF-16 text or no text"), ("\ufeffHi".encode("utf-32-le"), "UTF-32 text"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer, not the data; fetch the data with git lfs pull"),
+])
+def test_a_file_of_another_form_is_named_by_its_first_bytes_with_the_remedy(tmp_path, start, form):
+    for name, data in (("a.jsonl", start), ("a.jsonl.gz", gzip.compress(start))):
+        assert error_in(tmp_path, data, name=name).startswith(f": the file is {form}")
+        with pytest.raises(DataError, match=re.escape(f"{name}: the file is {form}")):
+            formats.read_text(tmp_path / name)
+
+
+def test_records_of_text_are_read_for_pretraining(tmp_path):
+    rows = [{"text": "One.\r\n", "id": 1}, {"text": " "}, {"text": "Two."}]
+    lines = "\n".join(map(json.dumps, rows))
+    for name, data in (("a.jsonl", lines), ("a.txt", lines), ("a.json", json.dumps(rows, indent=1)), ("b.txt", json.dumps(rows))):
+        path = tmp_path / name
+        path.write_text(data)
+        text, notes = formats.read_text(path)
+        assert text == "One.\n\n\nTwo."
+        assert notes == [f"{path}: ignored keys: 'id' 1 time", f"{path}: dropped 1 record: 1 empty text"]
+    for name, data, message in (("a.jsonl", '{"text": "a"}\n{"content": "b"}', ":2: 'text' is missing or null; expected a string; for pretraining"),
+                                ("a.txt", '{"messages": []}\n', ":1: 'text' is missing"), ("a.jsonl", "plain", ":1: broken JSON"),
+                                ("a.jsonl", '{"text": ""}', ":1: no record holds text")):
+        (tmp_path / name).write_text(data)
+        with pytest.raises(DataError, match=re.escape(str(tmp_path / name) + message)):
+            formats.read_text(tmp_path / name)
+    for plain in ("[Scene 1]\nEnter.\n", "{x} is a set\n", "[1, 2]\n", "{\n"):
+        (tmp_path / "a.txt").write_text(plain)
+        assert formats.read_text(tmp_path / "a.txt") == (plain, [])
+
+
+@pytest.mark.parametrize("responses, ranking, kept", [
+    (["a", "a"], "A > B", False), (["a", " a\n"], "A > B", False), (["a", "a"], "A = B", False),
+    (["a", "b", "a"], "A > B > C", False), (["a", "b", "a"], "A = C > B", True), (["a", "b"], "A = B", True)])
+def test_rankings_that_set_a_response_above_itself_are_dropped_and_counted(tmp_path, responses, ranking, kept):
+    records, dropped = read(tmp_path, [{"prompt": "Hi", "responses": responses, "ranking": ranking}], "ranking")
+    assert len(records) == kept and dropped == ({} if kept else {"equal responses": 1})
+
+
+@pytest.mark.parametrize("label", ["\uff21", "\u0131", "\u017f", "\u0410"])  # full-width A, dotless i, long s, Cyrillic A
+def test_labels_of_other_alphabets_are_refused(label):
+    text = " > ".join("ABCDEFGHIJKLMNOPQRST")
+    for plain in "AIS":
+        with pytest.raises(DataError, match="unknown label"):
+            parse_ranking(text.replace(plain, label), 20)
+
+
+def test_repeated_records_are_counted(tmp_path):
+    rows = [{"prompt": "Hi", "response": "Ho"}] * 3 + [{"prompt": "Hi ", "response": "He"}, {"prompt": "2", "response": "2"}]
+    assert read_all(tmp_path, rows)[2] == [
+        ": 2 records repeat an earlier one, 1 more only its prompt; records of one prompt are trained on together or held "
+        "out together"]
+
+
+def test_an_opening_is_what_is_said_before_the_first_reply():
+    assert formats.opening([{"role": "system", "content": "Be  brief."}, user("Hi\nTom"), assistant("Ho"), user("?")]) == "Be brief.\nHi Tom"

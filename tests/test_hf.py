@@ -163,7 +163,8 @@ def test_dialogues_with_tool_calls_are_left_out_where_there_is_no_mark_for_them(
     trained(SPLITS["digits"], tmp_path)
     ours = hf.read_tokenizer(tmp_path)
     records = world.overall_demonstrations(1, {"reasoning": 8, "chat": 4, "agent": 4, "judge": 4, "new_prompt": 4})
-    assert dialogue_rows(ours, records["agent"], 1000) == [] and len(dialogue_rows(ours, records["reasoning"][0] + records["judge"], 1000)) == 6
+    assert dialogue_rows(ours, records["agent"], 1000) == ([], {"tool call, for which the tokenizer has no mark": len(records["agent"])})
+    assert len(dialogue_rows(ours, records["reasoning"][0] + records["judge"], 1000)[0]) == 6
 
 
 def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
@@ -277,7 +278,7 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     model.recompute = True
     fixtures = Path(__file__).parent / "fixtures"
     gsm8k, _ = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")
-    rows = dialogue_rows(words, gsm8k, 512)
+    rows, _ = dialogue_rows(words, gsm8k, 512)
     own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
     assert 0 < own["loss"] < 4  # it has seen such text before
     pairs = [dpo.pair_rows(words, one["prompt"], one["chosen"], one["rejected"]) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]

@@ -19,7 +19,7 @@ import pipeline
 import reward_model as rewards
 import self_reward
 import sft
-from data import formats, world
+from data import formats, real, world
 from data.checkpoints import save_checkpoint
 from data.command import fail
 from data.devices import seed_of
@@ -438,7 +438,7 @@ def test_a_stage_tells_how_many_real_dialogues_are_too_long_for_it(run, tiny_mod
     run.models["student"], run.data = tiny_model, SimpleNamespace(demonstrations={"math": dialogues})  # a context of 128
     assert len(pipeline.file_rows(run, ["math"])) == 2 and capsys.readouterr().out == ""
     assert len(pipeline.file_rows(run, ["math"], tell="cold_start_sft")) == 2
-    assert capsys.readouterr().out == "cold_start_sft: dropped 1 record: 1 longer than 128 tokens\n"
+    assert capsys.readouterr().out == "cold_start_sft: dropped 1 record: 1 longer than the context of 128 tokens\n"
 
 
 def test_one_of_several_ranks_says_that_all_were_stopped(monkeypatch, capsys):
@@ -722,3 +722,19 @@ def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer
     assert done.returncode == 0 and [stage["model"] for stage in results_of(tmp_path / "alone")["stages"]] == ["student"], done.stderr
     again = subprocess.run([*command, "--stages", "self_reward_1"], capture_output=True, text=True, timeout=600, cwd=Path(pipeline.__file__).parent)
     assert again.returncode == 2 and "self_reward_1: is not made from the files of --data" in again.stderr and again.stderr.count("\n") == 1
+
+
+def test_the_reward_model_learns_from_a_sample_of_the_pairs_and_not_from_the_first(run, monkeypatch):
+    pairs = [{"prompt": [{"role": "user", "content": f"{k}?"}], "chosen": "yes", "rejected": "no"} for k in range(200)]
+    pairs.insert(0, {"prompt": [{"role": "user", "content": "9" * 2000}], "chosen": "yes", "rejected": "no"})
+    run.data = real.Folder({}, {}, pairs, {})
+    run.models["student"] = GPT(SIZES["tiny"]["student"])
+    run.stages["reward_model"] = replace(run.stages["reward_model"], prompts=50)
+    given = []
+    monkeypatch.setattr(rewards, "reward_model", lambda *args, rankings, **how: given.append([r["opening"] for r in rankings]) or (None, {}))
+    pipeline.reward_model(run, "student")
+    pipeline.reward_model(run, "student")
+    run.seed = 2
+    pipeline.reward_model(run, "student")
+    assert all(len(set(openings)) == 50 for openings in given) and given[0] == given[1] != given[2]
+    assert sum(int(opening[:-1]) for opening in given[0]) / 50 > 70  # the first fifty have a mean of 24.5

@@ -104,3 +104,29 @@ def test_long_prompts_are_left_out_and_counted(folder):
     real.drop_long(read, lambda messages: len(messages[-1]["content"]), 60)
     assert all(len(task.prompt) <= 60 for part in read.tasks.values() for tasks in part.values() for task in tasks)
     assert read.tasks["train"]["code"] == [] and read.dropped["prompts of more than 60 tokens, for RL and evaluation"] == 100 and read.tasks["train"]["math"]
+
+
+def test_a_test_file_that_repeats_training_prompts_is_said_and_they_are_not_trained_on(folder):
+    formats.write_jsonl(folder / "math_test.jsonl", [record(k) for k in (3, 4, 500)])
+    read = real.read_folder(folder)
+    assert f"{folder / 'math_test.jsonl'}: 2 records of math.jsonl repeat its prompts and are not trained on" in read.notes
+    trained = {task.prompt for task in read.tasks["train"]["math"]}
+    assert len(trained) == len(read.demonstrations["math"]) == 98 and not trained & {task.prompt for task in read.tasks["test"]["math"]}
+
+
+def test_what_one_file_holds_out_no_other_file_trains_on(folder):
+    held = [task.prompt for task in real.read_folder(folder).tasks["test"]["math"]]
+    chats = [{"prompt": prompt, "response": "Two."} for prompt in [*held, "Hi"]]
+    formats.write_jsonl(folder / "chat.jsonl", chats)
+    read = real.read_folder(folder)
+    assert [one["messages"][0]["content"] for one in read.demonstrations["chat"]] == ["Hi"]
+    assert read.dropped == {"prompts of another file's held-out part": len(held)}
+
+
+def test_copies_of_a_prompt_are_on_one_side(folder):
+    formats.write_jsonl(folder / "preference.jsonl", [pair(k) | {"chosen": f"{n}"} for n in range(5) for k in range(40)])
+    read = real.read_folder(folder)
+    train, test = ({task.prompt for task in read.tasks[part]["chat"]} for part in ("train", "test"))
+    assert train and test and not train & test and len(read.tasks["test"]["chat"]) == 5 * len(test)
+    assert len(read.notes) == 2 and "code.jsonl: ignored keys: 'task_id' 100 times" in read.notes[0]
+    assert "preference.jsonl: 0 records repeat an earlier one, 160 more only its prompt" in read.notes[1]

@@ -369,8 +369,9 @@ def test_a_file_of_rankings_scores_the_last_response_only(tokenizer, tmp_path):
     prompt = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "3"}]
     path = write(tmp_path / "own.jsonl", [{"prompt": prompt, "responses": ["44", "5"], "ranking": "B > A"},
                                           {"prompt": "6", "responses": ["7" * 60, "8"], "ranking": "A > B"}])
-    rankings, dropped = from_file(path, tokenizer, context=40)
+    rankings, dropped, notes = from_file(path, tokenizer, context=40)
     assert dropped == {"longer than the context of 40 tokens": 1} and [ranking["ranking"] for ranking in rankings] == ["B > A"]
+    assert notes == [] and rankings[0]["opening"] == "1"
     written = [[token for token, on in zip(*row) if on] for row in rankings[0]["rows"]]
     assert written == [[*tokenizer.encode("44"), tokenizer.end_id], [*tokenizer.encode("5"), tokenizer.end_id]]
 
@@ -379,9 +380,30 @@ def test_a_file_of_rankings_scores_the_last_response_only(tokenizer, tmp_path):
 def test_a_file_of_pairs_is_read_as_rankings_of_two(tokenizer, tmp_path, name):
     path = write(tmp_path / name, [{"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What?"},
                                    {"prompt": "a", "chosen": "b", "rejected": "b"}])
-    rankings, dropped = from_file(path, tokenizer, context=64)
+    rankings, dropped, notes = from_file(path, tokenizer, context=64)
     assert dropped == {"identical pair": 1} and [ranking["ranking"] for ranking in rankings] == ["A > B"]
     assert [tokenizer.decode([token for token, on in zip(*row) if on][:-1]) for row in rankings[0]["rows"]] == ["Hello!", "What?"]
+
+
+def test_a_file_of_ties_alone_is_refused_where_ties_teach_nothing(tiny_model, tokenizer, tmp_path):
+    path = write(tmp_path / "own.jsonl", [{"prompt": str(k), "responses": ["4", "5"], "ranking": "A = B"} for k in range(8)])
+    rankings, _, _ = from_file(path, tokenizer, context=40)
+    with pytest.raises(ValueError, match="all of the . rankings to train on are ties, .* --ties davidson"):
+        rewards.reward_model(tiny_model, tokenizer, Settings(epochs=1, rows=2), seed=1, rankings=rankings)
+    _, own = rewards.reward_model(tiny_model, tokenizer, Settings(epochs=1, rows=2, ties="davidson"), seed=1, rankings=rankings)
+    assert math.isfinite(own["loss"])
+
+
+def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model, tokenizer, tmp_path, monkeypatch):
+    path = write(tmp_path / "own.jsonl", [{"prompt": str(k), "responses": [str(n), "no"], "ranking": "A > B"} for n in range(5) for k in range(40)])
+    rankings, _, notes = from_file(path, tokenizer, context=40)
+    assert len(notes) == 1 and "0 records repeat an earlier one, 160 more only its prompt" in notes[0]
+    seen = {}
+    monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
+    monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
+    rewards.reward_model(tiny_model, tokenizer, Settings(), seed=1, rankings=rankings)
+    trained, held = ({ranking["opening"] for ranking in seen[side]} for side in ("trained", "held"))
+    assert not trained & held and len(trained | held) == 40 and len(seen["held"]) == 5 * len(held)
 
 
 # ---- the loop ----
@@ -674,3 +696,9 @@ def test_the_whole_stage_runs_and_hands_over_its_rankings(tiny_model, tokenizer,
     assert 0 <= held_out["annotator_agreement"] <= 1 and 0 <= held_out["accuracy"] <= 1
     demonstrations = rewards.demonstration_rows(tokenizer, 1)
     assert predicted_reward(model, tokenizer, demonstrations).mean().item() == pytest.approx(0, abs=1e-4)
+
+
+def test_keys_of_own_rankings_that_are_not_used_are_printed_once(checkpoint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "own.jsonl", [{"prompt": str(k), "responses": ["4", "5"], "ranking": "A > B", "id": k} for k in range(20)])
+    code, out, err = run_command(monkeypatch, capsys, "--data", path, "--init", checkpoint, "--out", tmp_path / "out")
+    assert code == 0 and out.count(f"{path}: ignored keys: 'id' 20 times\n") == 1, err

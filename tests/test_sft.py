@@ -1,6 +1,7 @@
 """sft.py: the masked cross-entropy, the rows and their order, the loop, and what bad files get."""
 
 import csv
+import json
 import math
 import random
 import statistics
@@ -18,7 +19,7 @@ import sft
 from data import world
 from data import tokenizer as tokenizers
 from data.checkpoints import load_part, save_part
-from data.rows import batches_of, dialogue_rows, document_rows, in_rows, interleave, repeated, supervised_count
+from data.rows import batches_of, dialogue_rows, document_rows, in_rows, interleave, ranking_rows, repeated, split, supervised_count
 from model import GPT, Config, learning_rate_scale, load_checkpoint, parameter_count
 from sft import SCHEDULES, Settings, batch_loss, held_out_loss, masked_cross_entropy, overall_rows, pad_rows, supervised_positions, train, write_csv
 
@@ -171,7 +172,54 @@ def test_every_token_of_the_documents_is_predicted_once(tokenizer):
 
 def test_dialogues_longer_than_the_context_are_left_out(tokenizer):
     records = [{"messages": [{"role": "user", "content": "9" * n}, {"role": "assistant", "content": "7"}]} for n in (5, 6, 7)]
-    assert [len(ids) for ids, _ in dialogue_rows(tokenizer, records, 10)] == [9, 10]
+    rows, dropped = dialogue_rows(tokenizer, records, 10)
+    assert [len(ids) for ids, _ in rows] == [9, 10] and dropped == {"longer than the context of 10 tokens": 1}
+
+
+def test_every_reason_to_leave_a_dialogue_out_is_counted_by_itself(tokenizer, monkeypatch):
+    ask = {"role": "user", "content": "2"}
+    call = {"role": "assistant", "content": "", "tool_call": "calc 2"}
+    records = [{"messages": [ask, {"role": "assistant", "content": "7"}]},
+               {"messages": [ask, call, {"role": "tool", "content": "2"}, {"role": "assistant", "content": "2"}]},
+               {"messages": [ask, {"role": "assistant", "content": "7", "weight": 0}]},
+               {"messages": [ask, {"role": "assistant", "content": "7" * 50}]}]
+    monkeypatch.setattr(tokenizer, "call_id", None)
+    rows, dropped = dialogue_rows(tokenizer, records, 20)
+    assert len(rows) == 1 and dropped == {"tool call, for which the tokenizer has no mark": 1, "no supervised token": 1,
+                                          "longer than the context of 20 tokens": 1}
+    rankings = [{"prompt": record["messages"][:3], "responses": ["1", "2"]} for record in records[:2]]
+    kept, dropped = ranking_rows(tokenizer, rankings, 20)
+    assert [record for record, _ in kept] == rankings[:1] and dropped == {"tool call, for which the tokenizer has no mark": 1}
+
+
+def test_a_split_keeps_the_records_of_a_prompt_together_and_holds_out_as_asked():
+    prompts = [f"prompt {k}" for k in range(400) for _ in range(5)]
+    kept, held = split("x", list(range(2000)), prompts, 10)
+    assert not {prompts[k] for k in kept} & {prompts[k] for k in held} and sorted(kept + held) == list(range(2000))
+    assert 100 < len(held) < 300 and all(prompts.index(prompts[k]) in held for k in held)
+    few = split("x", list(range(2000)), prompts, 20, most=30)[1]
+    assert len(few) == 30 and set(few) <= set(held)  # what one in twenty holds out, one in ten does too
+    shuffled = list(enumerate(prompts))
+    random.Random(0).shuffle(shuffled)
+    assert sorted(split("x", [k for k, _ in shuffled], [text for _, text in shuffled], 10)[1]) == sorted(held)
+    assert [len(side) for side in split("x", [1, 2, 3], ["a", "b", "a"], 10)] in ([1, 2], [2, 1])
+    with pytest.raises(ValueError, match="x: 1 different prompts are left; two are needed"):
+        split("x", [1, 2], ["a", "a"], 10)
+
+
+def test_own_rows_of_one_prompt_are_never_trained_on_and_held_out(tiny_model, tokenizer, monkeypatch):
+    rows = [tokenizer.render([{"role": "user", "content": f"{k}?"}, {"role": "assistant", "content": str(n)}]) for n in range(5) for k in range(40)]
+    seen = {}
+
+    def record(model, tokenizer, trained, settings, held_out, **how):
+        seen.update(trained=trained, held=held_out)
+        return {}
+
+    monkeypatch.setattr(sft, "train", record)
+    own = sft.sft_on_rows(tiny_model, tokenizer, rows, Settings(100, rows=4), seed=1, stage="sft")
+    asked = [{tokenizer.decode(ids).split("?")[0] for ids, _ in seen[side]} for side in ("trained", "held")]
+    assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == 40
+    assert own["held_out_rows"] == len(seen["held"]) == 5 * len(asked[1]) and own["rows"] + own["held_out_rows"] == 200
 
 
 def test_repeated_gives_whole_passes():
@@ -495,3 +543,18 @@ def test_a_save_of_other_settings_is_not_gone_on_from(tokenizer, tmp_path, tiny_
     assert load_part(tmp_path / "none.part", "one key", model=tiny_model) is None
     assert load_part(tmp_path / "x.part", "one key", model=tiny_model) == {"step": 3}
     assert load_part(tmp_path / "x.part", "another key", model=tiny_model) is None and not list(tmp_path.iterdir())
+
+
+def test_what_a_file_says_beside_its_rows_is_printed_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sft, "train", lambda model, *args, **how: {"held_out_losses": [], "held_out_loss": 1.0, "tokens": 0, "seconds": 0.0})
+    path = tmp_path / "own.jsonl"
+    records = [{"prompt": f"{k}?", "response": "5", "id": k} for k in range(30)] + [{"prompt": "Human: a", "response": "5"}, {"prompt": "9" * 999, "response": "5"}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    code, out, _ = run_command(monkeypatch, capsys, "--data", path, "--out", tmp_path / "out", "--smoke")
+    assert code == 0 and out.count(f"{path}: ignored keys: 'id' 30 times\n") == 1
+    assert f"{path}:31: the text holds a speaker's label, 'Human:', in 1 of 32 records" in out and "dropped 1 record: 1 longer than the context" in out
+    path.write_text("".join(json.dumps({"text": "word " * 400, "id": 1}) + "\n" for _ in range(4)))
+    monkeypatch.setattr(sft, "pretrain_on_text", lambda model, tokenizer, text, *args, **how: {
+        "losses_a_character": [float("{" in text)], "tokens": 0, "seconds": 0.0})
+    code, out, _ = run_command(monkeypatch, capsys, "--pretrain", "--data", path, "--out", tmp_path / "out", "--smoke")
+    assert code == 0 and out.count(f"{path}: ignored keys: 'id' 4 times\n") == 1 and "nats a character: 0.000" in out

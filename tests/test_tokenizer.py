@@ -233,3 +233,11 @@ def test_a_tool_call_is_refused_by_a_tokenizer_without_a_mark_for_it(tokenizer):
     for message in ({"role": "assistant", "tool_call": "age Tom", "content": ""}, {"role": "tool", "content": "31"}):
         with pytest.raises(ValueError, match="no mark for a tool call"):
             plain.render([{"role": "user", "content": "How old is Tom?"}, message])
+
+
+def test_a_turn_of_weight_0_is_read_and_not_learned(tokenizer):
+    ask = [{"role": "user", "content": "2+3?"}]
+    first, last = {"role": "assistant", "think": "so", "tool_call": "calc", "content": "6"}, {"role": "assistant", "content": "5"}
+    ids, mask = tokenizer.render([*ask, first | {"weight": 0}, *ask, last])
+    assert ids == tokenizer.render([*ask, first, *ask, last])[0]
+    assert [i for i, on in zip(ids, mask) if on] == [*tokenizer.encode("5"), tokenizer.end_id]

@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -531,3 +532,18 @@ def test_tasks_compare_and_hash_by_content():
 def test_the_evaluation_prompts_are_frozen():
     """A change of any prompt that evaluation can use needs a new WORLD_VERSION, a reason, and all numbers again."""
     assert (world.WORLD_VERSION, world.evaluation_hash()) == (2, "81f564dcbc0e8e02")
+
+
+def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(capsys):
+    world.say_once.cache_clear()
+    tasks = world.draw_tasks(world.generator(1, "x"), ("math", "stem"), 2400, levels=(1,))
+    counts = Counter(task.domain for task in tasks)
+    assert len({task.prompt for task in tasks}) == len(tasks) == 2400
+    assert counts["stem"] < 1200 < counts["math"] == 2400 - counts["stem"]
+    assert [task.domain for task in tasks[:4]] == ["math", "stem", "math", "stem"]
+    told = capsys.readouterr().out
+    assert told == f"stem: {counts['stem']} different prompts at level 1, and no more; 1,200 were to be drawn, which other domains make up\n"
+    short = world.draw_tasks(world.generator(1, "x"), ("stem",), 2400, levels=(1,))
+    assert len(short) < 1200 and capsys.readouterr().out.endswith("no more; 2,400 were to be drawn\n")
+    even = Counter(task.domain for task in world.draw_tasks(world.generator(1, "x"), ("math", "stem"), 2400, "dev", levels=(1,)))
+    assert 0 <= even["math"] - even["stem"] <= 1 and capsys.readouterr().out == ""

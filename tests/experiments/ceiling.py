@@ -10,7 +10,6 @@ nothing else. Reads greedy answers, in phrasings that were trained; chat familie
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 

@@ -46,7 +46,7 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     context, count = student.config.context, settings.steps * 2 * settings.rows
     like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr)
     own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
-    answers = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
+    answers, _ = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
     positives = [positive for positive, _ in pairs]
 
     def with_rehearsal(rows):
