@@ -517,14 +517,19 @@ def learning_rate_scale(step: int, steps: int, warmup: int = 0, constant: float 
 class Optimizers:
     """Muon on the block matrices and AdamW on the rest, stepped as one; with muon_lr None AdamW takes everything.
 
-    Muon (torch.optim.Muon) orthogonalises each update; from scratch and in SFT it learns several times faster a step.
+    Muon (torch.optim.Muon) orthogonalises each update; from scratch and in SFT it learns several times faster a step. It takes
+    `qkv` and `gate_up` as one matrix each. With queries, keys, values, gate and up apart, as where they are separate modules,
+    the held-out loss after pretraining, cold start and overall SFT of the tiny student differed by -0.013 +-0.019, -0.013 +-0.028
+    and -0.008 +-0.033 nats (five seeds, 95%), and the greedy score on math, code, stem and agent by -0.5 +-3.9 points: no
+    difference that shows, for more and smaller products.
     """
 
     def __init__(self, model: nn.Module, adam_lr: float, muon_lr: float | None = None):
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".blocks." in f".{name}" and p.requires_grad]
         chosen = {id(p) for p in matrices} if muon_lr is not None else set()
         rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-        # torch's eps of 1e-8: InstructGPT's RL had 1e-5, which matters for its learning rate of 1e-5 and not for ours
+        # torch's eps of 1e-8 is added to the root of a gradient's mean square: it is small beside the gradient, whatever the learning
+        # rate. At the 1e-5 of OpenAI's first RLHF code a weight whose gradients lie below that would hardly move
         self.parts = [torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
         if muon_lr is not None:
             # three Newton-Schulz iterations learn as much as the usual five and cost a sixth less of a small model's step

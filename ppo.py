@@ -24,6 +24,7 @@ Left out: whitening of rewards, weight averaging, asynchronous rollouts, a KL te
 
     python ppo.py                       rl_stem on the tiny SFT model, evaluated before and after
     python ppo.py --stage rl_preference --estimator gae --kl-coef 0     over-optimise the reward model on purpose
+    python ppo.py --ratio sequence      GSPO; GRPO is --baseline zscore --normalise sequence, Dr. GRPO --normalise constant
     python ppo.py --show                one rollout as a table: token, log-probability, reference, KL, value, reward, advantage;
                                         with --init and --reference two checkpoints differ, with --estimator gae values are the critic's
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import distill
+import sft
 from data.command import check_numbers
 from ppo import Settings
-from tests.experiments import judge_controls, overoptimise, targets
+from tests.experiments import distill_ablation, judge_controls, overoptimise, targets
 from tests.experiments.compare import changed
 
 
@@ -58,6 +60,46 @@ def test_the_table_pairs_stages_by_seed_and_says_what_is_missing(tmp_path):
     assert rows["RL-readiness", "prompts with a pass rate in 10% to 90% after overall_sft"][1] == "reached"  # 0.35
     assert rows["rl_stem", "math, stem: greedy"] == ("", "not measured")
     assert json.dumps(list(rows.values()))
+
+
+def ablation_rows(tiny_model, tokenizer, monkeypatch):
+    """{name: what its trainer is given} with recorders in place of the trainers, and rows that are told apart by their first id."""
+    pairs, rehearsal = [(([1], [True]), ([2], [True]))] * 40, [([3], [True])] * 40
+    monkeypatch.setattr(distill, "preference_data", lambda *_, **__: (pairs, rehearsal, [], {}))
+    monkeypatch.setattr(sft, "overall_rows", lambda *_: ([([4], [True])] * 40, None))
+    monkeypatch.setattr(distill_ablation, "dialogue_rows", lambda *_: [([5], [True])] * 40)
+    monkeypatch.setattr(sft, "train", lambda model, tokenizer, rows, settings, **_: [ids[0] for ids, _ in rows])
+    monkeypatch.setattr(distill, "train", lambda model, teacher, tokenizer, pairs, rehearsal, settings, **_: settings)
+    settings = distill.Settings(steps=3, queries=2)
+    return {name: train(None) for name, train in distill_ablation.rows_of(settings, tiny_model, None, tokenizer, 1)}
+
+
+def test_every_row_of_the_ablation_is_there_with_and_without_rehearsal(tiny_model, tokenizer, monkeypatch):
+    given = ablation_rows(tiny_model, tokenizer, monkeypatch)
+    bare = [name for name in given if not name.endswith(", rehearsal")]
+    assert len(bare) == 8 and set(given) == {*bare, *(f"{name}, rehearsal" for name in bare)}
+    for name in bare:
+        alone, rehearsed = given[name], given[f"{name}, rehearsal"]
+        if name.startswith(("L_", "joint")):  # 16 pairs an update, or 8 and 8
+            assert (alone.rows, alone.rehearsal_rows, rehearsed.rows, rehearsed.rehearsal_rows) == (16, 0, 8, 8)
+        else:
+            first = {"more": 4, "SFT ": 1, "uppe": 5}[name[:4]]
+            assert alone == [first] * 48 and sorted(rehearsed) == sorted([first] * 24 + [3] * 24)
+
+
+def test_the_joint_loss_is_compared_with_rehearsal_on_both_sides(tmp_path, capsys):
+    """The joint loss has 60 percent; a row has 50, 40, 30 and 20 with rehearsal, and 5 without it."""
+    values = {"entering student": 0.1, "joint, rehearsal": 0.6, "joint": 0.05}
+    others = {"more SFT on own demonstrations": 0.5, "L_DPO": 0.4, "SFT on teacher samples": 0.3, "L_pos": 0.2}
+    for name, value in others.items():
+        values |= {name: 0.05, f"{name}, rehearsal": value}
+    row = {"seconds": 1.0, "flops": 1.0}
+    table = {name: {"1": row | {key: dict.fromkeys(("math", "code", "stem", "agent", "chat", "judge"), value) for key in ("greedy", "sampled")}}
+             for name, value in values.items()}
+    distill_ablation.report(table, tmp_path)
+    gaps = json.loads((tmp_path / "gaps.json").read_text())
+    assert {name: gap[0] for name, gap in gaps.items()} == pytest.approx(
+        {"more SFT on own demonstrations": 10, "L_DPO alone": 20, "SFT on teacher samples": 30, "L_pos alone": 40})
 
 
 @pytest.mark.parametrize("name", ["targets", "control", "readiness", "curriculum", "distill_ablation", "ties", "overoptimise", "judge_controls"])

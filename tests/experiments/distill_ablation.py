@@ -5,7 +5,8 @@
 Reads overall_sft of student and teacher from each run folder. Every row makes the same number of updates with the same number
 of positive sequences an update: 16, or 8 and 8 of rehearsal. Seconds and FLOPs (6 per parameter and token that is trained on,
 2 per parameter and token that is only read) are printed, because a row that reads negatives and a teacher costs more.
-The last row is an upper bound that no teacher can give: SFT on the world's own answers to the queries.
+The last rows are an upper bound that no teacher can give: SFT on the world's own answers to the queries. What is said of the joint
+loss over another row has rehearsal on both sides.
 """
 
 import argparse
@@ -55,16 +56,18 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     def supervised(rows):
         return lambda model: sft.train(model, tokenizer, repeated(rows, count, rng) if len(rows) < count else rows[:count], like, seed=seed, stage="ablation")
 
+    def both(name, rows):
+        return [(name, supervised(rows)), (name + ", rehearsal", supervised(with_rehearsal(rows)))]
+
     for name, rows in (("more SFT on own demonstrations", own), ("SFT on teacher samples", positives)):
-        yield name, supervised(rows)
-        yield name + ", rehearsal", supervised(with_rehearsal(rows))
+        yield from both(name, rows)
     for name, (dpo_coef, pos_coef, neg_coef) in LOSSES.items():
         for rehearsed in (False, True):
             chosen = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef,
                              **({} if rehearsed else {"rows": 2 * settings.rows, "rehearsal_rows": 0}))
             yield name + (", rehearsal" if rehearsed else ""), lambda model, chosen=chosen: distill.train(
                 model, teacher, tokenizer, pairs, rehearsal, chosen, seed=seed, stage="ablation")
-    yield "upper bound: SFT on the world's answers", supervised(answers)
+    yield from both("upper bound: SFT on the world's answers", answers)
 
 
 def main() -> None:
@@ -119,9 +122,10 @@ def report(table: dict, out: Path) -> None:
         print(f"| {name} | {cells[0]} | {cells[1]} | {other['chat']:.0f} | {other['judge']:.0f} | {cost[0]:.0f} | {cost[1] / 1e12:.1f} |")
         bars.append((name, gains["greedy"]))
     gaps = {}
-    for other, row in (("more SFT on own demonstrations",) * 2, ("L_DPO alone", "L_DPO"), ("SFT on teacher samples", "SFT on teacher samples, rehearsal"),
-                       ("L_pos alone", "L_pos, rehearsal")):
-        gaps[other] = interval([mean4("joint, rehearsal", seed, "greedy") - mean4(row, seed, "greedy") for seed in seeds])
+    for other, row in (("more SFT on own demonstrations",) * 2, ("L_DPO alone", "L_DPO"), ("SFT on teacher samples",) * 2,
+                       ("L_pos alone", "L_pos")):
+        gaps[other] = interval([mean4("joint, rehearsal", seed, "greedy") - mean4(f"{row}, rehearsal", seed, "greedy")
+                                for seed in seeds])
     (out / "gaps.json").write_text(json.dumps(gaps, indent=1) + "\n", encoding="utf-8")
     figure, axis = plt.subplots(figsize=(9, 5))
     names = [name for name, _ in bars[1:]][::-1]
