@@ -233,3 +233,14 @@ def test_a_tool_call_is_refused_by_a_tokenizer_without_a_mark_for_it(tokenizer):
     for message in ({"role": "assistant", "tool_call": "age Tom", "content": ""}, {"role": "tool", "content": "31"}):
         with pytest.raises(ValueError, match="no mark for a tool call"):
             plain.render([{"role": "user", "content": "How old is Tom?"}, message])
+
+
+def test_a_prompt_after_an_assistants_turn_has_what_stands_between_turns(tokenizer):
+    between = copy.copy(tokenizer)
+    between.after_end = tokenizer.encode("\n")
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    assert tokenizer.encoding.decode(between.prompt(talk)) == (
+        "<|user|>Hi<|assistant|>Yes?<|end|>\n<|assistant|>")
+    assert between.render([*talk, talk[1]])[0][:len(between.prompt(talk))] == between.prompt(talk)
+    assert tokenizer.encoding.decode(tokenizer.prompt(talk)) == (
+        "<|user|>Hi<|assistant|>Yes?<|end|><|assistant|>")
