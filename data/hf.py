@@ -30,7 +30,7 @@ DIGITS_PATTERN = r"""'(?:[sdmt]|ll|ve|re)|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(
 # `Tokenizer.render` in Jinja, for `transformers`; on one line, since line breaks would be rendered
 CHAT_TEMPLATE = string.Template("""
 {% set default_system = $default_system %}
-{% if default_system and messages and messages[0]['role'] != 'system' %}
+{% if default_system and messages[0]['role'] != 'system' %}
 {{ $system + default_system + $close }}
 {% endif %}
 {% for m in messages %}
@@ -53,9 +53,9 @@ CHAT_TEMPLATE = string.Template("""
 # plain ChatML as `template_tags` gives it: what may stand before all, a default system turn, turns
 DEFINED = ["if not add_generation_prompt is defined", "set add_generation_prompt = false", "endif"]
 NO_SYSTEM = "if loop.first and messages[0]['role'] != 'system'"
-DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system\n(.*)<\|im_end\|>\n", re.DOTALL)
+DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system\n([^\0]*)<\|im_end\|>\n")
 JSON_TEXT = r'"(?:[^"\\\n]|\\["\\bfnrt]|\\u[0-9a-f]{4})*"'
-TURNS = ["<|im_start|>{role}\n{content}<|im_end|>\n", "endfor",
+TURNS = ["<|im_start|>\0role\0\n\0content\0<|im_end|>\n", "endfor",
          "if add_generation_prompt", "<|im_start|>assistant\n", "endif"]
 
 
@@ -270,9 +270,9 @@ def read_template(folder: Path) -> str | None:
 
 def template_tags(template: str) -> list[str] | None:
     """The tags of a template, whatever their spaces and quotes: a block as its words, an output as
-    the text that it writes, with {role} for a message's role. None where text stands between the
-    tags, or an output is not a sum of texts and fields."""
-    template = template.replace("\\n", "\n").removesuffix("\n")
+    the text that it writes, a message's field as its name between NUL characters. None where text
+    stands between the tags, or an output is not a sum of texts and fields."""
+    template = template.replace("\\n", "\n")
     # a minus takes the white space beside it
     template = re.sub(r"\s*(\{[%{])-|-([%}]\})\s*", r"\1\2", template)
     template = template.replace("%}\n", "%}")  # `transformers` drops the line break after a block
@@ -285,7 +285,8 @@ def template_tags(template: str) -> list[str] | None:
         if tag.startswith("{%"):
             known.append(" ".join(inside.replace('"', "'").split()))
             continue
-        inside = re.sub(r"""\bmessage(?:\[['"](\w+)['"]\]|\.(\w+))""", r"'{\1\2}'", inside)
+        field = r"""\bmessage(?:\[['"](\w+)['"]\]|\.(\w+))"""
+        inside = re.sub(field, "'\0\\1\\2\0'", inside)
         if not re.fullmatch(rf"{literal}(?:\s*\+\s*{literal})*", inside):
             return None
         known.append("".join(part[1:-1] for part in re.findall(literal, inside)))

@@ -301,6 +301,7 @@ TEMPLATES = {
     "one string": (WITH_DEFAULT.replace("'<|im_end|>' + '\n'", "'<|im_end|>\n'"), "DEFAULT"),
     "line by line": (WITH_DEFAULT.replace("}{", "}\n{").replace("{{", "{{-").replace("{%", "{%-")
                      + "\n", "DEFAULT"),
+    "a line a block": (WITH_DEFAULT.replace("%}", "%}\n"), "DEFAULT"),
     "a quote in the default": (WITH_DEFAULT.replace("DEFAULT", 'Say "I am" + \\n once'),
                                'Say "I am" + \n once'),
     "a switch that may be missing": (
@@ -313,6 +314,8 @@ TEMPLATES = {
     "a line break after the default": (WITH_DEFAULT.replace("%}{{'", "%}\n\n{{'"), None),
     "a default before every turn": (WITH_DEFAULT.replace("loop.first and ", ""), None),
     "the default without its end": (WITH_DEFAULT.replace("DEFAULT<|im_end|>", "DEFAULT"), None),
+    "a field in the default": (WITH_DEFAULT.replace("DEFAULT", "' + message['content'] + '"), None),
+    "a field's name in the default": (WITH_DEFAULT.replace("DEFAULT", "{content}"), "{content}"),
     "an escape": (WITH_DEFAULT.replace("DEFAULT", "\\t"), None),
     "a tool branch": (CHATML.replace(TURN, "{% if tools %}{{ tools }}{% endif %}" + TURN), None),
     "empty": ("", None)}
@@ -449,11 +452,12 @@ def test_runs_of_spaces_may_be_added_tokens(tmp_path):
 
 
 def test_an_added_token_may_be_a_word_that_the_merges_make(tmp_path):
-    """`the` is th + e, and added besides: one token before any merge, and so is the letter q."""
-    added = [{"content": "the", "special": False}, {"content": "q", "special": False}]
+    """`the` is th + e, and added besides: one token before any merge; so is q, as a word alone."""
+    added = [{"content": "the", "special": False},
+             {"content": "q", "special": False, "single_word": True}]
     byte_directory(tmp_path, CHATML, added, ["th", "the", "hq"], ["t h", "th e", "h q"])
     ours, theirs = hf.read_tokenizer(tmp_path), of_transformers(tmp_path)
-    for text, parts in (("the", 1), ("xthe", 2), ("thx", 2), ("hq", 2), ("hhq", 3)):
+    for text, parts in (("the", 1), ("xthe", 2), ("thx", 2), ("q", 1), ("hq", 1), ("aqa", 3)):
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
         assert len(ours.encode(text)) == parts, text
 
