@@ -129,7 +129,7 @@ def save_checkpoint(path: Path, model: nn.Module, tokenizer, stage: str, **more)
     if rank() == 0:
         state = {name: value for name, value in model.state_dict().items() if not (model.config.tied and name == "head.weight")}
         write(path, {"config": asdict(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": stage,
-                     "model": state, **more})
+                     "default_system": tokenizer.default_system, "model": state, **more})
     if ranks() > 1:
         dist.barrier()
 
@@ -172,12 +172,21 @@ def tokenizer_of(path=None):
     if path and Path(path).is_dir():
         if not (Path(path) / "config.json").exists() or not (Path(path) / "tokenizer.json").exists():
             raise ValueError(f"{path}: no Llama or Qwen3 directory (config.json, tokenizer.json, model.safetensors); of a run's folder, give a .pt file in it")
-        return hf.read_tokenizer(path)
+        tokenizer = hf.read_tokenizer(path)
+        if tokenizer.default_system is None and rank() == 0:
+            print(f"{path}: no chat template that is known here: "
+                  "dialogues are rendered as plain ChatML")
+        return tokenizer
     try:
-        text = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("tokenizer_json") if path else None
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if path else {}
+        text, default_system = saved.get("tokenizer_json"), saved.get("default_system", "")
     except Exception:  # load_checkpoint says what is wrong with the file
         text = None
-    return hf.tokenizer_from(text, path) if text else tokenizers.tiny()
+    if not text:
+        return tokenizers.tiny()
+    tokenizer = hf.tokenizer_from(text, path)
+    tokenizer.default_system = default_system
+    return tokenizer
 
 
 # ---- a stage in the middle ----

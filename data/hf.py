@@ -1,7 +1,9 @@
 """Checkpoints of other makers: directories in Hugging Face layout of the Llama and Qwen3 kind, read and written.
 
 `read_model` gives the numbers of a `model.Config` and the weights under our names, `read_tokenizer` the same
-`tiktoken.Encoding` as the directory's tokenizer.json, with the checkpoint's own chat marks. What this project's model has no
+`tiktoken.Encoding` as the directory's tokenizer.json, with the checkpoint's own chat marks and the
+system turn that its chat template puts where a dialogue has none. A template is compared with plain
+ChatML and never run; one that is not known is reported. What this project's model has no
 part for (sliding windows, scaled rotary positions, mixtures of experts, biases, other activations; tokenizers that are not
 byte-level BPE) is refused by name. Rotary positions are rotate-half on both sides, so no row of a matrix changes its place.
 
@@ -9,6 +11,8 @@ The `safetensors` package is needed here alone, and is imported only when a dire
 """
 
 import json
+import re
+import string
 import unicodedata
 from pathlib import Path
 
@@ -23,6 +27,37 @@ from data.tokenizer import Tokenizer
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 # GPT-2's pattern after every digit was cut out by itself: white space before a digit stands at the end of its piece, so it is whole
 DIGITS_PATTERN = r"""'(?:[sdmt]|ll|ve|re)|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"""
+
+# `Tokenizer.render` in Jinja, for `transformers`; on one line, since line breaks would be rendered
+CHAT_TEMPLATE = string.Template("""
+{% set default_system = $default_system %}
+{% if default_system and messages[0]['role'] != 'system' %}
+{{ $system + default_system + $close }}
+{% endif %}
+{% for m in messages %}
+{% if tools or m['tool_calls'] %}
+{{ raise_exception('a tool call is text in tool_call here') }}
+{% endif %}
+{% if m['role'] == 'user' %}{{ $user + m['content'] + $close }}
+{% elif m['role'] == 'system' %}{{ $system + m['content'] + $close }}
+{% elif m['role'] == 'assistant' %}
+{{ $assistant }}
+{% if m['think'] %}{{ $think + m['think'] + $end_think }}{% endif %}
+{% if m['tool_call'] %}{{ $tool_call + m['tool_call'] }}{% endif %}
+{{ (m['content'] or '') + $end }}
+{% elif m['role'] == 'tool' %}{{ $tool_result + m['content'] }}
+{% else %}{{ raise_exception('unknown role ' + m['role']) }}
+{% endif %}
+{% endfor %}
+{% if add_generation_prompt %}{{ $assistant }}{% endif %}
+""".replace("\n", ""))
+# plain ChatML as `template_tags` gives it: what may stand before all, a default system turn, turns
+DEFINED = ["if not add_generation_prompt is defined", "set add_generation_prompt = false", "endif"]
+NO_SYSTEM = "if loop.first and messages[0]['role'] != 'system'"
+DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system\n([^\0]*)<\|im_end\|>\n")
+JSON_TEXT = r'"(?:[^"\\\n]|\\["\\bfnrt]|\\u[0-9a-f]{4})*"'
+TURNS = ["<|im_start|>\0role\0\n\0content\0<|im_end|>\n", "endfor",
+         "if add_generation_prompt", "<|im_start|>assistant\n", "endif"]
 
 
 def read_json(path: Path) -> dict:
@@ -194,15 +229,99 @@ def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
     """tokenizer.json, and tokenizer_config.json with the chat template, which `transformers` opens."""
     folder, encoding = Path(folder), tokenizer.encoding
     write_text(folder / "tokenizer.json", tokenizer_json(tokenizer))
-    shut = {role: encoding.decode([tokenizer.end_id, *tokenizer.after_end] if role == "assistant" else tokenizer.close) for role in tokenizer.headers}
-    turns = "".join(f"{{% {'elif' if k else 'if'} m['role'] == '{role}' %}}{{{{ {json.dumps(encoding.decode(header))} + m['content'] + {json.dumps(shut[role])} }}}}"
-                    for k, (role, header) in enumerate(tokenizer.headers.items()))
-    asked = json.dumps(encoding.decode(tokenizer.headers["assistant"]))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)  # it would come before the one below
     write_text(folder / "tokenizer_config.json", json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": encoding.decode([tokenizer.end_id]), "pad_token": encoding.decode([tokenizer.pad_id]),
-        "clean_up_tokenization_spaces": False,
-        "chat_template": f"{{% for m in messages %}}{turns}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {asked} }}}}{{% endif %}}"},
+        "clean_up_tokenization_spaces": False, "chat_template": chat_template(tokenizer)},
         indent=1) + "\n")
+
+
+# ---- chat templates ----
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # Jinja knows no pairs of surrogates
+
+
+def chat_template(tokenizer: Tokenizer) -> str:
+    """The Jinja template that renders every field of a message as `tokenizer.render` does.
+
+    Only the line break after an assistant's last turn, where a format has one, is not ours.
+    """
+    def text(*ids):
+        return quoted(tokenizer.encoding.decode(ids))
+
+    refused = "raise_exception('no mark for a tool call or its result')"
+    marks = {"think": '""', "end_think": quoted("\n"), "tool_call": refused, "tool_result": refused}
+    ids = {"think": tokenizer.think_id, "end_think": tokenizer.end_think_id,
+           "tool_call": tokenizer.call_id, "tool_result": tokenizer.result_id}
+    return CHAT_TEMPLATE.substitute(
+        marks | {name: text(i) for name, i in ids.items() if i is not None},
+        **{role: text(*header) for role, header in tokenizer.headers.items()},
+        default_system=quoted(tokenizer.default_system or ""), close=text(*tokenizer.close),
+        end=text(tokenizer.end_id, *tokenizer.after_end))
+
+
+def read_template(folder: Path) -> str | None:
+    """The text of a directory's chat template; None where there is none."""
+    alone, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if alone.exists():  # it comes first, as in `transformers`
+        try:
+            return alone.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{alone}: cannot be read ({error})") from None
+    raw = read_json(config) if config.exists() else {}
+    template = raw.get("chat_template") if isinstance(raw, dict) else None
+    if isinstance(template, list):  # several, by name
+        named = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def template_tags(template: str) -> list[str] | None:
+    """The tags of a template, whatever their spaces and quotes: a block as its words, an output as
+    the text that it writes, a message's field as its name between NUL characters. None where text
+    stands between the tags, or an output is not a sum of texts and fields."""
+    template = template.replace("\\n", "\n")
+    # a minus takes the white space beside it
+    template = re.sub(r"\s*(\{[%{])-|-([%}]\})\s*", r"\1\2", template)
+    template = template.replace("%}\n", "%}")  # `transformers` drops the line break after a block
+    tags = re.findall(r"\{%.*?%\}|\{\{.*?\}\}", template, re.DOTALL)
+    if "".join(tags) != template:
+        return None
+    literal, known = r"""(?:'[^'\\]*'|"[^"\\]*")""", []
+    for tag in tags:
+        inside = tag[2:-2].strip()
+        if tag.startswith("{%"):
+            known.append(" ".join(inside.replace('"', "'").split()))
+            continue
+        field = r"""\bmessage(?:\[['"](\w+)['"]\]|\.(\w+))"""
+        inside = re.sub(field, "'\0\\1\\2\0'", inside)
+        if not re.fullmatch(rf"{literal}(?:\s*\+\s*{literal})*", inside):
+            return None
+        known.append("".join(part[1:-1] for part in re.findall(literal, inside)))
+    return known
+
+
+def default_system_of(template: str, tokenizer: Tokenizer) -> str | None:
+    """The system turn that a ChatML template puts before a dialogue that has none, "" where it puts
+    nothing; None for a template of any other kind. What `write_tokenizer` wrote is known too."""
+    own = re.match(rf"\{{% set default_system = ({JSON_TEXT}) %\}}", template)
+    if own and template.replace(own[1], '""', 1) == chat_template(tokenizer):
+        return json.loads(own[1])
+    tags = template_tags(template) or []
+    if tags[:3] == DEFINED:
+        tags = tags[3:]
+    if tags[:1] != ["for message in messages"]:
+        return None
+    if tags[1:] == TURNS:
+        return ""
+    if tags[1:2] + tags[3:] == [NO_SYSTEM, "endif", *TURNS]:
+        found = DEFAULT_SYSTEM.fullmatch(tags[2])
+        return found[1] if found else None
+    return None
+
+
+# ---- reading a tokenizer ----
 
 
 def byte_letters() -> dict[str, int]:
@@ -227,22 +346,59 @@ def pattern_of(pre: dict | None, where) -> str:
                      "pattern of its own can be read")
 
 
+def added_words(tokens: list[dict]) -> re.Pattern:
+    """A pattern that finds added tokens which are not special, as `tokenizers` does: the longest
+    first, with the white space that a token takes in, and some only as whole words. A match's last
+    group is the token's own text."""
+    words = []
+    for token in sorted(tokens, key=lambda token: -len(token["content"])):
+        word = f"({re.escape(token['content'])})"
+        if token.get("single_word"):
+            word = rf"(?<!\w){word}(?!\w)"
+        before, after = (r"\s*" if token.get(side) else "" for side in ("lstrip", "rstrip"))
+        words.append(before + word + after)
+    return re.compile("|".join(words) or r"(?!)")  # (?!) finds nothing
+
+
 class HubTokenizer(Tokenizer):
-    """A Tokenizer that normalises text first, where the checkpoint's does."""
+    """A Tokenizer with what other makers' have besides: a form to which text is normalised, words
+    that are one token without being marks, and a system turn for a dialogue that has none."""
 
     form: str | None = None
+    added = added_words([])
 
     def encode(self, text: str) -> list[int]:
+        ids, start = [], 0
+        for found in self.added.finditer(text):
+            ids += self.ordinary(text[start:found.start()])
+            ids.append(self.encoding.encode_single_token(found[found.lastindex]))
+            start = found.end()
+        return ids + self.ordinary(text[start:])
+
+    def ordinary(self, text: str) -> list[int]:
         return super().encode(unicodedata.normalize(self.form, text) if self.form else text)
+
+    def turn(self, role: str, content: str) -> list[int]:
+        """White space that opens the content may be one token with the line break of the header."""
+        return [self.headers[role][0], *self.encode(f"{role}\n{content}"), *self.close]
+
+    def render(self, messages: list[dict], prompt: bool = False) -> tuple[list[int], list[bool]]:
+        if self.default_system and messages and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.default_system}, *messages]
+        return super().render(messages, prompt)
 
 
 def read_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a directory. Raises ValueError in one line where there is none, or one of another kind."""
     path = Path(folder) / "tokenizer.json"
     try:
-        return tokenizer_from(path.read_text(encoding="utf-8"), path)
-    except OSError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
+    tokenizer = tokenizer_from(text, path)
+    if isinstance(tokenizer, HubTokenizer):
+        tokenizer.default_system = default_system_of(read_template(Path(folder)) or "", tokenizer)
+    return tokenizer
 
 
 def tokenizer_from(text: str, path) -> Tokenizer:
@@ -265,10 +421,16 @@ def parsed_tokenizer(raw: dict, text: str, path) -> Tokenizer:
     if normalizer not in (None, "NFC"):
         raise ValueError(f"{path}: normalizer {normalizer}: only NFC or none can be read")
     pattern = pattern_of(raw.get("pre_tokenizer"), path)
-    special = {token["content"]: token["id"] for token in raw.get("added_tokens", ())}
+    added = raw.get("added_tokens") or []
+    special = {token["content"]: token["id"] for token in added}  # for tiktoken: not by merges
     letters = byte_letters()
-    ranks = {bytes(letters[letter] for letter in text): i for text, i in bpe["vocab"].items() if text not in special}
-    merged = [bytes(letters[letter] for letter in (pair.replace(" ", "") if isinstance(pair, str) else "".join(pair))) for pair in bpe["merges"]]
+    pairs = [pair.replace(" ", "") if isinstance(pair, str) else "".join(pair)
+             for pair in bpe["merges"]]
+    # an added word may be one that the merges, or a single byte, make too
+    plain = bpe["vocab"].keys() - (special.keys() - set(pairs) - letters.keys())
+    ranks = {bytes(letters[letter] for letter in text): i
+             for text, i in bpe["vocab"].items() if text in plain}
+    merged = [bytes(letters[letter] for letter in pair) for pair in pairs]
     order = [ranks[token] for token in dict.fromkeys(merged)]
     if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
         raise ValueError(f"{path}: the ids do not follow the order of the merges")
@@ -286,4 +448,5 @@ def parsed_tokenizer(raw: dict, text: str, path) -> Tokenizer:
     tokenizer = HubTokenizer(encoding, {role: [begin, *encoding.encode_ordinary(role + "\n")] for role in ("user", "assistant", "system")},
                              {"end": end, "pad": pad, "begin": begin}, close=[end, *newline])
     tokenizer.after_end, tokenizer.form, tokenizer.source = newline, normalizer, text
+    tokenizer.added = added_words([token for token in added if not token.get("special")])
     return tokenizer

@@ -57,6 +57,8 @@ class Tokenizer:
 
     after_end: list[int] = []
     source: str | None = None  # the tokenizer.json that it was read from; a checkpoint carries it along
+    # the system turn of a dialogue that has none; None for a chat template that is not known
+    default_system: str | None = ""
 
     def __init__(self, encoding: tiktoken.Encoding, headers: dict[str, list[int]], ids: dict[str, int], close: list[int] = ()):
         self.encoding, self.headers, self.close = encoding, headers, list(close)
@@ -121,10 +123,10 @@ class Tokenizer:
                 continue
             if role not in self.headers:
                 raise ValueError(f"unknown role {role!r}: expected one of {', '.join([*self.headers, 'tool'])}")
-            add(self.headers[role])
             if role != "assistant":
-                add(self.encode(message["content"]) + self.close)
+                add(self.turn(role, message["content"]))
                 continue
+            add(self.headers[role])
             learned = message.get("weight") != 0
             if message.get("think"):
                 if self.think_id is None:
@@ -135,8 +137,14 @@ class Tokenizer:
                 add([self.call_id, *self.encode(message["tool_call"])], learned)
             add(self.encode(message.get("content", "")) + [self.end_id], learned)
         if prompt:
+            if messages and messages[-1]["role"] == "assistant":
+                add(self.after_end)
             add(self.headers["assistant"])
         return ids, mask
+
+    def turn(self, role: str, content: str) -> list[int]:
+        """A user's or system's turn, whole."""
+        return [*self.headers[role], *self.encode(content), *self.close]
 
     def prompt(self, messages: list[dict]) -> list[int]:
         return self.render(messages, prompt=True)[0]

@@ -18,7 +18,7 @@ import ppo
 import sft
 from data import formats, hf, real, world
 from data.checkpoints import save_checkpoint, tokenizer_of
-from data.rows import dialogue_rows
+from data.rows import dialogue_rows, response_rows
 from model import GPT, Cache, Config, export, generate, load_checkpoint
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
@@ -217,6 +217,313 @@ def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports
     assert hf.read_tokenizer(copy).fingerprint == words.fingerprint
 
 
+# ---- chat templates ----
+
+SMOLLM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+LOOP = "{% for message in messages %}"
+OPENING = ("{% if loop.first and messages[0]['role'] != 'system' %}"
+           "{{ '<|im_start|>system\nDEFAULT<|im_end|>\n' }}{% endif %}")
+TURN = "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+CLOSING = "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+CHATML = LOOP + TURN + CLOSING
+WITH_DEFAULT = LOOP + OPENING + TURN + CLOSING
+HI = {"role": "user", "content": "Hi"}
+TALK = [HI, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2?"}]
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
+def byte_directory(folder: Path, template=None, added=(), vocab=(), merges=(), normalizer=None):
+    """A directory whose tokenizer has one token a byte, ChatML's marks and what else is given."""
+    folder.mkdir(exist_ok=True)
+    marks = [{"content": f"<|{name}|>", "special": True}
+             for name in ("endoftext", "im_start", "im_end")]
+    letters = [*hf.byte_letters(), *vocab]
+    at = {letter: i for i, letter in enumerate(letters)}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokens = [flags | one | {"id": at.setdefault(one["content"], len(at))}
+              for one in [*marks, *added]]
+    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+             "use_regex": True}
+    raw = {"version": "1.0", "truncation": None, "padding": None, "post_processor": None,
+           "decoder": split, "pre_tokenizer": split, "added_tokens": tokens,
+           "normalizer": normalizer and {"type": normalizer},
+           "model": {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False,
+                     "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                     "byte_fallback": False, "merges": list(merges),
+                     "vocab": {letter: i for i, letter in enumerate(letters)}}}
+    (folder / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
+    (folder / "config.json").write_text("{}")
+    if template is not None:
+        raw = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+        (folder / "tokenizer_config.json").write_text(json.dumps(raw), encoding="utf-8")
+    return folder
+
+
+def of_transformers(folder: Path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: "
+                                       "pip install safetensors transformers")
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def asked(tokenizer, messages: list[dict]) -> list[int]:
+    """The prompt by the chat template of a tokenizer of `transformers`."""
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+SMOLLM2_OUTPUTS = [
+    ([HI], f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+           "<|im_start|>assistant\n"),
+    ([BRIEF, HI], "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                  "<|im_start|>assistant\n"),
+    (TALK, f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+           "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
+           "<|im_start|>assistant\n"),
+    ([BRIEF, *TALK], "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                     "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
+                     "<|im_start|>assistant\n")]
+
+
+@pytest.mark.parametrize("messages, output", SMOLLM2_OUTPUTS)
+def test_a_prompt_is_the_output_of_smollm2s_template(messages, output, tmp_path):
+    ours = hf.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT.replace("DEFAULT", SMOLLM)))
+    assert ours.encoding.decode(ours.prompt(messages)) == output
+
+
+def test_a_default_system_turn_is_not_supervised_and_stands_before_a_whole_dialogue(tmp_path):
+    ours = hf.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT))
+    ids, mask = ours.render(TALK[:2])
+    assert ours.encoding.decode(ids) == (
+        "<|im_start|>system\nDEFAULT<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\nYes?<|im_end|>")
+    assert ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == "Yes?<|im_end|>"
+    (row, own), = response_rows(ours, [HI], ["Yes?"])
+    assert row == ids and own == mask
+
+
+TEMPLATES = {
+    "ChatML": (CHATML, ""), "a default": (WITH_DEFAULT, "DEFAULT"),
+    "escaped line breaks": (WITH_DEFAULT.replace("\n", "\\n"), "DEFAULT"),
+    "double quotes": (WITH_DEFAULT.replace("'", '"'), "DEFAULT"),
+    "attributes": (WITH_DEFAULT.replace("message['role']", "message.role")
+                   .replace("message['content']", "message.content"), "DEFAULT"),
+    "one string": (WITH_DEFAULT.replace("'<|im_end|>' + '\n'", "'<|im_end|>\n'"), "DEFAULT"),
+    "line by line": (WITH_DEFAULT.replace("}{", "}\n{").replace("{{", "{{-").replace("{%", "{%-")
+                     + "\n", "DEFAULT"),
+    "a line a block": (WITH_DEFAULT.replace("%}", "%}\n"), "DEFAULT"),
+    "a quote in the default": (WITH_DEFAULT.replace("DEFAULT", 'Say "I am" + \\n once'),
+                               'Say "I am" + \n once'),
+    "a switch that may be missing": (
+        "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}"
+        "{% endif %}" + CHATML, ""),
+    "trimmed": (WITH_DEFAULT.replace("message['content']", "message['content'] | trim"), None),
+    "other marks": (CHATML.replace("im_start", "start"), None),
+    "another role asked": (CHATML.replace("assistant", "model"), None),
+    "text between the turns": (CHATML.replace("{% endfor %}", " {% endfor %}"), None),
+    "a line break after the default": (WITH_DEFAULT.replace("%}{{'", "%}\n\n{{'"), None),
+    "a default before every turn": (WITH_DEFAULT.replace("loop.first and ", ""), None),
+    "the default without its end": (WITH_DEFAULT.replace("DEFAULT<|im_end|>", "DEFAULT"), None),
+    "a field in the default": (WITH_DEFAULT.replace("DEFAULT", "' + message['content'] + '"), None),
+    "a field's name in the default": (WITH_DEFAULT.replace("DEFAULT", "{content}"), "{content}"),
+    "an escape": (WITH_DEFAULT.replace("DEFAULT", "\\t"), None),
+    "a tool branch": (CHATML.replace(TURN, "{% if tools %}{{ tools }}{% endif %}" + TURN), None),
+    "empty": ("", None)}
+
+
+@pytest.mark.parametrize("template, default", TEMPLATES.values(), ids=TEMPLATES)
+def test_a_template_is_known_by_its_structure_or_not_at_all(template, default, tmp_path):
+    assert hf.read_tokenizer(byte_directory(tmp_path, template)).default_system == default
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if TEMPLATES[name][1] is not None])
+def test_prompts_are_those_that_transformers_renders(name, tmp_path):
+    ours = hf.read_tokenizer(byte_directory(tmp_path, TEMPLATES[name][0]))
+    theirs = of_transformers(tmp_path)
+    for talk in ([HI], TALK, TALK[:2], [BRIEF], [BRIEF, *TALK], [HI, BRIEF, HI],
+                 [{"role": "system", "content": ""}, HI],
+                 [{"role": "user", "content": "\n\n  def f():\n\treturn 1\n\n "}]):
+        assert ours.prompt(talk) == asked(theirs, talk), talk
+
+
+def test_white_space_that_opens_a_turn_is_one_token_with_the_line_break_before_it(tmp_path):
+    """ĊĊ is two line breaks: one stands after the role, the content brings a second and a third."""
+    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, vocab=["ĊĊ"], merges=["Ċ Ċ"]))
+    talk = [{"role": "user", "content": "\n\nHi"}]
+    ids = ours.render(talk)[0]
+    assert [ours.encoding.decode([i]) for i in ids] == [
+        "<|im_start|>", *"user", "\n\n", "\n", *"Hi", "<|im_end|>", "\n"]
+    assert ids + ours.headers["assistant"] == asked(of_transformers(tmp_path), talk)
+
+
+def test_a_template_is_found_where_transformers_finds_it(tmp_path):
+    byte_directory(tmp_path, [{"name": "tool_use", "template": "x"},
+                              {"name": "default", "template": WITH_DEFAULT}])
+    assert hf.read_tokenizer(tmp_path).default_system == "DEFAULT"
+    byte_directory(tmp_path, [{"name": "tool_use", "template": WITH_DEFAULT}])
+    assert hf.read_tokenizer(tmp_path).default_system is None
+    byte_directory(tmp_path, CHATML)
+    alone = WITH_DEFAULT.replace("DEFAULT", "Größe")
+    (tmp_path / "chat_template.jinja").write_text(alone, encoding="utf-8")
+    assert hf.read_tokenizer(tmp_path).default_system == "Größe"
+    of_transformers(tmp_path).save_pretrained(tmp_path / "saved")
+    assert hf.read_tokenizer(tmp_path / "saved").default_system == "Größe"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_damaged_file_of_the_tokenizer_is_named(name, tmp_path):
+    (byte_directory(tmp_path, CHATML) / name).write_bytes(b'{"chat_template": "\xff')
+    with pytest.raises(ValueError, match=f"{name}: cannot be read") as caught:
+        hf.read_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_line_says_where_a_template_is_not_known(tmp_path, capsys):
+    line = ": no chat template that is known here: dialogues are rendered as plain ChatML\n"
+    for name, template, told in (("none", None, 1), ("other", "{{ messages }}", 1),
+                                 ("ChatML", CHATML, 0), ("default", WITH_DEFAULT, 0)):
+        ours = tokenizer_of(byte_directory(tmp_path / name, template))
+        assert capsys.readouterr().out == f"{tmp_path / name}{line}" * told
+        opening = "<|im_start|>system\nDEFAULT<|im_end|>\n" * (name == "default")
+        assert ours.encoding.decode(ours.prompt([HI])) == (
+            opening + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("data.checkpoints.rank", lambda: 1)
+    tokenizer_of(byte_directory(tmp_path))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("template, default", [
+    (None, ""), (CHATML, ""),
+    (WITH_DEFAULT.replace("DEFAULT", 'Größe 😀\\n"x"'), 'Größe 😀\n"x"')])
+def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(template, default, tmp_path,
+                                                                  capsys):
+    words = hf.read_tokenizer(byte_directory(tmp_path / "source", template))
+    model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
+    save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
+    back = tokenizer_of(tmp_path / "sft.pt")
+    assert back.prompt(TALK) == words.prompt(TALK) and back.fingerprint == words.fingerprint
+    export(model, back, tmp_path / "out")
+    (tmp_path / "out" / "chat_template.jinja").write_text("{{ 'an older one' }}")
+    export(model, back, tmp_path / "out")
+    again = tokenizer_of(tmp_path / "out")
+    assert again.default_system == default and again.prompt(TALK) == words.prompt(TALK)
+    assert capsys.readouterr().out == ""
+    assert asked(of_transformers(tmp_path / "out"), TALK) == words.prompt(TALK)
+
+
+def test_a_checkpoint_of_before_is_rendered_as_it_was_trained(tmp_path):
+    words = hf.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
+    model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48))
+    save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
+    saved = torch.load(tmp_path / "sft.pt", weights_only=True)
+    assert saved.pop("default_system") == "DEFAULT"
+    torch.save(saved, tmp_path / "old.pt")
+    back = tokenizer_of(tmp_path / "old.pt")
+    assert back.encoding.decode(back.prompt([HI])) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+# ---- added tokens ----
+
+ADDED = [{"content": "<think>", "special": False}, {"content": "</think>", "special": False},
+         {"content": "<think>!", "special": False}, {"content": "<|tool|>", "special": True},
+         {"content": "<left>", "special": False, "lstrip": True},
+         {"content": "<right>", "special": False, "rstrip": True},
+         {"content": "word", "special": False, "single_word": True}]
+SPELLED = ["<think>5</think>", "a<think>!b<think>", "x  <left>  y", "x  <right>\n y", "<think>",
+           "word words sword (word) word", "<think", "e\u0301<think>e\u0301", ""]
+
+
+@pytest.mark.parametrize("normalizer", [None, "NFC"])
+def test_added_tokens_that_are_not_special_are_single_tokens(normalizer, tmp_path):
+    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, ADDED, normalizer=normalizer))
+    ids = ours.encode("a <think>5</think>")
+    assert [ours.decode([i]) for i in ids] == ["a", " ", "<think>", "5", "</think>"]
+    assert len(ours.encode("<|tool|><|im_end|>")) == 18  # marks that are special stay text
+    theirs = of_transformers(tmp_path)
+    for text in SPELLED:
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
+    reply = "<think>\n5</think> 6"
+    talk = [{"role": "user", "content": "<think>x"}, {"role": "assistant", "content": reply}, HI]
+    assert ours.prompt(talk) == asked(theirs, talk)
+    assert ours.read_reply(ours.encode(reply) + [ours.end_id]).content == reply
+
+
+def test_runs_of_spaces_may_be_added_tokens(tmp_path):
+    added = [{"content": " " * n, "special": False} for n in (2, 3, 8)]
+    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, added))
+    theirs = of_transformers(tmp_path)
+    for text, parts in (("        x", 2), ("     x", 3), (" x", 2), ("x    ", 3)):
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
+        assert len(ours.encode(text)) == parts and ours.decode(ours.encode(text)) == text
+
+
+def test_an_added_token_may_be_a_word_that_the_merges_make(tmp_path):
+    """`the` is th + e, and added besides: one token before any merge; so is q, as a word alone."""
+    added = [{"content": "the", "special": False},
+             {"content": "q", "special": False, "single_word": True}]
+    byte_directory(tmp_path, CHATML, added, ["th", "the", "hq"], ["t h", "th e", "h q"])
+    ours, theirs = hf.read_tokenizer(tmp_path), of_transformers(tmp_path)
+    for text, parts in (("the", 1), ("xthe", 2), ("thx", 2), ("q", 1), ("hq", 1), ("aqa", 3)):
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
+        assert len(ours.encode(text)) == parts, text
+
+
+# ---- what an export renders ----
+
+THOUGHT = [{"role": "user", "content": "2+3?"},
+           {"role": "assistant", "think": "2+3=5", "content": "5"}]
+CALLED = [HI, {"role": "assistant", "content": "", "tool_call": "age Tom"},
+          {"role": "tool", "content": "31"},
+          {"role": "assistant", "think": "it is 31", "content": "", "tool_call": "calc 31+1"},
+          {"role": "tool", "content": "32"},
+          {"role": "assistant", "think": "31+1=32", "content": "32"}]
+
+
+def test_an_export_renders_every_field(tiny_model, tokenizer, tmp_path):
+    export(tiny_model, tokenizer, tmp_path)
+    theirs = of_transformers(tmp_path)
+    kinds = ("reasoning", "chat", "agent", "judge", "new_prompt")
+    records = world.overall_demonstrations(1, dict.fromkeys(kinds, 4))
+    own = [record["messages"] for record in [*records["agent"], *records["chat"]]]
+    for talk in (THOUGHT, [*THOUGHT, HI], [BRIEF, *CALLED], CALLED, CALLED[:3], CALLED[:5],
+                 [*CALLED, HI], *own):
+        assert asked(theirs, talk) == tokenizer.prompt(talk), talk
+        whole = theirs.apply_chat_template(talk, return_dict=False)
+        assert whole == tokenizer.render(talk)[0], talk
+    assert ("<|think|>it is 31<|end_think|><|tool_call|>calc 31+1<|end|><|tool_result|>32"
+            in theirs.decode(asked(theirs, CALLED)))
+
+
+def test_an_export_with_chatml_renders_thoughts_and_refuses_tool_calls_as_we_do(tmp_path):
+    words = hf.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
+    export(GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)), words, tmp_path)
+    theirs = of_transformers(tmp_path)
+    for talk in (THOUGHT, [*THOUGHT, HI], [BRIEF, *THOUGHT, HI], TALK):
+        assert asked(theirs, talk) == words.prompt(talk), talk
+        whole = words.render(talk)[0] + words.after_end * (talk[-1]["role"] == "assistant")
+        assert theirs.apply_chat_template(talk, return_dict=False) == whole
+    for talk in (CALLED[:2], [HI, CALLED[2]]):
+        with pytest.raises(ValueError, match="no mark for a tool call or its result"):
+            words.prompt(talk)
+        with pytest.raises(Exception, match="no mark for a tool call or its result"):
+            asked(theirs, talk)
+
+
+def test_an_exported_template_drops_nothing_in_silence(tiny_model, tokenizer, tmp_path):
+    export(tiny_model, tokenizer, tmp_path)
+    theirs = of_transformers(tmp_path)
+    age = {"name": "age", "parameters": {}}
+    calls = [{"function": {"name": "age", "arguments": {"of": "Tom"}}}]
+    with pytest.raises(Exception, match="a tool call is text in tool_call"):
+        asked(theirs, [HI, {"role": "assistant", "content": "", "tool_calls": calls}])
+    with pytest.raises(Exception, match="a tool call is text in tool_call"):
+        theirs.apply_chat_template([HI], tools=[{"type": "function", "function": age}])
+    with pytest.raises(Exception, match="unknown role robot"):
+        asked(theirs, [{"role": "robot", "content": "x"}])
+
+
 # ---- the real models of ../shared/tools, where they were built: POSTTRAIN_MODELS names their folder ----
 
 MODELS = Path(os.environ.get("POSTTRAIN_MODELS", Path(__file__).parents[2] / "models"))
@@ -255,8 +562,14 @@ def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
     for text in TEXTS:
         if "<|" not in text:
             assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
-    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2?"}]
-    assert ours.prompt(talk) == theirs.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+    assert ours.default_system == SMOLLM
+    for talk, output in SMOLLM2_OUTPUTS:
+        assert ours.prompt(talk) == asked(theirs, talk)
+        assert theirs.decode(ours.prompt(talk)) == output
+    for text in TEXTS + ["  two spaces", "\n\nline breaks\n", "\n 5"]:
+        if "<|" not in text:
+            talk = [{"role": "user", "content": text}]
+            assert ours.prompt(talk) == asked(theirs, talk), text
 
 
 def test_smollm2_knows_its_capital():

@@ -241,3 +241,14 @@ def test_a_turn_of_weight_0_is_read_and_not_learned(tokenizer):
     ids, mask = tokenizer.render([*ask, first | {"weight": 0}, *ask, last])
     assert ids == tokenizer.render([*ask, first, *ask, last])[0]
     assert [i for i, on in zip(ids, mask) if on] == [*tokenizer.encode("5"), tokenizer.end_id]
+
+
+def test_a_prompt_after_an_assistants_turn_has_what_stands_between_turns(tokenizer):
+    between = copy.copy(tokenizer)
+    between.after_end = tokenizer.encode("\n")
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    assert tokenizer.encoding.decode(between.prompt(talk)) == (
+        "<|user|>Hi<|assistant|>Yes?<|end|>\n<|assistant|>")
+    assert between.render([*talk, talk[1]])[0][:len(between.prompt(talk))] == between.prompt(talk)
+    assert tokenizer.encoding.decode(tokenizer.prompt(talk)) == (
+        "<|user|>Hi<|assistant|>Yes?<|end|><|assistant|>")
