@@ -8,26 +8,24 @@ pipeline calls `disable()`: then nothing is executed at all.
 
 How it works. The caller (which may hold torch and a GPU) never forks. It starts a small server: this file, in a fresh
 interpreter without site-packages, with an emptied environment and a scratch directory. The server preloads the
-allowed modules and forks one child for each program, a few at a time. Four fences stand around a child:
+allowed modules and forks one child for each program, a few at a time. A child evaluates expressions and returns literals
+of exact built-in types over its own pipe, behind a random token. The expected values never enter it: the caller compares,
+so there is nothing to steal and no `__eq__` to override. That alone keeps a wrong answer from passing. Four fences keep a
+program from sleeping, from ending its server and from leaving anything behind:
 
 1. Of the names that begin and end with underscores a program may write only those listed here.
 2. The program sees copies: a dictionary of safe builtins, and stub modules that hold public names only.
-3. An audit hook, which cannot be removed, refuses files, sockets, processes, signals, ctypes and further imports.
+3. An audit hook, which cannot be removed, refuses files, sockets, processes, signals, ctypes, frames and imports.
 4. Limits of the operating system: CPU time, memory, file size, open files, processes; a wall clock in the server.
 
-A child evaluates expressions and returns literals of exact built-in types over its own pipe, behind a random token. The
-expected values never enter the child: the caller compares, so there is nothing to steal and no `__eq__` to override.
-That alone keeps a wrong answer from passing; fences 1 to 3 keep a program from sleeping, from ending its server and from
-leaving anything behind. Reading is not fenced in (`'{0.__class__}'.format(x)` gives a text, and nothing secret is there).
-
-Who is to blame. A program that meets the wall clock has failed. One that was killed without a reason, or that may have ended
-its server, runs again alone; if that happens again, while an empty program runs, it has failed. Its neighbours run again
-without it, so no verdict depends on them. What is uncertain is a server that cannot run an empty program.
+Who is to blame. A program that sleeps until the wall clock has failed. One that worked until then, was killed without a
+reason, or may have ended its server, runs again alone; if that happens again, while an empty program runs, it has failed.
+Its neighbours run again without it, so no verdict depends on them. Uncertain is a server that cannot run an empty program.
 
 What was left out: a container or seccomp (neither is portable nor in the standard library). Where `os.fork` does not exist
 (Windows) each program has a server of its own, which is slower, and no memory limit. Not thread-safe.
-The server's hash seed is fixed, so that the order of a set of strings, and with it a reward, repeats from run to run; `-I`
-would ignore that seed, so its parts (`-s`, an empty environment, no script directory on the path) are set one by one.
+The server's hash seed is fixed, so that a reward repeats from run to run; `-I` would ignore that seed, so its parts (`-s`,
+an empty environment, no script directory on the path) are set one by one.
 
     python -m data.sandbox                   three programs and their outcomes
     python -m data.sandbox --mbpp FILE       reference programs of an MBPP file against their own tests
@@ -39,6 +37,7 @@ import atexit
 import builtins
 import cmath
 import collections
+import contextlib
 import copy
 import enum
 import functools
@@ -109,8 +108,7 @@ DUNDERS = {
 
 # Public names that lead from a generator, a traceback or a class to frames and to every loaded class.
 INTROSPECTION = set(
-    """gi_frame gi_code gi_yieldfrom cr_frame cr_code cr_await ag_frame ag_code ag_await tb_frame tb_next mro
-    f_back f_builtins f_code f_generator f_globals f_locals f_trace""".split()
+    "gi_frame gi_code gi_yieldfrom tb_frame tb_next mro f_back f_builtins f_code f_generator f_globals f_locals f_trace".split()
 )
 
 
@@ -121,8 +119,7 @@ class Refused(Exception):
 def check_name(name):
     """Raises Refused for `__x__` and `_x_` names that are not in DUNDERS and for names that lead to frames.
 
-    `_x_` names belong to enum, whose classes hand out the globals of any module. A leading underscore alone is fine: stub
-    modules hold no such name, and `self._items` is ordinary Python.
+    `_x_` names belong to enum, whose classes hand out the globals of any module. `self._items` is ordinary Python.
     """
     if type(name) is not str:  # a subclass of str could show two faces
         raise TypeError("attribute name must be string")
@@ -139,9 +136,7 @@ def checked_code(text, mode):
     for node in ast.walk(tree):
         if isinstance(node, ast.AsyncFunctionDef):  # needs an event loop
             raise Refused("async")
-        if isinstance(node, ast.Constant):
-            continue
-        for _, value in ast.iter_fields(node):
+        for _, value in ast.iter_fields(node) if not isinstance(node, ast.Constant) else []:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, str):  # every identifier, wherever the grammar allows one
                     check_name(item)
@@ -153,8 +148,7 @@ def checked_code(text, mode):
 MODULES = """array bisect cmath collections collections.abc copy datetime decimal fractions functools heapq itertools math
     operator random re statistics string""".split()
 
-# These look up names, or hand out what they found, inside the standard library, where fence 1 does not look; SystemRandom
-# has no seed.
+# These look up names inside the standard library, where fence 1 does not look; SystemRandom has no seed.
 HIDDEN = set("singledispatch singledispatchmethod attrgetter methodcaller Formatter UserString SystemRandom".split())
 
 # Imported by allowed modules only when they need them, which in a child is too late.
@@ -286,10 +280,8 @@ def limit_resources(memory_mb, cpu_seconds=None):
         limits["CPU"] = math.ceil(cpu_seconds) + 1
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # fractions of a second; its default action ends the process
     for name, limit in limits.items():
-        try:
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # macOS has no RLIMIT_AS
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
-        except (AttributeError, ValueError, OSError):  # macOS has no RLIMIT_AS
-            pass
 
 
 # What travels: JSON, where a list starts with the name of its type. No method of the program's own classes is called.
@@ -375,6 +367,7 @@ class Child:
     deadline: float
     received: bytes = b""
     overdue: bool = False
+    busy: bool = False  # got too little of a processor, rather than slept
 
 
 def wall_limit(seconds):
@@ -414,7 +407,9 @@ def serve_batch(programs, seconds, memory_mb, send, printed, safe):
                 del running[pipe]
                 os.close(pipe)
                 kill(child.pid)
-                send(child.index, *verdict(child, os.waitpid(child.pid, 0)[1]))
+                _, status, usage = os.wait4(child.pid, 0)
+                child.busy = usage.ru_utime + usage.ru_stime > wall_limit(seconds) / 10
+                send(child.index, *verdict(child, status))
 
 
 def run_child(program, token, writer, seconds, memory_mb, printed, safe):
@@ -437,10 +432,8 @@ def run_child(program, token, writer, seconds, memory_mb, printed, safe):
 
 def kill(pid):
     for send_signal in (os.killpg, os.kill):  # it may not have reached setsid
-        try:
+        with contextlib.suppress(OSError):
             send_signal(pid, signal.SIGKILL)
-        except OSError:
-            pass
 
 
 def verdict(child, status):
@@ -452,7 +445,7 @@ def verdict(child, status):
     except (ValueError, RecursionError):
         return None, "broken result", False
     if child.overdue:
-        return None, "wall-clock limit", False
+        return None, "wall-clock limit", child.busy
     if number in (signal.SIGPROF, signal.SIGXCPU):
         return None, "time limit", False
     if number == signal.SIGKILL:  # the machine is out of memory, or it closed its pipe and went on
@@ -560,9 +553,9 @@ def run_programs(programs, *, seconds=1.0, memory_mb=256):
 
 def run_batches(programs, seconds, memory_mb, fork):
     """Sends batches until every program has an outcome; the docstring of this file says who is to blame for none."""
-    outcomes = {}
-    alone = set() if fork else set(range(len(programs)))  # what runs in a batch of its own
-    batches = [[i] for i in alone] or [list(range(len(programs)))] * bool(programs)
+    outcomes, alone = {}, set()  # alone: what runs in a batch of its own
+    everything = list(range(len(programs)))
+    batches = [everything] * bool(programs) if fork else [[i] for i in everything]
     while batches:
         batch = batches.pop()
         replies = ask_server([programs[i] for i in batch], seconds, memory_mb, fork)
@@ -577,7 +570,7 @@ def run_batches(programs, seconds, memory_mb, fork):
             alone.update(suspects)
             batches += [rest] * bool(rest) + [[i] for i in suspects]
     lost = Outcome(error="the sandbox's server does not stay alive", uncertain=True)
-    return [outcomes.get(i, lost) for i in range(len(programs))]
+    return [outcomes.get(i, lost) for i in everything]
 
 
 def ask_server(programs, seconds, memory_mb, fork):
@@ -588,12 +581,12 @@ def ask_server(programs, seconds, memory_mb, fork):
     request = {"programs": programs, "seconds": seconds, "memory_mb": memory_mb}
     outcomes = {}
     try:
-        server.stdin.write(json.dumps(request).encode() + b"\n")
-        server.stdin.flush()
-        for _ in programs:
+        for text in [json.dumps(request).encode() + b"\n"] + [b""] * (len(programs) - 1):
             watchdog = threading.Timer(patience, server.kill)
             watchdog.daemon = True  # after Ctrl-C nobody waits for it
             watchdog.start()
+            server.stdin.write(text)  # may block too
+            server.stdin.flush()
             line = server.stdout.readline()
             watchdog.cancel()
             index, *reply = json.loads(line)
@@ -611,13 +604,11 @@ def ask_server(programs, seconds, memory_mb, fork):
 def read_reply(result, error, uncertain, expected_values):
     if result is None:
         return Outcome(error=error, uncertain=uncertain)
-    try:
+    with contextlib.suppress(TypeError, ValueError, KeyError, RecursionError):
         values, printed, error = result
         values = None if values is None else [decode(value) for value in values]
         if type(printed) is type(error) is str and (values is None or len(values) == expected_values):
             return Outcome(values, printed, error)
-    except (TypeError, ValueError, KeyError, RecursionError):
-        pass
     return Outcome(error="broken result")
 
 
@@ -714,21 +705,21 @@ class OwnCalls(ast.NodeTransformer):
 
 
 def split_calls(text):
-    """(list of the program's own calls, the rest over `values`) as texts; None where more of its names are left over."""
+    """(list of the program's own calls, the rest over `values`) as texts; None where more of its names are left over or the
+    rest asks for the truth of one value alone."""
     own = OwnCalls()
-    rest = own.visit(ast.parse(text, mode="eval"))
-    names = {node.id for node in ast.walk(rest) if isinstance(node, ast.Name)}
-    return (f"[{', '.join(own.calls)}]", ast.unparse(rest)) if own.calls and names <= KNOWN else None
+    tree = own.visit(ast.parse(text, mode="eval"))
+    rest, names = ast.unparse(tree), {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return (f"[{', '.join(own.calls)}]", rest) if own.calls and names <= KNOWN and not TRUTH.fullmatch(rest) else None
 
 
 def mbpp_tests(record):
     """The `test_list` of an MBPP record as [(expression, expected), ...]. Raises ValueError for what is no assert.
 
     `assert f(x) == y` becomes (f(x), y). If y is no literal, it is evaluated in a sandbox of its own without the program under
-    test, which could otherwise choose what it is compared with. In every other shape (`assert (f(x) == y) == True`,
-    math.isclose, a right side that needs the program) the program's own calls are returned and a Judge decides. What remains
-    (`assert not f(x)`, a comprehension, a function with the name of a builtin) is evaluated whole beside the program and must
-    be true; where that compares, it is weaker. `test_setup_code` is for the caller to append to the program.
+    test, which could otherwise choose what it is compared with. In every other shape that compares, the program's own calls
+    are returned and a Judge decides. The rest (`assert not f(x)`, a comprehension, a function with the name of a builtin) is
+    evaluated whole beside the program and must be true. `test_setup_code` is for the caller to append to the program.
     """
     tests, open_sides = [], []
     for text in record["test_list"]:
@@ -737,16 +728,11 @@ def mbpp_tests(record):
             raise ValueError(f"MBPP task {record.get('task_id')}: not one assert: {text}")
         test = body[0].test
         parts = split_calls(ast.unparse(test))
-        if parts is None or TRUTH.fullmatch(parts[1]):
-            whole = (f"not not ({ast.unparse(test)})", True)
-        else:
-            whole = (parts[0], Judge(parts[1]))
-        tests.append(whole)
+        tests.append((parts[0], Judge(parts[1])) if parts else (f"not not ({ast.unparse(test)})", True))
         if not isinstance(test, ast.Compare) or len(test.ops) > 1 or not isinstance(test.ops[0], (ast.Eq, ast.Is)):
             continue
         left, right = ast.unparse(test.left), test.comparators[0]
-        parts = split_calls(left)
-        if parts and not TRUTH.fullmatch(parts[1]):  # `f(x) - y == 0`: an object could answer to the subtraction
+        if split_calls(left):  # `f(x) - y == 0`: an object could answer to the subtraction
             continue
         try:
             tests[-1] = (left, ast.literal_eval(right))
@@ -779,7 +765,8 @@ def main():
     elif sys.argv[1:2] == ["--mbpp"] and len(sys.argv) == 3:
         check_mbpp(sys.argv[2])
     else:
-        sources = ["def f(x):\n    return x * x", "def f(x):\n    while True: pass", "import os\ndef f(x): return os.getcwd()"]
+        bodies = ["return x * x", "while True: pass", "import os; return os.getcwd()"]
+        sources = [f"def f(x):\n    {body}" for body in bodies]
         for source, done in zip(sources, run_programs([(source, ["f(3)"]) for source in sources])):
             print(f"{source}\n    {done}\n")
 

@@ -161,12 +161,12 @@ def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
     assert found == [] and len(met) > 500
 
 
-def test_format_walks_attributes_but_yields_text_alone():
-    source = "def g():\n    yield '{0.gi_frame.f_lineno}'.format(running)\nrunning = g()"
-    expressions = {"'{0.__class__}'.format(3)": "<class 'int'>", "'{a.__class__}'.format_map({'a': 3})": "<class 'int'>",
-                   "next(running)": "2", "type('{0.__globals__}'.format(g)) is str": True}  # fmt: skip
-    [done] = run_programs([(source, expressions)])
-    assert done.values == list(expressions.values()) and done.error == ""
+def test_format_walks_attributes_but_yields_text_and_no_frame():
+    source = "def g():\n    yield '{0.gi_frame.f_back}'.format(running)\nrunning = g()"
+    texts = {"'{0.__class__}'.format(3)": "<class 'int'>", "'{a.__class__}'.format_map({'a': 3})": "<class 'int'>",
+             "type('{0.__globals__}'.format(g)) is str": True}  # fmt: skip
+    [done] = run_programs([(source, [*texts, "next(running)", "'{0.__code__}'.format(g)"])])
+    assert done.values == [*texts.values(), RAISED, RAISED] and done.error.startswith("PermissionError")
 
 
 def without_fences(tmp_path, name="open_sandbox"):
@@ -234,12 +234,13 @@ def test_a_process_that_was_left_behind_does_not_hold_up_the_batch(tmp_path):
 
 @needs_fork
 def test_a_server_that_hangs_is_replaced(monkeypatch):
-    monkeypatch.setattr(sandbox, "SLACK", 0.0)
+    monkeypatch.setattr(sandbox, "SLACK", 0.0, raising=False)
     run_programs([(INNOCENT, ["f(3)"])])
     os.kill(sandbox._server[0].pid, signal.SIGSTOP)
     safety = threading.Timer(20, sandbox._server[0].kill)
     safety.start()
-    assert passes_tests([(INNOCENT, [("f(3)", 9)])] * 3, seconds=0.1) == [True] * 3
+    longer_than_a_pipe = INNOCENT + "\n#" + "x" * 40_000
+    assert passes_tests([(longer_than_a_pipe, [("f(3)", 9)])] * 3, seconds=0.1) == [True] * 3
     assert safety.is_alive()
     safety.cancel()
 
@@ -283,6 +284,15 @@ def test_a_child_that_blocks_is_killed_by_the_wall_clock_and_has_failed(monkeypa
     monkeypatch.setattr(sandbox, "run_program", lambda *args: signal.pause())
     sandbox.serve_batch([(INNOCENT, ["f(3)"])], 0.1, 1 << 20, lambda *reply: replies.append(reply), None, None)
     assert replies == [(0, None, "wall-clock limit", False)]
+
+
+@needs_fork
+def test_a_child_that_works_until_the_wall_clock_may_have_been_starved(monkeypatch):
+    replies = []
+    monkeypatch.setattr(sandbox, "wall_limit", lambda seconds: 0.3)
+    monkeypatch.setattr(sandbox, "run_program", lambda *args: any(iter(int, 1)))
+    sandbox.serve_batch([(INNOCENT, ["f(3)"])], 9.0, 1 << 20, lambda *reply: replies.append(reply), None, None)
+    assert replies == [(0, None, "wall-clock limit", True)]
 
 
 @needs_fork
