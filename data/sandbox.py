@@ -685,7 +685,7 @@ def passes_tests(programs_and_tests, *, seconds=1.0, memory_mb=256):
 
 IMPORTS = f"import {', '.join(MODULES)}, sys\ninf, nan = float('inf'), float('nan')"  # as repr writes them
 KNOWN = {*dir(builtins), *MODULES, "sys", "values"}
-TRUTH = re.compile(r"(not )*([\w.]+\()*values\[0\]\)*")  # of one value, as it is or after calls like set(...)
+TRUTH = re.compile(r"(not )*([\w.]+\()*values\[0\]\)*( is not None)?")  # of one value, as it is or after calls like set(...)
 
 
 class OwnCalls(ast.NodeTransformer):

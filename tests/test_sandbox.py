@@ -556,7 +556,9 @@ def test_no_object_passes_an_mbpp_assert_by_its_own_methods(mbpp_verdicts, text)
 
 
 def test_mbpp_asserts_that_have_no_such_form_are_run_beside_the_program():
-    texts = ["all(f(x) == x * x for x in [1, 2])", "not f(0)", "f(3)", "sum(3) == 9", "not sum(0)", "list(map(f, [1, 2])) == [1, 4]"]
+    texts = ["all(f(x) == x * x for x in [1, 2])", "not f(0)", "f(3)", "sum(3) == 9", "not sum(0)", "list(map(f, [1, 2])) == [1, 4]",
+             "f(3) is not None"]  # fmt: skip
     tests = sandbox.mbpp_tests({"test_list": [f"assert {text}" for text in texts]})
+    match = "import re\ndef f(x):\n    return re.match('', '')"
     assert not any(isinstance(expected, sandbox.Judge) for _, expected in tests)
-    assert passes_tests([(INNOCENT + "\nsum = f", tests), ("import re\nf = sum = lambda x: x * x and re.match('', '')", [tests[2]])]) == [True, True]
+    assert passes_tests([(INNOCENT + "\nsum = f", tests), (match, [tests[2], tests[-1]])]) == [True, True]
