@@ -1,12 +1,16 @@
 """Each hostile program is rewarded if its f(3) returns 9. It must cost itself that reward and change nothing else."""
 
+import importlib.util
 import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 
@@ -62,23 +66,27 @@ HOSTILE = {
     "traceback frame": "def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__.tb_frame.f_back and 9",
     "frame from __exit__": "class C:\n    def __enter__(self): pass\n    def __exit__(self, a, b, t):\n"
     "        self.frame = t.tb_frame\n        return True\ndef f(x):\n    c = C()\n    with c: 1 / 0\n    return c.frame and 9",
-    "str.format": "def f(x):\n    return '{0.__class__}'.format(x) and 9",
-    "str.format, unbound": "def f(x):\n    return list(map(str.format, ['{0.__class__}'], [x])) and 9",
-    "str.format, in an index": "def f(x):\n    return '{0[:].__class__}'.format({':': x}) and 9",
-    "str.format, nested": "def f(x):\n    return '{0:{1.__class__}}'.format(x, x) and 9",
-    "str.format, by getattr": "def f(x):\n    return getattr('{0.__class__}', 'for' + 'mat')(x) and 9",
-    "str.format, by super": "class S(str):\n    def get(self): return super().format\n"
-    "def f(x):\n    return S('{0.__class__}').get()(x) and 9",
-    "str.format, by +=": "class T:\n    def __radd__(self, found):\n        self.found = found\n        return 9\n"
-    "class S(str): pass\ndef f(x):\n    t = T()\n    s = S('{0.__class__}')\n    s.format += t\n    return 9",
-    "str.format, by match": "def f(x):\n    match '{0.__class__}':\n        case str(format=g): return g(x) and 9",
-    "str.format_map": "def f(x):\n    return '{a.__class__}'.format_map({'a': x}) and 9",
     "string.Formatter": "import string\ndef f(x):\n    return string.Formatter().format('{0.__class__}', x) and 9",
     "UserString": "import collections\ndef f(x):\n    return collections.UserString('{0.__class__}').format(x) and 9",
     "evaluated annotation": "import functools\n@functools.singledispatch\ndef g(a): pass\n"
     "@g.register\ndef _(a: '().__class__'): pass\ndef f(x):\n    return 9",
     "copied globals": "import functools, heapq\nclass A: pass\ndef f(x):\n"
     "    return functools.update_wrapper(A(), heapq.merge, ('__globals__',), ()) and 9",
+    "globals by enum": "import re\nnames = []\n"
+    "def f(x):\n    try: re.RegexFlag._convert_('E', '__main__', names.append)\n    except TypeError: pass\n    return 9 if names else 0",
+    "emptied enum": "import re\nre.RegexFlag._member_map_.clear()\ndef f(x):\n    return 9",
+    "sleep on a lock": "import functools\ndef f(x):\n    lock = functools.cached_property(f).lock\n"
+    "    lock._acquire_restore((1, 1))\n    return 9 if lock.acquire() else 0",
+    "forbidden name by cached_property": "import copy, functools\nclass A: pass\n"
+    "A.p = functools.cached_property(lambda self: lambda *args: (list, ((9,),)))\nA.p.attrname = '__reduce_ex__'\n"
+    "def f(x):\n    a = A()\n    a.p\n    return copy.copy(a)[0]",
+    "forbidden name by the memo": "import copy\nclass A: pass\na = A()\na.y = 1\n"
+    "class Any:\n    def __new__(cls, *args): return copy.copy\nclass Memo(dict):\n    n = 0\n"
+    "    def get(self, key, default=None):\n        self.n += 1\n"
+    "        return {2: Any, 3: (None, {'__kwdefaults__': {'y': 9}})}.get(self.n, default)\n"
+    "    def __setitem__(self, key, value): pass\n"
+    "def f(x):\n    return 9 if copy.deepcopy(a, Memo()) is copy.copy else 0",
+    "registration": "import collections.abc\nclass A: pass\ncollections.abc.Mapping.register(A)\ndef f(x):\n    return 9",
     "object that equals everything": "class A:\n    def __eq__(self, other): return True\ndef f(x):\n    return A()",
     "subclass of int": "class A(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
     "def f(x):\n    return A(9)",
@@ -121,6 +129,126 @@ def test_without_fork_the_culprit_is_found_and_the_rest_unaffected():
     assert all(done.values != [9] and done.error and not done.uncertain for done in outcomes[3::2])
 
 
+def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
+    """From all that a program is given, through attributes that it may name and instances that it may make."""
+    printed = sandbox.Printed()
+    safe, stubs = sandbox.safe_builtins(printed), sandbox.safe_modules(printed)
+    forbidden = (types.ModuleType, types.FrameType, types.CodeType, type(threading.Lock()), type(threading.RLock()))
+    plain = (int, str, float, bytes, bool, type(None), types.BuiltinMethodType, types.MethodWrapperType)
+    waiting = [(name, value, 0) for name, value in [*safe.items(), *stubs.items()]]
+    met, found = {}, []
+    while waiting:
+        path, value, depth = waiting.pop()
+        if id(value) in met or (type(value) in plain and depth):
+            continue
+        met[id(value)] = value
+        if isinstance(value, forbidden) and depth and not path.startswith(("sys.stdout", "collections.abc")):
+            found.append(path)
+        if isinstance(value, dict) and "__builtins__" in value:
+            found.append(path)
+        for name in dir(value) if depth < 4 else []:
+            try:
+                sandbox.check_name(name)
+                waiting.append((f"{path}.{name}", getattr(value, name), depth + 1))
+            except (sandbox.Refused, AttributeError, TypeError, NotImplementedError):
+                pass
+        for args in [(), (len,), ([],), (1,), ("a",)] if isinstance(value, type) and depth < 3 else []:
+            try:
+                waiting.append((f"{path}{args}", value(*args), depth + 1))
+                break
+            except Exception:
+                pass
+    assert found == [] and len(met) > 500
+
+
+def test_format_walks_attributes_but_yields_text_and_no_frame():
+    source = "def g():\n    yield '{0.gi_frame.f_back}'.format(running)\nrunning = g()"
+    texts = {"'{0.__class__}'.format(3)": "<class 'int'>", "'{a.__class__}'.format_map({'a': 3})": "<class 'int'>",
+             "type('{0.__globals__}'.format(g)) is str": True}  # fmt: skip
+    [done] = run_programs([(source, [*texts, "next(running)", "'{0.__code__}'.format(g)"])])
+    assert done.values == [*texts.values(), RAISED, RAISED] and done.error.startswith("PermissionError")
+
+
+def without_fences(tmp_path, name="open_sandbox"):
+    """The sandbox without its first three fences: any name, modules of the system, no audit hook."""
+    text = Path(sandbox.__file__).read_text()
+    for old, new in [
+        ("def check_name(name):\n", "def check_name(name):\n    return\n"),
+        ("def refuse_system_events():\n", "def refuse_system_events():\n    return\n"),
+        ('MODULES = """', 'MODULES = """os signal threading time '),
+    ]:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Each would return the right answer in the end, or does something to its server.
+UNFENCED = {
+    "sleep": "import time\ndef f(x):\n    time.sleep(60)\n    return 9",
+    "lock": "import threading\ndef f(x):\n    lock = threading.Lock()\n    lock.acquire(), lock.acquire()\n    return 9",
+    "stopped": "import os, signal\ndef f(x):\n    os.kill(os.getpid(), signal.SIGSTOP)\n    return 9",
+    "closed pipe, then sleep": "import os, time\ndef f(x):\n    os.closerange(3, 64)\n    time.sleep(60)\n    return 9",
+    "closed pipe": "import os\ndef f(x):\n    os.closerange(3, 64)\n    return 9",
+    "kills itself": "import os\ndef f(x):\n    os.kill(os.getpid(), 9)\n    return 9",
+    "kills its server": "import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 9",
+    "deaf to the limit": "import signal\ndef f(x):\n    signal.signal(signal.SIGPROF, signal.SIG_IGN)\n    while True: pass",
+    "result without the token": "import os\nfor n in range(3, 64):\n    try: os.write(n, b'[[9], \"\", \"\"]\\n')\n"
+    "    except OSError: pass\ndef f(x):\n    return 0",
+    "child and exit": "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(20)\n    os._exit(0)",
+}
+
+
+@needs_fork
+def test_without_the_other_fences_the_limits_still_fail_the_culprit_and_nobody_else(tmp_path):
+    loose = without_fences(tmp_path)
+    batch = [(INNOCENT, [("f(3)", 9)])]
+    for source in UNFENCED.values():
+        batch += [(source, [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])]
+    started = time.monotonic()
+    try:
+        passed = loose.passes_tests(batch, seconds=0.1)
+    finally:
+        loose.close()
+    assert passed[::2] == [True] * (len(UNFENCED) + 1)
+    assert dict(zip(UNFENCED, passed[1::2])) == dict.fromkeys(UNFENCED, False)
+    assert time.monotonic() - started < 15
+
+
+@needs_fork
+def test_a_process_that_was_left_behind_does_not_hold_up_the_batch(tmp_path):
+    left = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(20)\n    os._exit(0)\ndef f(x):\n    return 9"
+    loose = without_fences(tmp_path)
+    run_programs([(INNOCENT, ["f(3)"])])
+    started = time.monotonic()
+    try:
+        assert loose.passes_tests([(left, [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])], seconds=5.0)[1] is True
+    finally:
+        loose.close()
+    assert time.monotonic() - started < 5
+
+
+@needs_fork
+def test_a_server_that_hangs_is_replaced(monkeypatch):
+    monkeypatch.setattr(sandbox, "SLACK", 0.0, raising=False)
+    run_programs([(INNOCENT, ["f(3)"])])
+    os.kill(sandbox._server[0].pid, signal.SIGSTOP)
+    safety = threading.Timer(20, sandbox._server[0].kill)
+    safety.start()
+    longer_than_a_pipe = INNOCENT + "\n#" + "x" * 40_000
+    assert passes_tests([(longer_than_a_pipe, [("f(3)", 9)])] * 3, seconds=0.1) == [True] * 3
+    assert safety.is_alive()
+    safety.cancel()
+
+
+def test_the_wall_clock_leaves_its_cpu_time_to_each_child_even_on_one_core():
+    assert all(sandbox.wall_limit(seconds) > sandbox.WIDTH * seconds for seconds in (0.1, 1.0, 5.0))
+
+
 def run_behind_the_fences(setup, attack):
     """Output of a fresh interpreter that runs `setup`, installs the audit hook and runs `attack` as ordinary Python."""
     template = "import sys\nfrom data import sandbox\n{}\nsandbox.refuse_system_events()\ntry:\n{}\n    print('done')\n"
@@ -134,8 +262,9 @@ def test_the_audit_hook_alone_refuses_the_system():
                "(lambda: 0).__code__.replace(co_consts=())"]  # fmt: skip
     if hasattr(os, "fork"):
         attacks.append("os.fork()")
+    attacks += ["(sandbox.EVENTS.update(['open']), open('/etc/hosts'))", "setattr(run, '__code__', (lambda: 0).__code__)"]
     attack = "\n".join(f"try:\n    {a}\n    print('done')\nexcept Exception as e: print(type(e).__name__)" for a in attacks)
-    lines = run_behind_the_fences("import os, socket, subprocess, ctypes", attack).splitlines()
+    lines = run_behind_the_fences("import os, socket, subprocess, ctypes\ndef run(): pass", attack).splitlines()
     assert lines == ["PermissionError"] * len(attacks) + ["done"]
 
 
@@ -150,10 +279,19 @@ def test_the_limits_alone_stop_files_memory_and_time():
 
 
 @needs_fork
-def test_a_child_that_blocks_is_killed_by_the_wall_clock_and_called_uncertain(monkeypatch):
+def test_a_child_that_blocks_is_killed_by_the_wall_clock_and_has_failed(monkeypatch):
     replies = []
     monkeypatch.setattr(sandbox, "run_program", lambda *args: signal.pause())
     sandbox.serve_batch([(INNOCENT, ["f(3)"])], 0.1, 1 << 20, lambda *reply: replies.append(reply), None, None)
+    assert replies == [(0, None, "wall-clock limit", False)]
+
+
+@needs_fork
+def test_a_child_that_works_until_the_wall_clock_may_have_been_starved(monkeypatch):
+    replies = []
+    monkeypatch.setattr(sandbox, "wall_limit", lambda seconds: 0.3)
+    monkeypatch.setattr(sandbox, "run_program", lambda *args: any(iter(int, 1)))
+    sandbox.serve_batch([(INNOCENT, ["f(3)"])], 9.0, 1 << 20, lambda *reply: replies.append(reply), None, None)
     assert replies == [(0, None, "wall-clock limit", True)]
 
 
@@ -329,7 +467,8 @@ def test_one_wrong_test_or_none_at_all_does_not_pass():
         (True, 1, False), (1, True, False), (0, False, False), (True, True, True), (2.0, 2, True), (2, 2.0, True), (2, 3, False),
         (0.1 + 0.2, 0.3, True), (0.3001, 0.3, False), (10**400, 1.0, False), (math.inf, math.inf, True), (math.nan, math.nan, True),
         ([1], (1,), False), ([1, [2.0]], [1, [2]], True), ([True], [1], False), ([1], [1, 2], False), ("1", 1, False), (None, 0, False),
-        ({1, 2}, {2, 1}, True), ({True}, {1}, False), ({(True,)}, {(1,)}, False), ({1}, frozenset({1}), False), (b"a", "a", False),
+        ({1, 2}, {2, 1}, True), ({True}, {1}, False), ({("bool", 1)}, {True}, False), ({(True, 1)}, {True}, False), ({(False, 1)}, {1}, False),
+        ({(True,)}, {(1,)}, False), ({1}, frozenset({1}), False), (b"a", "a", False),
         ({"a": 1.0}, {"a": 1}, True), ({"a": True}, {"a": 1}, False), ({1: 2}, {True: 2}, False), ({"a": 1}, {"a": 1, "b": 2}, False),
         (1j, 1j, True), (NOT_A_LITERAL, None, False), (RAISED, "raised", False),
     ],
@@ -351,11 +490,11 @@ def test_mbpp_asserts_become_expressions_and_values():
     }
     assert sandbox.mbpp_tests(record) == [
         ("f([1, 2])", (3, -4)),
-        ("not not (f(1) == f(2))", True),
+        ("[f(1), f(2)]", sandbox.Judge("values[0] == values[1]")),
         ("not not (not f(1))", True),
         ("set(f(1))", {1, 2}),
         ("f(1)", None),
-        ("not not (math.isclose(f(1), 0.5, rel_tol=0.001))", True),
+        ("[f(1)]", sandbox.Judge("math.isclose(values[0], 0.5, rel_tol=0.001)")),
     ]
     with pytest.raises(ValueError, match="7.*print"):
         sandbox.mbpp_tests({"task_id": 7, "test_list": ["print(1)"]})
@@ -364,3 +503,62 @@ def test_mbpp_asserts_become_expressions_and_values():
 def test_a_program_cannot_choose_the_right_side_it_is_compared_with():
     record = {"test_list": ["assert f(3) == sorted([2, 1])"]}
     assert passes_tests([("def f(x): return 0\ndef sorted(x): return 0", sandbox.mbpp_tests(record))]) == [False]
+
+
+ANYTHING = """
+class A:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    __lt__ = __gt__ = __le__ = __ge__ = __contains__ = __eq__
+    def __sub__(self, other): return 0
+    def __abs__(self): return 0
+    def __float__(self): return 0.5
+    def __len__(self): return 2
+def f(x): return A()
+def isclose(*args, **kwargs): return True
+class math: isclose = isclose
+"""
+ASSERTS = """(f(3) == 9) == True
+(f(3) == 9) is True
+True == (f(3) == 9)
+bool(f(3) == 9) == True
+not (f(3) != 9)
+not f(3) != 9
+not (f(3) == 9) == False
+f(3) == 9 and f(2) == 4
+[f(3) == 9] == [True]
+all([f(3) == 9, f(2) == 4])
+9 == f(3)
+f(3) in [9]
+8 < f(3) < 10
+f(3) - 9 == 0
+abs(f(3) - 9) == 0
+f(3) == f(-3) == 9
+math.isclose(f(3), 9)
+math.isclose(f(3), 9) == True
+f(3.0) == float('9')
+(f(3) if f(3) == 9 else 0) == 9
+f(float('inf')) == math.inf""".splitlines()
+
+
+@pytest.fixture(scope="module")
+def mbpp_verdicts():
+    """assert -> verdicts of an honest program, a wrong one and one whose object equals everything."""
+    sources = [INNOCENT, "def f(x):\n    return 0", ANYTHING]
+    tests = {text: sandbox.mbpp_tests({"test_list": [f"assert {text}"]}) for text in ASSERTS}
+    passed = iter(passes_tests([(source, test) for test in tests.values() for source in sources]))
+    return {text: [next(passed) for _ in sources] for text in tests}
+
+
+@pytest.mark.parametrize("text", ASSERTS)
+def test_no_object_passes_an_mbpp_assert_by_its_own_methods(mbpp_verdicts, text):
+    assert mbpp_verdicts[text] == [True, False, False]
+
+
+def test_mbpp_asserts_that_have_no_such_form_are_run_beside_the_program():
+    texts = ["all(f(x) == x * x for x in [1, 2])", "not f(0)", "f(3)", "sum(3) == 9", "not sum(0)", "list(map(f, [1, 2])) == [1, 4]",
+             "f(3) is not None"]  # fmt: skip
+    tests = sandbox.mbpp_tests({"test_list": [f"assert {text}" for text in texts]})
+    match = "import re\ndef f(x):\n    return re.match('', '')"
+    assert not any(isinstance(expected, sandbox.Judge) for _, expected in tests)
+    assert passes_tests([(INNOCENT + "\nsum = f", tests), (match, [tests[2], tests[-1]])]) == [True, True]
