@@ -8,6 +8,7 @@ A last item says what is then given instead. A flag without an entry fails a tes
 import argparse
 import builtins
 import importlib
+import re
 import sys
 from dataclasses import asdict
 from operator import attrgetter
@@ -591,6 +592,17 @@ def test_own_pairs_reach_dpo_with_the_chosen_reply_chosen_and_a_reference_of_the
         "pairs"] and before["model"] is after["model"] is seen.train["model"]
     order = [called for called, _ in seen.calls if called in ("train", "reference_logprobs")]
     assert order == ["reference_logprobs", "train", "reference_logprobs"]
+
+
+def test_dpo_tells_its_held_out_pairs_loss_against_the_model_that_entered(see, monkeypatch):
+    """Chosen -4 to -2 and rejected -5 to -8: h is 2 + 3, beta h 2.5, the loss log(1 + e^-2.5)."""
+    looks = iter([(-4.0, -5.0), (-2.0, -8.0)])
+    monkeypatch.setattr(dpo, "reference_logprobs", lambda model, tokenizer, pairs, *rest: tuple(
+        torch.full((len(pairs),), value) for value in next(looks)))
+    seen = see("dpo", "--data pairs.jsonl --beta 0.5")
+    line = next(line for line in seen.out.splitlines() if line.startswith("held-out pairs"))
+    told = [float(number) for number in re.findall(r"-?[0-9]+\.[0-9]+", line)]
+    assert told == pytest.approx([0.0789, 1.0, 2.5, -4.0, -2.0, -5.0, -8.0], abs=1e-3)
 
 
 def test_own_pairs_reach_the_reward_model_with_the_chosen_reply_ranked_first(see, tokenizer):
