@@ -151,7 +151,7 @@ def test_own_dialogues_are_trained_on_or_held_out(recorder, tokenizer, monkeypat
     assert held_out and not trained & held_out and len(trained) + len(held_out) == 60
 
 
-def test_own_dialogues_are_split_in_another_way_by_no_setting_but_the_split(recorder, tokenizer):
+def test_the_split_of_own_dialogues_does_not_depend_on_the_steps(recorder, tokenizer):
     rows = [
         tokenizer.render([{"role": "user", "content": f"Say {k}."},
                           {"role": "assistant", "content": f"{k}."}]) for k in range(80)

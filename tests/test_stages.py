@@ -124,7 +124,7 @@ def settings_for(run: Run, stage: str, who: str):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("stage, who", KEYS, ids="-".join)
+@pytest.mark.parametrize("stage, who", KEYS, ids=["-".join(key) for key in KEYS])
 def test_every_stage_hands_on_its_model_settings_seed_device_and_log(recorder, tmp_path, tokenizer,
                                                                      stage, who, number):
     run = new_run(tmp_path, tokenizer, number)
@@ -295,10 +295,6 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
 
 
 # ---- one level down: what each stage gives its loop ----
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.fixture
