@@ -581,7 +581,7 @@ def test_a_save_that_is_killed_leaves_the_old_checkpoint_whole(tiny_model, token
 
 
 def test_another_tokenizers_checkpoint_is_refused(tiny_model, tokenizer, tmp_path):
-    save_checkpoint(tmp_path / "a.pt", tiny_model, SimpleNamespace(fingerprint="feedfacefeedface", source=None), "x")
+    save_checkpoint(tmp_path / "a.pt", tiny_model, SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""), "x")
     with pytest.raises(ValueError, match="a.pt: was trained with another tokenizer .feedfacefeedface, here " + tokenizer.fingerprint):
         load_checkpoint(tmp_path / "a.pt", tokenizer)
     load_checkpoint(tmp_path / "a.pt")  # without a tokenizer nobody asks

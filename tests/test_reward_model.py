@@ -308,7 +308,7 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save([1, 2], tmp_path / "list.pt")
     save_checkpoint(tmp_path / "policy.pt", tiny_model, tokenizer, "overall_sft")  # a language model has no score head
-    save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface", source=None), "reward_model")
+    save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""), "reward_model")
     for name, reason in (("text", "not a reward model"), ("list", "not a reward model"), ("policy", "not a reward model"),
                          ("missing", "no such checkpoint"), ("other", "another tokenizer")):
         with pytest.raises(ValueError, match=reason) as caught:
