@@ -206,17 +206,20 @@ UNFENCED = {
 @needs_fork
 def test_without_the_other_fences_the_limits_still_fail_the_culprit_and_nobody_else(tmp_path):
     loose = without_fences(tmp_path)
+    killer = "kills its server"  # in a batch of its own: a stopped child without a server would stay for ever
+    names = [name for name in UNFENCED if name != killer] + [killer]
     batch = [(INNOCENT, [("f(3)", 9)])]
-    for source in UNFENCED.values():
-        batch += [(source, [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])]
+    for name in names:
+        batch += [(UNFENCED[name], [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])]
     started = time.monotonic()
     try:
-        passed = loose.passes_tests(batch, seconds=0.1)
+        passed = loose.passes_tests(batch[:-2], seconds=0.1)
+        passed += loose.passes_tests(batch[-2:], seconds=0.1)
     finally:
         loose.close()
     assert passed[::2] == [True] * (len(UNFENCED) + 1)
-    assert dict(zip(UNFENCED, passed[1::2])) == dict.fromkeys(UNFENCED, False)
-    assert time.monotonic() - started < 15
+    assert dict(zip(names, passed[1::2])) == dict.fromkeys(names, False)
+    assert time.monotonic() - started < 25
 
 
 @needs_fork
