@@ -71,7 +71,7 @@ class Rubric:
     """What a response to one chat prompt must hold.
 
     sentences: a perfect answer without its polite opening; about: words of which one shows what a wrong answer is about;
-    parts: (alternatives, how many of them a complete answer has), one alternative of any part makes it correct;
+    parts: (alternatives, how many of them must be there), one part makes it correct and all make it complete;
     wrong: answers of the same kind that make it incorrect; also: what completeness asks for beside the parts.
     """
 
@@ -97,11 +97,11 @@ def judge_by_rubric(rubric: Rubric, response: str) -> dict[str, bool]:
     text = f" {' '.join(words)} "
     found = [sum(holds(text, phrase) for phrase in alternatives) for alternatives, _ in rubric.parts]
     wrong = any(holds(text, phrase) for phrase in rubric.wrong)
+    met = [number >= count for number, (_, count) in zip(found, rubric.parts)]
     tried = (any(found) or wrong) and any(holds(text, word) for word in rubric.about)
-    relevant = len(words) <= 2 * rubric.longest and (tried or any(found) and not wrong)
-    correct = relevant and any(found) and not wrong
-    enough = all(number >= count for number, (_, count) in zip(found, rubric.parts))
-    complete = correct and enough and all(holds(text, phrase) for phrase in rubric.also)
+    relevant = len(words) <= 2 * rubric.longest and (tried or any(met) and not wrong)
+    correct = relevant and any(met) and not wrong
+    complete = correct and all(met) and all(holds(text, phrase) for phrase in rubric.also)
     polite = any(holds(text, phrase) for phrase in POLITE) and not any(holds(text, phrase) for phrase in RUDE)
     sentences = [sentence.strip() for sentence in re.split(r"[.!?]", response.lower()) if sentence.strip()]
     concise = len(words) <= rubric.longest and len(set(sentences)) == len(sentences)

@@ -571,8 +571,8 @@ def test_rubric_for_a_capital(response, missing):
 @pytest.mark.parametrize("response, missing", [
     ("Gladly! Apple, pear and plum.", ""),
     ("Gladly! Apple, pear and plum are fruits.", ""),
-    ("Gladly! Apple and pear.", "complete"),
-    ("Gladly! Apple and pear are fruits.", "complete"),
+    ("Gladly! Apple and pear.", "relevant correct complete polite concise"),
+    ("Gladly! Apple and pear are fruits.", "correct complete"),
     ("Gladly! Three fruits.", "relevant correct complete polite concise"),
     ("Gladly! Hammer and saw are fruits.", "correct complete"),
     ("Gladly! Apple, pear, plum and hammer are fruits.", "correct complete")])
@@ -671,7 +671,7 @@ def test_tasks_compare_and_hash_by_content():
 
 def test_the_evaluation_prompts_are_frozen():
     """A change of any prompt that evaluation can use needs a new WORLD_VERSION, a reason, and all numbers again."""
-    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "c0f0b66cbf96dcc3")
+    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "35a7449bb5d8ec92")
 
 
 # ---- nothing is paid for nothing ----

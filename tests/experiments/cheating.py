@@ -40,7 +40,8 @@ def constants(domain: str) -> list[str]:
     answers = [world.reference(family.draw(rng, "train", range(1, 6), range(4)))[-1]["content"]
                for family in world.families_of("chat") for _ in range(6)]
     generic = ["", "Sure!", "Of course! Thank you!", "Hello! How can I help you?", "Sure! Could you please help?", "Whatever.",
-               "Sure! Your name is Tom. You like tea.", "Sure! Could you help, your name, you like the opposite of hot.",
+               "Sure! Your name is Tom. You like tea.", "Sure! Your name is Tom. You like tea. Red and blue are colours.",
+               "Sure! Could you help, your name, you like the opposite of hot.",
                "Sure! Fruits, animals, colours, tools, drinks, trees, birds, toys.", "Sure! Hello, Tom! You like tea.",
                "Sure! " + " ".join(world_chat.GREETINGS + NAMES[:4]), "Sure! " + " ".join(world_chat.OPPOSITES),
                "Sure! " + " ".join(world_chat.CAPITALS), *world_chat.FILLERS]
