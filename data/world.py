@@ -202,12 +202,13 @@ def same_answer(answer: str, expected: str) -> bool:
 
 
 def made_calls(reply: Reply, wanted: tuple[str, ...]) -> bool:
-    """Whether the reply made the reference's calls, in any order, and none that failed; spaces inside a call do not count.
+    """Whether the reply made the reference's calls, in any order, and none that failed.
 
-    Further calls that succeed are allowed: they tell the truth and change nothing.
+    Spaces inside a call do not count. Further calls that succeed are allowed: they tell the truth and change nothing.
     """
     made = {call.replace(" ", "") for call, _ in reply.calls}
-    return made >= {call.replace(" ", "") for call in wanted} and all(result not in ("", "error") for _, result in reply.calls)
+    worked = all(result not in ("", "error") for _, result in reply.calls)
+    return worked and made >= {call.replace(" ", "") for call in wanted}
 
 
 def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]:
