@@ -119,7 +119,7 @@ def generate_prompts(seed_model: GPT, tokenizer, settings: Settings, seed: int, 
         elif not 2 <= len(words) <= 24:
             reason = "too short or too long"
         elif " ".join(words) in forbidden or (task := world.parse(text)) is not None and (
-                world.BY_NAME[task.family].part(task.fields) != "train" or task.phrasing == world.UNSEEN):
+                world.part_of(task) != "train" or task.phrasing == world.UNSEEN):
             reason = "evaluation prompt"
         elif near_any(words, accepted_words, settings.rouge_limit):
             reason = "near-duplicate"

@@ -8,8 +8,9 @@ Because the world is ours, the true quality of any response can be computed. A p
 added) in one of its family's phrasings. The split is by content: about a tenth of every family's contents is for testing, a
 twentieth for development, and no demonstration or query is made of them; the order of operands does not count, so 38 + 47
 is held out with 47 + 38, and so is the word problem that asks for it. (A single step such as 8+7=15 inside another
-problem's worked steps is not a prompt and may occur; and facts, such as what a cow does, are told to the base model in
-plain text, since a fact that nobody ever tells cannot be known.) The last phrasing of every family is never trained on and is measured as a column of its own.
+problem's worked steps is not a prompt and may occur.) A fact, such as what a cow does, cannot be worked out, so each is
+demonstrated, and what is held out is the pair of fact and phrasing; two facts together are held out as other pairs are.
+The last phrasing of every family is never trained on and is measured as a column of its own.
 The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
 """
 
@@ -27,7 +28,7 @@ from data.command import guarded
 from data.tokenizer import Reply
 from data.world_family import TRAINED, UNSEEN, Family, Task
 
-WORLD_VERSION = 2
+WORLD_VERSION = 3
 FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
 BY_NAME = {family.name: family for family in FAMILIES}
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
@@ -56,9 +57,20 @@ def parse(prompt: str) -> Task | None:
     return None
 
 
+def part_of(task: Task) -> str:
+    """"test", "dev" or "train"; the phrasing that is never trained on counts for facts alone."""
+    return BY_NAME[task.family].part(task.fields, task.phrasing)
+
+
+def is_fact(task: Task) -> bool:
+    """Whether the answer has to be known: nothing in the world lets it be worked out or combined."""
+    return task.family in BY_NAME and BY_NAME[task.family].is_fact(task.fields)
+
+
 def draw_task(rng: random.Random, domain: str, part: str, levels=(1, 2, 3, 4, 5), phrasings=TRAINED) -> Task:
     """Family, then level, then content, each uniform among what exists."""
-    families = [family for family in families_of(domain) if any(level in levels for level in family.by_level[part])]
+    families = [family for family in families_of(domain)
+                if any(level in levels for level in family.by_level(part, tuple(phrasings)))]
     return rng.choice(families).draw(rng, part, levels, phrasings)
 
 
@@ -96,10 +108,22 @@ def say_once(line: str) -> None:
     print(line, flush=True)
 
 
+def demonstrated(rng: random.Random, domains, count: int, levels=(1, 2, 3, 4, 5)) -> list[Task]:
+    """Training tasks in which every fact of these domains and levels is told; half of `count` is for what is no fact."""
+    facts = [family.task(content, rng.choice(phrasings), rng) for family in FAMILIES if family.domain in domains
+             for level, rows in family.by_level("train").items() if level in levels
+             for content, phrasings in rows if family.is_fact(dict(content))]
+    rng.shuffle(facts)
+    tasks = [*facts[:count // 2], *draw_tasks(rng, domains, count, levels=levels)]
+    tasks = list({task.prompt: task for task in tasks}.values())[:count]
+    rng.shuffle(tasks)
+    return tasks
+
+
 def demonstration(task: Task, rng: random.Random) -> dict:
     """The task with a response to learn from: the reference solution, or for chat a response of mixed quality."""
     if task.domain == "chat":
-        others = [dict(content) for content in BY_NAME[task.family].split["train"]]
+        others = [dict(content) for content in BY_NAME[task.family].contents("train")]
         return {"messages": [*task.messages, {"role": "assistant", "content": world_chat.mixed_response(task.family, task.fields, others, rng)}]}
     return {"messages": [*task.messages, *reference(task)]}
 
@@ -117,7 +141,7 @@ def reference(task: Task) -> list[dict]:
 def cold_start_demonstrations(seed: int, count: int, levels=(1, 2, 3)) -> list[dict]:
     """Math, code and STEM of the lower levels."""
     rng = generator(seed, "cold_start_sft")
-    return [demonstration(task, rng) for task in draw_tasks(rng, REASONING, count, levels=levels)]
+    return [demonstration(task, rng) for task in demonstrated(rng, REASONING, count, levels)]
 
 
 def overall_demonstrations(seed: int, counts: dict[str, int], levels=(2, 3, 4, 5)) -> dict[str, list]:
@@ -126,10 +150,10 @@ def overall_demonstrations(seed: int, counts: dict[str, int], levels=(2, 3, 4, 5
     "reasoning" is a list by level (as many of each), for the curriculum; chat, agent, judge and new_prompt are plain lists.
     """
     rng = generator(seed, "overall_sft")
-    by_level = [[demonstration(task, rng) for task in draw_tasks(rng, REASONING, counts["reasoning"] // len(levels), levels=(level,))]
+    by_level = [[demonstration(task, rng) for task in demonstrated(rng, REASONING, counts["reasoning"] // len(levels), (level,))]
                 for level in levels]
     return {"reasoning": by_level,
-            "chat": [demonstration(task, rng) for task in draw_tasks(rng, ("chat",), counts["chat"])],
+            "chat": [demonstration(task, rng) for task in demonstrated(rng, ("chat",), counts["chat"])],
             "agent": [demonstration(task, rng) for task in draw_tasks(rng, ("agent",), counts["agent"])],
             "judge": [world_judge.judge_demonstration(rng) for _ in range(counts["judge"])],
             "new_prompt": [world_judge.new_prompt_demonstration(rng) for _ in range(counts["new_prompt"])]}
@@ -181,17 +205,32 @@ def evaluation_hash() -> str:
 # ---- checking ----
 
 def same_value_and_unit(answer: str, expected: str) -> bool:
-    """`3000 m` matches `3000 m` and `3000.0 m`, not `3000` and not `3000 cm`; an answer without a number is a name."""
+    """`3000 m` matches `3000 m` and `3000.0 m`, not `3000` and not `3000 cm`; an answer without a number is a name.
+
+    A fraction counts only where the answer is one: `84/7` is no answer to "What is 84 / 7?" and `7/2` none to "7 / 2".
+    """
     value, _, unit = expected.partition(" ")
     if parse_number(value) is None:
         # in ASCII, or the Kelvin sign would be a k
         return answer.isascii() and answer.strip().lower() == expected.lower()
     got, _, got_unit = answer.strip().partition(" ")
-    return got_unit.strip() == unit and same_number(got, value)
+    return got_unit.strip() == unit and same_number(got, value) and ("/" in value or "/" not in got)
 
 
-def well_formed_calls(reply: Reply) -> bool:
-    return bool(reply.calls) and all(result not in ("", "error") for _, result in reply.calls)
+def same_answer(answer: str, expected: str) -> bool:
+    """Equal values with equal units, or equal names; `Tom by 9 years` is two answers, and both must be right."""
+    given, wanted = answer.split(" by "), expected.split(" by ")
+    return len(given) == len(wanted) and all(map(same_value_and_unit, given, wanted))
+
+
+def made_calls(reply: Reply, wanted: tuple[str, ...]) -> bool:
+    """Whether the reply made the reference's calls, in any order, and none that failed.
+
+    Spaces inside a call do not count. Further calls that succeed are allowed: they tell the truth and change nothing.
+    """
+    made = {call.replace(" ", "") for call, _ in reply.calls}
+    worked = all(result not in ("", "error") for _, result in reply.calls)
+    return worked and made >= {call.replace(" ", "") for call in wanted}
 
 
 def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]:
@@ -219,15 +258,11 @@ def score_replies(tasks: list[Task], replies: list[Reply]) -> list[float | None]
             continue
         if task.family not in BY_NAME:
             raise ValueError(f"nothing checks the family {task.family!r}")
-        expected = BY_NAME[task.family].solution(task.fields).answer
+        solution = BY_NAME[task.family].solution(task.fields)
         if task.domain == "code":
-            scores[i] = float(reply.content.strip() == expected)
-        elif task.domain == "math":
-            scores[i] = float(same_number(reply.content, expected))
-        elif task.domain == "stem":
-            scores[i] = float(same_value_and_unit(reply.content, expected))
+            scores[i] = float(reply.content.strip() == solution.answer)
         else:
-            scores[i] = float(well_formed_calls(reply) and same_value_and_unit(reply.content, expected))
+            scores[i] = float(same_answer(reply.content, solution.answer) and made_calls(reply, solution.calls))
     if programs:  # samples of one prompt are often the same text, which needs running once
         jobs = {(source, repr(tests)): (source, tests) for _, source, tests in programs}
         verdicts = dict(zip(jobs, sandbox.passes_tests(list(jobs.values()))))
@@ -273,12 +308,14 @@ def main() -> None:
         tokens = sum(len(tokenizers.load(tokenizers.TINY).encode(text)) for text in texts)
         return print(f"{tokenizers.TINY.name}: {sum(map(len, texts)) / tokens:.2f} characters a token on the world's text")
     if args.stats or not args.show:
-        print(f"{'family':18}{'domain':7}" + "".join(f"{'level ' + str(level):>9}" for level in range(1, 6)) + f"{'all':>8}{'test':>7}{'dev':>6}{'phrasings':>11}")
+        print(f"{'family':18}{'domain':7}" + "".join(f"{'level ' + str(level):>9}" for level in range(1, 6)) + f"{'all':>8}{'test':>7}{'dev':>6}{'facts':>7}{'phrasings':>11}")
         for family in FAMILIES:
             counts = Counter(family.levels.values())
             kinds = family.phrasings if isinstance(family.phrasings, dict) else {None: family.phrasings}
             print(f"{family.name:18}{family.domain:7}" + "".join(f"{counts[level]:9d}" for level in range(1, 6))
-                  + f"{len(family.levels):8d}{len(family.split['test']):7d}{len(family.split['dev']):6d}{min(map(len, kinds.values())):11d}")
+                  + f"{len(family.levels):8d}{len(family.contents('test')):7d}{len(family.contents('dev')):6d}"
+                  f"{sum(family.is_fact(dict(content)) for content in family.levels):7d}{min(map(len, kinds.values())):11d}")
+        print("a fact is told in some phrasings and asked in another: it is in train and in test or dev")
         print(f"world version {WORLD_VERSION}, evaluation hash {evaluation_hash()}")
 
 

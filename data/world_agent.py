@@ -1,7 +1,7 @@
 """Agent: questions that need a tool. The model writes a call, the tool's result is inserted, and it goes on.
 
 Two tools: `calc 347*29` is the calculator, `price lamp` (age, height, stock) looks a value up in a table that no text of
-the world ever prints, so that a right answer without a call is luck and does not count.
+the world ever prints, so that a right answer without the calls that it takes is luck and does not count.
 """
 
 import zlib
@@ -9,7 +9,7 @@ import zlib
 from data.calculator import calculate
 from data.world_family import NAMES, Family, Solution
 
-ITEMS = ("lamp chair table sofa clock mirror carpet vase shelf bed desk stool fan radio phone camera watch ring scarf coat hat "
+ITEMS = ("lamp chair table sofa clock mirror carpet vase pillow bed desk stool fan radio phone camera candle ring blanket coat hat "
          "boot glove belt bag drum flute guitar piano violin").split()
 TABLES = {"price": (ITEMS, 2, 60), "stock": (ITEMS, 2, 99), "age": (NAMES, 4, 90), "height": (NAMES, 80, 199)}
 
@@ -50,9 +50,13 @@ def total_problems():
         yield from ((3 if n < 10 else 5, {"n": n, "x": item}) for n in range(2, 20))
 
 
+def age(name: str) -> int:
+    return int(run_tool(f"age {name}"))
+
+
 def older_problems():
     for a in NAMES:
-        yield from ((4, {"a": a, "b": b}) for b in NAMES if a != b)
+        yield from ((4, {"a": a, "b": b}) for b in NAMES if age(a) != age(b))
 
 
 UNITS = {"price": " coins", "stock": "", "age": "", "height": " cm"}
@@ -65,9 +69,10 @@ def total_solution(content: dict) -> Solution:
 
 
 def older_solution(content: dict) -> Solution:
-    a, b = (int(run_tool(f"age {content[key]}")) for key in ("a", "b"))
-    answer = "same" if a == b else content["a"] if a > b else content["b"]
-    return Solution(answer, think=f"{a}{'=' if a == b else '>' if a > b else '<'}{b}", calls=(f"age {content['a']}", f"age {content['b']}"))
+    a, b = content["a"], content["b"]
+    older, younger = (a, b) if age(a) > age(b) else (b, a)
+    return Solution(f"{older} by {age(older) - age(younger)} years",
+                    calls=(f"age {a}", f"age {b}", f"calc {age(older)}-{age(younger)}"))
 
 
 FAMILIES = [
@@ -77,14 +82,16 @@ FAMILIES = [
     Family("agent_lookup", "agent", {
         "price": ("Look up the price of the {x}.", "What does the {x} cost in the shop?", "Find out what the {x} costs.", "The {x}: what is its price?",
                   "Check the price tag of the {x}."),
-        "stock": ("Look up the stock of the {x}.", "How many {x}s has the shop?", "Find out how many {x}s are there.", "The {x}: how many are in stock?",
-                  "Check how often the shop has the {x}."),
+        "stock": ("Look up the stock of the {x}.", "How many {x}s does the shop have?", "Find out how many {x}s are there.", "The {x}: how many are in stock?",
+                  "Check how many {x}s the shop has."),
         "age": ("Look up the age of {x}.", "How old is {x}?", "Find out how old {x} is.", "{x}: what is the age?", "Check the age of {x}."),
         "height": ("Look up the height of {x}.", "How tall is {x}?", "Find out how tall {x} is.", "{x}: what is the height?", "Check how tall {x} is.")},
            lookup_problems, lambda c: Solution(run_tool(f"{c['kind']} {c['x']}") + UNITS[c["kind"]], calls=(f"{c['kind']} {c['x']}",))),
     Family("agent_total", "agent", ("What do {n} {x}s cost together?", "I buy {n} {x}s. What do I pay?", "Find the total price of {n} {x}s.",
                                     "{n} {x}s: what is the total?", "How much money do {n} {x}s take?"), total_problems, total_solution),
-    Family("agent_older", "agent", ("Who is older, {a} or {b}?", "Find out who is older: {a} or {b}.", "{a} or {b}: who was born first?",
-                                    "Compare the ages of {a} and {b}: who is older?", "Of {a} and {b}, who has lived longer?"),
+    Family("agent_older", "agent", ("Who is older, {a} or {b}, and by how many years?", "Find out who is older, {a} or {b}, and by how much.",
+                                    "{a} or {b}: who was born first, and how many years before?",
+                                    "Compare the ages of {a} and {b}: who is older, and by how much?",
+                                    "Of {a} and {b}, who has lived longer, and by how many years?"),
            older_problems, older_solution),
 ]

@@ -1,12 +1,15 @@
 """Chat: eight kinds of short conversation, the rubric that says how good a response is, and responses of mixed quality.
 
 The rubric gives one point each for relevant, correct, complete, polite and concise, so the true quality of *any* text
-is an integer from 0 to 5 that can be computed. It stands in for what people want; nothing that is trained ever sees it,
-except through the simulated annotator (`annotate`) and the judge demonstrations.
+is an integer from 0 to 5 that can be computed. Nonsense gets 0, however polite and short it is: relevant is an answer of
+the kind that is asked for, about what is asked, not the prompt said again; what is not relevant gets no point at all, and
+correct is only what answers this one prompt. The rubric stands in for what people want; nothing that is trained ever sees
+it, except through the simulated annotator (`annotate`) and the judge demonstrations.
 """
 
 import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.world_family import NAMES, TURN, Family, Solution
@@ -29,17 +32,17 @@ OPPOSITES = {"hot": "cold", "big": "small", "fast": "slow", "old": "new", "brave
              "wet": "dry", "high": "low", "full": "empty", "rich": "poor", "strong": "weak", "early": "late", "open": "closed",
              "long": "short", "loud": "quiet", "clean": "dirty", "deep": "shallow", "wide": "narrow", "sweet": "sour"}
 OPPOSITES |= {v: k for k, v in OPPOSITES.items()}
-# thing -> what it is, a first and a second detail
-DESCRIPTIONS = {"cat": ("a small animal", "soft fur", "sharp claws"), "dog": ("a loyal animal", "a wet nose", "a long tail"),
-                "horse": ("a large animal", "strong legs", "a long mane"), "owl": ("a night bird", "big eyes", "quiet wings"),
-                "swan": ("a white bird", "a long neck", "wide wings"), "oak": ("a tall tree", "hard wood", "many acorns"),
-                "pine": ("a green tree", "thin needles", "brown cones"), "lemon": ("a yellow fruit", "sour juice", "thick skin"),
-                "melon": ("a big fruit", "sweet juice", "many seeds"), "hammer": ("a simple tool", "a heavy head", "a wooden handle"),
-                "saw": ("a sharp tool", "many teeth", "a firm handle"), "kite": ("a light toy", "a long string", "a paper tail"),
-                "doll": ("a small toy", "painted eyes", "a nice dress"), "lion": ("a wild animal", "a golden mane", "a loud roar"),
-                "frog": ("a green animal", "long legs", "wet skin"), "bee": ("a small insect", "clear wings", "a sharp sting"),
-                "train": ("a fast vehicle", "many wagons", "steel wheels"), "bike": ("a simple vehicle", "two wheels", "a hard saddle"),
-                "lamp": ("a useful thing", "a bright bulb", "a long cord"), "book": ("a useful thing", "many pages", "a hard cover")}
+# thing -> what it is, and a detail
+DESCRIPTIONS = {"a cat": ("a small animal", "soft fur"), "a dog": ("a loyal animal", "a wet nose"),
+                "a horse": ("a large animal", "strong legs"), "an owl": ("a night bird", "big eyes"),
+                "a swan": ("a white bird", "a long neck"), "an oak": ("a tall tree", "hard wood"),
+                "a pine": ("a green tree", "thin needles"), "a lemon": ("a yellow fruit", "sour juice"),
+                "a melon": ("a big fruit", "sweet juice"), "a hammer": ("a simple tool", "a heavy head"),
+                "a saw": ("a sharp tool", "many teeth"), "a kite": ("a light toy", "a long string"),
+                "a doll": ("a small toy", "painted eyes"), "a lion": ("a wild animal", "a golden mane"),
+                "a frog": ("a green animal", "long legs"), "a bee": ("a small insect", "clear wings"),
+                "a train": ("a fast vehicle", "many wagons"), "a bike": ("a simple vehicle", "two wheels"),
+                "a lamp": ("a useful thing", "a bright bulb"), "a book": ("a useful thing", "many pages")}
 # goal -> two tips
 ADVICE = {"sleep better": ("go to bed early", "turn off the screen"), "get fit": ("walk every day", "eat less sugar"),
           "learn piano": ("practise every day", "start with easy songs"), "save money": ("make a budget", "cook at home"),
@@ -52,8 +55,10 @@ ADVICE = {"sleep better": ("go to bed early", "turn off the screen"), "get fit":
 PEOPLE = ["I", "my brother", "my friend", "my mother", "a child", "my boss", "my uncle", "a student"]
 VERBS = ["give me", "bring me", "show me", "send me", "lend me", "find me", "buy me", "hand me"]
 OBJECTS = ["the book", "a pen", "the keys", "some water", "the map", "a cup of tea", "the report", "a chair", "your phone",
-           "the salt", "a towel", "the ticket", "some paper", "the bill", "an apple", "the door code"]
-LIKES = ["tea", "music", "chess", "football", "apples", "trains", "old books", "long walks", "cats", "the sea", "pizza", "rain"]
+           "the salt", "a towel", "the ticket", "some paper", "the bill", "an apple", "the door code",
+           "the hammer", "your coat", "a ladder", "the letter", "a blanket", "the menu", "an umbrella", "the lamp", "a plate",
+           "the camera", "some soap", "a candle", "the newspaper", "your pencil", "the basket", "a spoon"]
+LIKES = ["tea", "music", "chess", "football", "apples", "trains", "old books", "long walks", "cats", "boats", "pizza", "rain"]
 GREETINGS = ["Hello", "Hi", "Good morning", "Good evening", "Hey", "Good day"]
 
 OPENINGS = ("Sure!", "Of course!", "Happy to help!", "Gladly!", "With pleasure!")
@@ -67,14 +72,21 @@ FILLERS = ("That is really all I can say about it.", "There is so much more to s
 class Rubric:
     """What a response to one chat prompt must hold.
 
-    about: words of which one shows that the response is on the topic; parts: (alternatives, how many of them must be
-    there); wrong: texts that make it incorrect; longest: the most words that still count as concise.
+    sentences: a perfect answer without its polite opening; about: words of which one shows what a wrong answer is about;
+    parts: (alternatives, how many of them must be there), one part makes it correct and all make it complete;
+    wrong: answers of the same kind that make it incorrect; also: what completeness asks for beside the parts.
     """
 
+    sentences: list[str]
     about: tuple
     parts: tuple
     wrong: tuple
-    longest: int
+    also: tuple = ()
+
+    @property
+    def longest(self) -> int:
+        """The most words of a concise response: a polite opening of three fits, a filler sentence of eight does not."""
+        return len(" ".join(self.sentences).split()) + 5
 
 
 def holds(text: str, phrase: str) -> bool:
@@ -82,33 +94,33 @@ def holds(text: str, phrase: str) -> bool:
 
 
 def judge_by_rubric(rubric: Rubric, response: str) -> dict[str, bool]:
-    """The five criteria for one response text."""
+    """The five criteria for one response text; a flood of words that names every topic is on none."""
     # the letters first, since lower() makes an ASCII one of the Kelvin sign
     words = [word.lower() for word in re.findall(r"[A-Za-z0-9']+", response)]
     text = f" {' '.join(words)} "
-    met = [sum(holds(text, phrase) for phrase in alternatives) >= count for alternatives, count in rubric.parts]
-    relevant = any(met) or any(holds(text, word) for word in rubric.about)
-    correct = any(met) and not any(holds(text, phrase) for phrase in rubric.wrong)
+    found = [sum(holds(text, phrase) for phrase in alternatives) for alternatives, _ in rubric.parts]
+    wrong = any(holds(text, phrase) for phrase in rubric.wrong)
+    met = [number >= count for number, (_, count) in zip(found, rubric.parts)]
+    tried = (any(found) or wrong) and any(holds(text, word) for word in rubric.about)
+    relevant = len(words) <= 2 * rubric.longest and (tried or any(met) and not wrong)
+    correct = relevant and any(met) and not wrong
+    complete = correct and all(met) and all(holds(text, phrase) for phrase in rubric.also)
+    polite = any(holds(text, phrase) for phrase in POLITE) and not any(holds(text, phrase) for phrase in RUDE)
     sentences = [sentence.strip() for sentence in re.split(r"[.!?]", response.lower()) if sentence.strip()]
-    return {"relevant": relevant, "correct": correct, "complete": all(met) and correct,
-            "polite": any(holds(text, phrase) for phrase in POLITE) and not any(holds(text, phrase) for phrase in RUDE),
-            "concise": 0 < len(words) <= rubric.longest and len(set(sentences)) == len(sentences)}
+    concise = len(words) <= rubric.longest and len(set(sentences)) == len(sentences)
+    return {"relevant": relevant, "correct": correct, "complete": complete,
+            "polite": relevant and polite, "concise": relevant and concise}
 
 
 def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-# ---- the eight kinds: problems, the parts of a right answer, and one sentence made of parts ----
-
-def article(phrase: str) -> str:
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
-
+# ---- the eight kinds: their problems ----
 
 def greeting_problems():
     for i, greeting in enumerate(GREETINGS):
-        for name in NAMES:
-            yield 1 + i % 2, {"kind": "name", "g": greeting, "n": name}
+        yield from ((1 + i % 2, {"g": greeting, "n": name}) for name in NAMES)
 
 
 def fact_problems():
@@ -127,8 +139,7 @@ def list_problems():
         yield from ((n - 1, {"kind": "one", "n": n, "x": a}) for n in (2, 3, 4))
         for b in GROUPS:
             if a != b:
-                for n in (2, 3):
-                    yield from ((n + m, {"kind": "two", "n": n, "x": a, "m": m, "y": b}) for m in (1, 2))
+                yield from ((n + m - 1, {"kind": "two", "n": n, "x": a, "m": m, "y": b}) for n in (2, 3) for m in (2, 3))
 
 
 def description_problems():
@@ -160,81 +171,86 @@ def memory_problems():
             yield 3, {"kind": "like", "n": name, "l": like}
 
 
-FACTS = {"colour": COLOURS, "sound": SOUNDS, "capital": CAPITALS, "two_capitals": CAPITALS, "two_sounds": SOUNDS}
+# ---- their answers: one function a kind ----
+# Each gives the rubric of `content`, its sentences saying of it what is true of `told`: the same for a right answer, another
+# problem for a demonstration with a flaw. pick(items, count) makes the free choices.
+
+# what is known of each thing, and the sentence that tells it
+LOOKUPS = {"colour": (COLOURS, "{x} is {0}."), "sound": (SOUNDS, "The {x} {0}."), "two_sounds": (SOUNDS, "The {x} {0}."),
+           "capital": (CAPITALS, "The capital of {x} is {0}."), "two_capitals": (CAPITALS, "The capital of {x} is {0}."),
+           "opposite": (OPPOSITES, "The opposite of {x} is {0}."),
+           "description": (DESCRIPTIONS, "{x} is {0} with {1}."), "advice": (ADVICE, "To {x}, {0} and {1}.")}
 
 
-def asked(content: dict) -> list[str]:
-    return [content[key] for key in ("x", "y") if key in content]
+def others_than(own, everything) -> tuple:
+    return tuple(dict.fromkeys(item for item in everything if item not in own))
 
 
-def answer_parts(family: str, content: dict, rng=None) -> tuple[list[str], tuple, tuple, tuple]:
-    """The sentences of a right answer, and the rubric's parts, about-words and wrong texts.
+def lookup(kind: str, content: dict, told: dict, pick) -> Rubric:
+    """What is said of the right thing in the wrong place, as two capitals that are exchanged, is wrong too."""
+    table, sentence = LOOKUPS[kind]
+    details = {x: known if isinstance(known, tuple) else (known,) for x, known in table.items()}
+    asked, source = ([fields[key] for key in ("x", "y") if key in fields] for fields in (content, told))
 
-    With `rng` (random.Random) free choices, such as which fruits are named, are drawn; without it they are the first.
-    """
-    pick = rng.sample if rng else lambda items, count: list(items)[:count]
-    kind = content.get("kind")
-    if family == "greeting":
-        return [f"{content['g']}, {content['n']}! How can I help you?"], (((content["n"],), 1), (("help",), 1)), \
-            tuple(greeting.lower() for greeting in GREETINGS), tuple(name for name in NAMES if name != content["n"])
-    if family == "fact":
-        table, keys = FACTS[kind], asked(content)
-        values = [table[key] for key in keys]
-        if "sound" in kind:
-            sentences = [f"The {key} {value}." for key, value in zip(keys, values)]
-        elif "capital" in kind:
-            sentences = [f"The capital of {key} is {value}." for key, value in zip(keys, values)]
-        else:
-            sentences = [f"{key[0].upper() + key[1:]} is {value}." for key, value in zip(keys, values)]
-        return sentences, tuple(((value,), 1) for value in values), tuple(keys), \
-            tuple(value for value in dict.fromkeys(table.values()) if value not in values)
-    if family == "list":
-        wanted = [(content["n"], content["x"])] + ([(content["m"], content["y"])] if kind == "two" else [])
-        groups = [group for _, group in wanted]
-        chosen = [pick(GROUPS[group], count) for count, group in wanted]
-        right = {word for group in groups for word in GROUPS[group]}
-        return [join(words).capitalize() + "." for words in chosen], \
-            tuple((tuple(GROUPS[group]), count) for count, group in wanted), tuple(groups), \
-            tuple(word for group, words in GROUPS.items() for word in words if word not in right)
-    if family == "description":
-        things = asked(content)
-        sentences = [f"{article(thing).capitalize()} is {DESCRIPTIONS[thing][0]} with {DESCRIPTIONS[thing][1]} and {DESCRIPTIONS[thing][2]}."
-                     for thing in things]
-        own = {detail for thing in things for detail in DESCRIPTIONS[thing]}
-        return sentences, tuple(((detail,), 1) for thing in things for detail in DESCRIPTIONS[thing]), tuple(things), \
-            tuple(dict.fromkeys(detail for details in DESCRIPTIONS.values() for detail in details if detail not in own))
-    if family == "opposite":
-        words = asked(content)
-        return [f"The opposite of {word} is {OPPOSITES[word]}." for word in words], tuple(((OPPOSITES[word],), 1) for word in words), \
-            ("opposite",), tuple(word for word in OPPOSITES if word not in {*words, *(OPPOSITES[w] for w in words)})
-    if family == "rewrite":
-        return [f"Could you please {content['v']} {content['o']}?"], \
-            (((f"{content['v']} {content['o']}",), 1), (("could you", "would you", "can you"), 1)), ("could you", content["o"]), \
-            tuple(thing for thing in OBJECTS if thing != content["o"])
-    if family == "advice":
-        first, second = ADVICE[content["x"]]
-        return [f"To {content['x']}, {first} and {second}."], (((first,), 1), ((second,), 1)), (content["x"],), \
-            tuple(tip for goal, tips in ADVICE.items() if goal != content["x"] for tip in tips)
-    if family == "memory":
-        answer = f"Your name is {content['n']}." if kind == "name" else f"You like {content['l']}."
-        own = content["n"] if kind == "name" else content["l"]
-        return [answer], (((own,), 1),), ("your name", "you like"), \
-            tuple(x for x in (NAMES if kind == "name" else LIKES) if x != own)
-    raise ValueError(f"no chat family {family}")
+    def say(x: str, other: str) -> str:
+        text = sentence.format(*details[other], x=x)
+        return text[0].upper() + text[1:]
+
+    own = [detail for x in asked for detail in details[x]]
+    exchanged = [say(x, y).rstrip(".") for x in asked for y in asked if x != y]
+    everything = (detail for known in details.values() for detail in known)
+    return Rubric([say(x, y) for x, y in zip(asked, source)],
+                  about=tuple(re.sub("^(a|an|the) ", "", x) for x in asked),
+                  parts=tuple(((detail,), 1) for detail in own),
+                  wrong=others_than([*own, *asked], [*exchanged, *everything]))
 
 
-# A polite opening of three words fits; a filler sentence of eight does not.
-SLACK = 5
+def greeting(content: dict, told: dict, pick) -> Rubric:
+    name = content["n"]
+    return Rubric([f"{content['g']}, {told['n']}!", "How can I help you?"], about=(content["g"], name),
+                  parts=((tuple(f"{word} {name}" for word in GREETINGS), 1),),
+                  wrong=others_than([name], NAMES), also=("help",))
+
+
+def listing(content: dict, told: dict, pick) -> Rubric:
+    wanted, named = ({c["x"]: c["n"]} | ({c["y"]: c["m"]} if "y" in c else {}) for c in (content, told))
+    right = [word for group in wanted for word in GROUPS[group]]
+    return Rubric([f"{join(pick(GROUPS[other], count)).capitalize()} are {group}."
+                   for (group, count), other in zip(wanted.items(), named)], about=tuple(wanted),
+                  parts=tuple((tuple(GROUPS[group]), count) for group, count in wanted.items()),
+                  wrong=others_than(right, (word for words in GROUPS.values() for word in words)))
+
+
+def rewrite(content: dict, told: dict, pick) -> Rubric:
+    verb, thing = content["v"], content["o"]
+    asking = [f"{may} you{please}" for may in ("could", "would", "can") for please in ("", " please")]
+    return Rubric([f"Could you please {verb} {told['o']}?"], about=(verb, thing),
+                  parts=((tuple(f"{ask} {verb} {thing}" for ask in asking), 1),), wrong=others_than([thing], OBJECTS))
+
+
+def memory(content: dict, told: dict, pick) -> Rubric:
+    """Both the name and the liking together answer neither question."""
+    name, like = content["n"], content["l"]
+    if content["kind"] == "name":
+        return Rubric([f"Your name is {told['n']}."], about=("your name",), parts=(((name,), 1),),
+                      wrong=others_than([name], [*NAMES, like]))
+    return Rubric([f"You like {told['l']}."], about=("you like",), parts=(((like,), 1),),
+                  wrong=others_than([like], [*LIKES, name]))
+
+
+ANSWERS: dict[str, Callable] = {
+    "greeting": greeting, "list": listing, "rewrite": rewrite, "memory": memory,
+    "fact": lambda content, told, pick: lookup(content["kind"], content, told, pick),
+    **{name: functools.partial(lookup, name) for name in ("opposite", "description", "advice")}}
 
 
 @functools.lru_cache(maxsize=None)
 def rubric_of(family: str, content: tuple) -> Rubric:
-    sentences, parts, about, wrong = answer_parts(family, dict(content))
-    return Rubric(about, parts, wrong, len(" ".join(sentences).split()) + SLACK)
+    return ANSWERS[family](dict(content), dict(content), lambda items, count: items[:count])
 
 
 def perfect_response(family: str, content: dict, rng) -> str:
-    return " ".join([rng.choice(OPENINGS), *answer_parts(family, content, rng)[0]])
+    return " ".join([rng.choice(OPENINGS), *ANSWERS[family](content, content, rng.sample).sentences])
 
 
 # How often a demonstration has each flaw. The mean of the rubric over demonstrations is then about 3.4: preference
@@ -248,21 +264,10 @@ def mixed_response(family: str, content: dict, others: list[dict], rng) -> str:
     if "off_topic" in flaws:
         sentences = [rng.choice(FILLERS)]
     else:
-        told = content
-        if "wrong" in flaws:
-            told = {**rng.choice([o for o in others if o.get("kind") == content.get("kind")]), "kind": content.get("kind")}
-            # keep the question's own words where a wrong fact should be told about the right subject
-            sentences = answer_parts(family, told, rng)[0]
-            for key in ("x", "y"):
-                if key in content and family in ("fact", "opposite", "description", "advice"):
-                    sentences = [s.replace(str(told[key]), str(content[key]), 1) for s in sentences]
-        else:
-            sentences = answer_parts(family, told, rng)[0]
+        alike = [other for other in others if other.get("kind") == content.get("kind")]
+        sentences = ANSWERS[family](content, rng.choice(alike) if "wrong" in flaws else content, rng.sample).sentences
         if "incomplete" in flaws:
-            if len(sentences) > 1:
-                sentences = sentences[:1]
-            elif " and " in sentences[0]:
-                sentences = [sentences[0].split(" and ")[0] + "."]
+            sentences = sentences[:1] if len(sentences) > 1 else [re.sub(" (and|with) .*", ".", sentences[0])]
     if "wordy" in flaws:
         sentences = [*sentences, rng.choice(FILLERS)]
     if "impolite" not in flaws:
@@ -280,20 +285,15 @@ def annotate(true_reward: float, rng, complete: bool = True, noise: float = 0.7)
 TIE_THRESHOLD = 0.5  # two likings closer than this are written `=`; a threshold, so none of the fitted tie models
 
 
-def simple_solution(family: str):
-    return lambda content: Solution("Sure! " + " ".join(answer_parts(family, content)[0]))
-
-
-def two(template: str) -> tuple:
-    return tuple(template.split("\n"))
+def solve(family: str):
+    return lambda content: Solution(" ".join(["Sure!", *rubric_of(family, tuple(sorted(content.items()))).sentences]))
 
 
 FAMILIES = [
-    Family("greeting", "chat", {"name": (
-        "{g}, I am {n}.", "{g}! My name is {n}.", "{g}, {n} here.", "{g}! This is {n} speaking.", "{g}, people call me {n}.")},
-        greeting_problems, simple_solution("greeting")),
+    Family("greeting", "chat", ("{g}, I am {n}.", "{g}! My name is {n}.", "{g}, {n} here.", "{g}! This is {n} speaking.", "{g}, people call me {n}."),
+           greeting_problems, solve("greeting")),
     Family("fact", "chat", {
-        "colour": ("What colour is {x}?", "Which colour has {x}?", "Tell me the colour of {x}.", "Say what colour {x} is.", "Do you know the colour of {x}?"),
+        "colour": ("What colour is {x}?", "Which colour is {x}?", "Tell me the colour of {x}.", "Say what colour {x} is.", "Do you know the colour of {x}?"),
         "sound": ("What does a {x} do to be heard?", "Which sound does a {x} make?", "Tell me the sound of a {x}.",
                   "Say what a {x} sounds like.", "Do you know how a {x} sounds?"),
         "capital": ("What is the capital of {x}?", "Which city is the capital of {x}?", "Tell me the capital of {x}.",
@@ -302,35 +302,35 @@ FAMILIES = [
                          "Tell me the capitals of {x} and {y}.", "Name the capitals of {x} and {y}.", "Do you know the capitals of {x} and {y}?"),
         "two_sounds": ("What do a {x} and a {y} do to be heard?", "Which sounds do a {x} and a {y} make?", "Tell me the sounds of a {x} and a {y}.",
                        "Say what a {x} and a {y} sound like.", "Do you know how a {x} and a {y} sound?")},
-        fact_problems, simple_solution("fact")),
+        fact_problems, solve("fact"), facts=("colour", "sound", "capital")),
     Family("list", "chat", {
         "one": ("Name {n} {x}.", "List {n} {x}.", "Can you give me {n} {x}?", "I need {n} {x}.", "Which {n} {x} come to your mind?"),
         "two": ("Name {n} {x} and {m} {y}.", "List {n} {x} and {m} {y}.", "Can you give me {n} {x} and {m} {y}?",
                 "I need {n} {x} and {m} {y}.", "Which {n} {x} and {m} {y} come to your mind?")},
-        list_problems, simple_solution("list")),
+        list_problems, solve("list")),
     Family("description", "chat", {
-        "one": ("Describe a {x}.", "What is a {x}?", "Tell me about a {x}.", "What does a {x} look like?", "How would you explain a {x}?"),
-        "two": ("Describe a {x} and a {y}.", "What are a {x} and a {y}?", "Tell me about a {x} and a {y}.",
-                "What do a {x} and a {y} look like?", "How would you explain a {x} and a {y}?")},
-        description_problems, simple_solution("description")),
+        "one": ("Describe {x}.", "What is {x}?", "Tell me about {x}.", "What does {x} look like?", "How would you explain {x}?"),
+        "two": ("Describe {x} and {y}.", "What are {x} and {y}?", "Tell me about {x} and {y}.",
+                "What do {x} and {y} look like?", "How would you explain {x} and {y}?")},
+        description_problems, solve("description"), facts=("one",)),
     Family("opposite", "chat", {
         "one": ("What is the opposite of {x}?", "Give me the opposite of {x}.", "Which word is the opposite of {x}?", "Not {x} but what?",
                 "Turn {x} into its opposite."),
         "two": ("What are the opposites of {x} and {y}?", "Give me the opposites of {x} and {y}.", "Which words are the opposites of {x} and {y}?",
                 "Not {x} and {y} but what?", "Turn {x} and {y} into their opposites.")},
-        opposite_problems, simple_solution("opposite")),
+        opposite_problems, solve("opposite"), facts=("one",)),
     Family("rewrite", "chat", ("Rewrite this politely: {v} {o}", "Make this polite: {v} {o}", "How do I say nicely: {v} {o}",
                                "Say it in a kind way: {v} {o}", "Turn this into a friendly request: {v} {o}"),
-           rewrite_problems, simple_solution("rewrite")),
-    Family("advice", "chat", ("How can {p} {x}?", "Give advice: {p} must {x}.", "What helps if {p} want to {x}?", "Tips please, {p} should {x}.",
-                              "What would you do so that {p} {x}?"),
-           advice_problems, simple_solution("advice")),
+           rewrite_problems, solve("rewrite")),
+    Family("advice", "chat", ("How can {p} {x}?", "Give advice: {p} must {x}.", "What should {p} do to {x}?", "Tips please, {p} should {x}.",
+                              "What can {p} try in order to {x}?"),
+           advice_problems, solve("advice")),
     Family("memory", "chat", {
         "name": tuple(TURN.join(("My name is {n} and I like {l}.", "Nice to meet you, {n}!", ask)) for ask in (
             "What is my name?", "Who am I?", "Do you remember my name?", "Tell me my name.", "What am I called?")),
         "like": tuple(TURN.join(("My name is {n} and I like {l}.", "Nice to meet you, {n}!", ask)) for ask in (
             "What do I like?", "Which thing do I like?", "Do you remember what I like?", "Tell me what I like.", "What am I fond of?"))},
-        memory_problems, simple_solution("memory")),
+        memory_problems, solve("memory")),
 ]
 
 
@@ -354,12 +354,9 @@ def documents(rng, count: int) -> list[str]:
             texts.append(f"The opposite of {word} is {OPPOSITES[word]}. What is not {word} is {OPPOSITES[word]}.")
         elif kind == 4:
             thing = rng.choice(list(DESCRIPTIONS))
-            what, first, second = DESCRIPTIONS[thing]
-            texts.append(f"{article(thing).capitalize()} is {what} with {first} and {second}.")
+            texts += rubric_of("description", (("kind", "one"), ("x", thing))).sentences
         elif kind == 5:
-            goal = rng.choice(list(ADVICE))
-            first, second = ADVICE[goal]
-            texts.append(f"To {goal}, {first} and {second}.")
+            texts += rubric_of("advice", (("x", rng.choice(list(ADVICE))),)).sentences
         elif kind == 6:
             name, like, other = rng.choice(NAMES), rng.choice(LIKES), rng.choice(NAMES)
             texts.append(f"{other}: {rng.choice(GREETINGS)}, {name}! {name}: I am {name} and I like {like}. {other}: You like {like}, {name}.")

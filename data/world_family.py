@@ -5,6 +5,10 @@ phrasings that turn a content into a prompt, and the solution. Because the list 
 back, the split can be made by content, and `python -m data.world --stats` can count what exists.
 
 The last phrasing of every family is never trained on; evaluation reports it as a column of its own.
+
+What is held out can be worked out (other operands), combined (another pair of things) or said in other words. A fact, such
+as a capital, can be none of these: every fact is demonstrated in some trained phrasing and asked in another, so that what
+is held out is the pair of fact and phrasing (`Family.facts`).
 """
 
 import functools
@@ -62,6 +66,7 @@ class Family:
     dressing: fields that are decoration (a person's name), not part of the content by which the split is made.
     restate: the problem in the shortest form that the notebooks of the pretraining text use; worked steps begin with it,
     so that a demonstration shows how to get from a question to what the base model can already do.
+    facts: the kinds of content whose answer has to be known, because nothing in the world lets it be worked out.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Family:
     dressing: dict = field(default_factory=dict)
     restate: Callable[[dict], str] | None = None
     arithmetic: Callable[[dict], str] | None = None  # what is to be computed, where `restate` says it in other words
+    facts: tuple = ()
 
     def __hash__(self):
         return hash(self.name)
@@ -93,45 +99,56 @@ class Family:
         """Every content of the family, as a sorted tuple without dressing -> its level."""
         return {tuple(sorted(content.items())): level for level, content in self.problems()}
 
-    def part(self, content: dict) -> str:
+    def is_fact(self, content: dict) -> bool:
+        return content.get("kind") in self.facts
+
+    def part(self, content: dict, phrasing: int) -> str:
         """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored.
 
         Where the problem is nothing but arithmetic, the split goes by that alone: 47 + 38 is held out as a sum, as a word
-        problem and as a line of code together, or one family would show the other's worked steps.
+        problem and as a line of code together, or one family would show the other's worked steps. Only for a fact does
+        the phrasing count: one of the trained phrasings and the unseen one are held out, "test" or "dev", the rest is "train".
         """
+        if self.is_fact(content):
+            held_out = self.hashed(self.name, content.values()) % (2 * len(TRAINED))
+            if phrasing not in (held_out % len(TRAINED), UNSEEN):
+                return "train"
+            return "test" if held_out < len(TRAINED) else "dev"
         told = self.arithmetic or self.restate
         bare = told(content) if told else ""
         if re.fullmatch(r"[\d+*/%()-]+", bare):
-            operands = sorted(re.findall(r"\d+|\D", bare))
-            return self.bucket("arithmetic", operands)
-        return self.bucket(self.name, sorted(str(value) for key, value in content.items() if key not in self.dressing))
-
-    @staticmethod
-    def bucket(name: str, operands: list[str]) -> str:
-        bucket = zlib.crc32(" ".join([name, *operands]).encode()) % 20
+            bucket = self.hashed("arithmetic", re.findall(r"\d+|\D", bare)) % 20
+        else:
+            bucket = self.hashed(self.name, (value for key, value in content.items() if key not in self.dressing)) % 20
         return "test" if bucket < 2 else "dev" if bucket == 2 else "train"
 
-    @functools.cached_property
-    def split(self) -> dict[str, list[tuple]]:
-        """The family's contents by part, in the order in which `problems` lists them."""
-        parts = {"train": [], "dev": [], "test": []}
-        for content in self.levels:
-            parts[self.part(dict(content))].append(content)
-        return parts
+    @staticmethod
+    def hashed(name: str, operands: Iterable) -> int:
+        return zlib.crc32(" ".join([name, *sorted(map(str, operands))]).encode())
 
-    @functools.cached_property
-    def by_level(self) -> dict[str, dict[int, list[tuple]]]:
-        """The contents of each part by level; a level without contents is missing."""
-        levels = {part: {} for part in self.split}
-        for part, contents in self.split.items():
-            for content in contents:
-                levels[part].setdefault(self.levels[content], []).append(content)
+    @functools.lru_cache(maxsize=None)
+    def by_level(self, part: str, phrasings: tuple = tuple(TRAINED)) -> dict[int, list[tuple[tuple, tuple]]]:
+        """level -> (content, those of the phrasings in which it belongs to that part); a level without contents is missing."""
+        levels = {}
+        for content, level in self.levels.items():
+            fields = dict(content)
+            if self.is_fact(fields):
+                found = tuple(i for i in phrasings if self.part(fields, i) == part)
+            else:
+                found = phrasings if self.part(fields, phrasings[0]) == part else ()
+            if found:
+                levels.setdefault(level, []).append((content, found))
         return levels
+
+    def contents(self, part: str) -> list[tuple]:
+        """The contents that the part asks for in some trained phrasing; a fact is in "train" and in one other part."""
+        return [content for rows in self.by_level(part).values() for content, _ in rows]
 
     def draw(self, rng, part: str, levels, phrasings) -> Task:
         """A level, then a content of it, then a phrasing, each uniform among those named that exist."""
-        level = rng.choice([level for level in sorted(self.by_level[part]) if level in levels])
-        return self.task(rng.choice(self.by_level[part][level]), rng.choice(list(phrasings)), rng)
+        by_level = self.by_level(part, tuple(phrasings))
+        content, phrasings = rng.choice(by_level[rng.choice([level for level in sorted(by_level) if level in levels])])
+        return self.task(content, rng.choice(phrasings), rng)
 
     def task(self, content: tuple, phrasing: int, rng) -> Task:
         """The content in that phrasing, dressed by `rng` (a random.Random)."""

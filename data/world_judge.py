@@ -1,7 +1,7 @@
 """Judging and asking: the two skills that the self-rewarding loop needs beside answering.
 
 A judge prompt shows a question with a response and asks for a score; the verdict names what the response is and is not,
-one word for each criterion of the rubric, and ends with `Score: n`. A new-prompt request shows two to four questions and
+one word for each criterion of the rubric (off topic is all that is said of what is off topic), and ends with `Score: n`. A new-prompt request shows two to four questions and
 asks for another one.
 """
 
@@ -35,9 +35,7 @@ def read_judge_prompt(prompt: str) -> tuple[str, str, int] | None:
 
 def criteria_met(task: Task, response: str) -> dict[str, bool]:
     """Which of the rubric's five criteria a response to a chat task meets."""
-    family = next(family for family in world_chat.FAMILIES if family.name == task.family)
-    bare = tuple((key, value) for key, value in task.content if key not in family.dressing)
-    return judge_by_rubric(rubric_of(task.family, bare), response)
+    return judge_by_rubric(rubric_of(task.family, task.content), response)
 
 
 def true_reward(task: Task, response: str) -> int:
@@ -47,9 +45,9 @@ def true_reward(task: Task, response: str) -> int:
 
 def verdict(task: Task, response: str) -> str:
     """The perfect judge's text: the justification, then the score."""
-    met = judge_by_rubric(rubric_of(task.family, task.content), response)
-    words = ", ".join(VERDICT_WORDS[name][0 if met[name] else 1] for name in CRITERIA)
-    return f"{words}. Score: {sum(met.values())}"
+    met = criteria_met(task, response)
+    words = [VERDICT_WORDS[name][0 if met[name] else 1] for name in CRITERIA]
+    return f"{', '.join(words) if met['relevant'] else words[0]}. Score: {sum(met.values())}"
 
 
 def parse_verdict(text: str) -> float | None:
@@ -78,7 +76,7 @@ def chat_task(rng: random.Random, part: str, families: list) -> Task:
 def response_to(task: Task, rng: random.Random) -> str:
     """A response of mixed quality; every other one is drawn until its score is a random one, so that all scores occur."""
     family = next(family for family in world_chat.FAMILIES if family.name == task.family)
-    others = [dict(content) for content in family.split["train"]]
+    others = [dict(content) for content in family.contents("train")]
     wanted = rng.randrange(6) if rng.random() < 0.5 else None
     for _ in range(12):
         text = world_chat.mixed_response(task.family, task.fields, others, rng)

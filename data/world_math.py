@@ -130,24 +130,42 @@ def comparison_problems():
                 yield 4, {"kind": "two", "a": f"0.{a}", "b": f"0.{b}"}
                 yield 4, {"kind": "two", "a": f"0.{b}", "b": f"0.{a}"}
     fractions = [(n, d) for d in range(2, 8) for n in range(1, d) if math.gcd(n, d) == 1]
-    for n, d in fractions:
-        yield from ((5, {"kind": "two", "a": f"{n}/{d}", "b": f"{m}/{e}"}) for m, e in fractions if n * e != m * d)
+    for n, d in fractions:  # without a common divisor below the line no difference has to be reduced
+        yield from ((5, {"kind": "two", "a": f"{n}/{d}", "b": f"{m}/{e}"}) for m, e in fractions if math.gcd(d, e) == 1)
 
 
 def comparison_solution(content: dict) -> Solution:
+    """Which is larger and by how much: whoever only guesses the larger one has not answered."""
     a, b = content["a"], content["b"]
     if content["kind"] == "three":
         c = content["c"]
-        first = max(a, b)
-        return Solution(str(max(first, c)), f"{a}{'>' if a > b else '<'}{b} {first}{'>' if first > c else '<'}{c}")
-    if isinstance(a, str) and "/" in a:
+        high, low = max(a, b), min(a, b)
+        most, least = max(high, c), min(low, c)
+        steps = f"{a}{sign(a, b)}{b} {high}{sign(high, c)}{c} {low}{sign(low, c)}{c}"
+        return Solution(str(most - least), f"{steps} {most}-{least}: {column_difference(most, least)}")
+    if isinstance(a, int):
+        high, low = max(a, b), min(a, b)
+        return Solution(f"{high} by {high - low}", f"{a}{sign(a, b)}{b} {high}-{low}: {column_difference(high, low)}")
+    if "/" in a:
         (n, d), (m, e) = (map(int, x.split("/")) for x in (a, b))
         left, right = n * e, m * d
-        return Solution(a if left > right else b, f"{n}*{e}={left} {m}*{d}={right} {left}{'>' if left > right else '<'}{right}")
-    if isinstance(a, str):
-        left, right = a.ljust(4, "0"), b.ljust(4, "0")
-        return Solution(a if left > right else b, f"{left}{'>' if left > right else '<'}{right}")
-    return Solution(str(max(a, b)), f"{a}{'>' if a > b else '<'}{b}")
+        high, low = max(left, right), min(left, right)
+        return Solution(f"{a if left > right else b} by {high - low}/{d * e}",
+                        f"{n}*{e}={left} {m}*{d}={right} {left}{sign(left, right)}{right} {high}-{low}={high - low} {d}*{e}={d * e}")
+    left, right = (int(x[2:].ljust(2, "0")) for x in (a, b))  # hundredths
+    high, low = max(left, right), min(left, right)
+    return Solution(f"{a if left > right else b} by {(high - low) / 100}",
+                    f"{left / 100:.2f}{sign(left, right)}{right / 100:.2f} {high}-{low}: {column_difference(high, low)}")
+
+
+def sign(a: int, b: int) -> str:
+    return ">" if a > b else "<"
+
+
+def bare_difference(content: dict) -> str:
+    """The subtraction in a comparison of whole numbers, which is held out together with the same one elsewhere."""
+    numbers = [content[key] for key in "abc" if key in content]
+    return f"{max(numbers)}-{min(numbers)}" if isinstance(numbers[0], int) else " ".join(numbers)
 
 
 WORD_PROBLEMS = {
@@ -169,7 +187,7 @@ WORD_PROBLEMS = {
     "shares": ("{name} shares {a} {thing}s among {b} friends. How many {thing}s does each get?",
                "{name} puts {a} {thing}s into {b} equal rows. How many {thing}s are in a row?",
                "There are {a} {thing}s for {b} children. How many does {name} give to each child?",
-               "{b} boxes hold {a} {thing}s in equal parts. How many {thing}s are in one box of {name}?",
+               "{name} has {b} boxes that hold {a} {thing}s in equal parts. How many {thing}s are in one box?",
                "Split {a} {thing}s of {name} evenly over {b} plates. What does one plate hold?"),
 }
 
@@ -185,9 +203,9 @@ def word_problems():
     for a in range(2, 60):
         for b in range(2, 30, 3 if a > 20 else 1):
             if a + b < 80:
-                yield (1 if a + b < 10 else 2 if b < 10 else 4), {"kind": "more", "a": a, "b": b}
+                yield (1 if a + b < 20 else 2 if b < 10 else 4), {"kind": "more", "a": a, "b": b}
             if b < a:
-                yield (1 if a < 10 else 2 if b < 10 and a % 10 >= b else 4), {"kind": "fewer", "a": a, "b": b}
+                yield (1 if a < 20 else 2 if b < 10 and a % 10 >= b else 4), {"kind": "fewer", "a": a, "b": b}
     for a in range(2, 10):
         for b in range(2, 10):
             yield 3, {"kind": "boxes", "a": a, "b": b}
@@ -252,12 +270,14 @@ FAMILIES = [
            expression_problems, lambda c: expression_steps(c["kind"], c["a"], c["b"], c["c"]),
            restate=lambda c: EXPRESSIONS[c["kind"]].replace(" ", "").format(**c)),
     Family("comparison", "math",
-           {"two": ("Which is larger, {a} or {b}?", "Pick the bigger number: {a} or {b}.", "{a} or {b}: which one is more?",
-                    "Compare {a} and {b} and give the larger one.", "Of {a} and {b}, name the greater."),
-            "three": ("Which is the largest of {a}, {b} and {c}?", "Pick the biggest number: {a}, {b} or {c}.",
-                      "{a}, {b} or {c}: which one is the most?", "Compare {a}, {b} and {c} and give the largest one.",
-                      "Of {a}, {b} and {c}, name the greatest.")},
-           comparison_problems, comparison_solution, restate=lambda c: " ".join(str(c[key]) for key in "abc" if key in c)),
+           {"two": ("Which is larger, {a} or {b}, and by how much?", "Pick the bigger number and say by how much: {a} or {b}.",
+                    "{a} or {b}: which one is more, and by how much?", "Compare {a} and {b}: which is larger, and by how much?",
+                    "Of {a} and {b}, name the greater and how far it is ahead."),
+            "three": ("Take the smallest of {a}, {b} and {c} from the largest.", "What is the largest of {a}, {b} and {c} minus the smallest?",
+                      "Subtract the smallest of {a}, {b} and {c} from the largest.", "{a}, {b} and {c}: how far is the largest above the smallest?",
+                      "How much more than the least of {a}, {b} and {c} is the greatest?")},
+           comparison_problems, comparison_solution, restate=lambda c: " ".join(str(c[key]) for key in "abc" if key in c),
+           arithmetic=bare_difference),
     Family("word_problem", "math", WORD_PROBLEMS, word_problems, word_solution, {"name": NAMES, "thing": THINGS},
            restate=lambda c: f"{c['a']}{WORD_SIGNS[c['kind']]}{c['b']}"),
 ]

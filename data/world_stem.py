@@ -1,11 +1,11 @@
 """STEM: unit conversion, formulas, elements, planets, geometry. The answer is a value with its unit, or a name.
 
-Every formula is asked for each of its three quantities. The facts about elements and planets stand in the pretraining
-text, so a question about an element that no demonstration ever showed can still be answered.
+Every formula is asked for each of its three quantities. What is known of elements and planets is told in demonstrations,
+one by one; two of them compared, or the planets between two, are combinations of it.
 """
 
 from data.world_family import Family, Solution
-from data.world_math import product_steps
+from data.world_math import column_difference, product_steps
 
 ELEMENTS = {"hydrogen": ("H", 1), "helium": ("He", 2), "lithium": ("Li", 3), "carbon": ("C", 6), "nitrogen": ("N", 7),
             "oxygen": ("O", 8), "neon": ("Ne", 10), "sodium": ("Na", 11), "sulfur": ("S", 16), "iron": ("Fe", 26),
@@ -16,6 +16,11 @@ ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 # from, to, factor: 1 of `from` is `factor` of `to`
 UNITS = [("km", "m", 1000), ("m", "cm", 100), ("cm", "mm", 10), ("kg", "g", 1000), ("g", "mg", 1000), ("l", "ml", 1000),
          ("hours", "minutes", 60), ("minutes", "seconds", 60), ("days", "hours", 24), ("weeks", "days", 7)]
+
+
+def one(unit: str) -> str:
+    """The singular: hours -> hour, km -> km."""
+    return unit.removesuffix("s")
 
 
 def conversion_problems():
@@ -31,9 +36,9 @@ def conversion_solution(content: dict) -> Solution:
     a, u, v = content["a"], content["u"], content["v"]
     for big, small, factor in UNITS:
         if (u, v) == (big, small):
-            return Solution(f"{a * factor} {v}", f"1 {u}={factor} {v} {product_steps(a, factor) if factor < 100 else f'{a}*{factor}={a * factor}'}")
+            return Solution(f"{a * factor} {v}", f"1 {one(u)}={factor} {v} {product_steps(a, factor) if factor < 100 else f'{a}*{factor}={a * factor}'}")
         if (u, v) == (small, big):
-            return Solution(f"{a // factor} {v}", f"1 {v}={factor} {u} {a}/{factor}={a // factor}")
+            return Solution(f"{a // factor} {v}", f"1 {one(v)}={factor} {u} {a}/{factor}={a // factor}")
     raise ValueError(f"no conversion from {u} to {v}")
 
 
@@ -89,7 +94,9 @@ def element_solution(content: dict) -> Solution:
         return Solution(next(name for name, (symbol, _) in ELEMENTS.items() if symbol == content["s"]))
     e, f = content["e"], content["f"]
     n, m = ELEMENTS[e][1], ELEMENTS[f][1]
-    return Solution(e if n > m else f, f"{e} {n} {f} {m} {n}{'>' if n > m else '<'}{m}")
+    high, low = max(n, m), min(n, m)
+    return Solution(f"{e if n > m else f} by {high - low}",
+                    f"{e} {n} {f} {m} {n}{'>' if n > m else '<'}{m} {high}-{low}: {column_difference(high, low)}")
 
 
 def planet_problems():
@@ -100,8 +107,8 @@ def planet_problems():
             yield 3, {"kind": "after", "p": planet}
         for j, other in enumerate(PLANETS):
             if i != j:
-                yield 4, {"kind": "closer", "p": planet, "q": other}
-                if abs(i - j) > 1:
+                yield from ((4, {"kind": "order", "p": planet, "q": other, "r": third}) for third in PLANETS if third not in (planet, other))
+                if 1 < abs(i - j) < 5:
                     yield 5, {"kind": "between", "p": planet, "q": other}
 
 
@@ -115,10 +122,10 @@ def planet_solution(content: dict) -> Solution:
     if kind == "after":
         return Solution(PLANETS[i + 1], f"{PLANETS[i]} is {ORDINALS[i]}, then {ORDINALS[i + 1]}")
     j = PLANETS.index(content["q"])
-    if kind == "closer":
-        return Solution(PLANETS[min(i, j)], f"{PLANETS[i]} {i + 1} {PLANETS[j]} {j + 1} {i + 1}{'<' if i < j else '>'}{j + 1}")
-    low, high = min(i, j), max(i, j)
-    return Solution(str(high - low - 1), f"{PLANETS[i]} {i + 1} {PLANETS[j]} {j + 1} {high + 1}-{low + 1}-1={high - low - 1}")
+    if kind == "order":
+        places = [PLANETS.index(content[key]) for key in "pqr"]
+        return Solution(", ".join(PLANETS[place] for place in sorted(places)), " ".join(f"{PLANETS[place]} {place + 1}" for place in places))
+    return Solution(", ".join(PLANETS[min(i, j) + 1:max(i, j)]), f"{PLANETS[i]} {i + 1} {PLANETS[j]} {j + 1}")
 
 
 def geometry_problems():
@@ -164,7 +171,7 @@ FAMILIES = [
     formula_family("distance", ("d", "v", "t"), ("km", "km/h", "h"), {
         "z": ("A car drives {a} km/h for {b} h. How far does it go?", "How far is {b} h at {a} km/h?",
               "Find d for v = {a} km/h and t = {b} h.", "A train at {a} km/h travels {b} h. What is the distance?",
-              "What way does a bus make in {b} h at {a} km/h?"),
+              "What distance does a bus cover in {b} h at {a} km/h?"),
         "x": ("A car drives {a} km in {b} h. What is its speed?", "Which speed covers {a} km in {b} h?",
               "Find v for d = {a} km and t = {b} h.", "A train travels {a} km in {b} h. How fast is it?",
               "What speed does a bus need for {a} km in {b} h?"),
@@ -178,7 +185,7 @@ FAMILIES = [
         "x": ("A block has {a} g and {b} cm3. What is its density?", "Which density has {a} g in {b} cm3?",
               "Find p for m = {a} g and V = {b} cm3.", "A stone of {b} cm3 weighs {a} g. How dense is it?",
               "How dense is a body of {a} g and {b} cm3?"),
-        "y": ("A block has {a} g and {b} g/cm3. What is its volume?", "Which volume have {a} g at {b} g/cm3?",
+        "y": ("A block has {a} g and {b} g/cm3. What is its volume?", "Which volume do {a} g have at {b} g/cm3?",
               "Find V for m = {a} g and p = {b} g/cm3.", "A stone of {b} g/cm3 weighs {a} g. How big is it?",
               "What space do {a} g of {b} g/cm3 fill?")}),
     formula_family("ohm", ("U", "R", "I"), ("V", "Ohm", "A"), {
@@ -196,24 +203,26 @@ FAMILIES = [
                    "{e}: what is its symbol?", "How is {e} written in chemistry?"),
         "name": ("Which element has the symbol {s}?", "Name the element {s}.", "What element is {s}?",
                  "{s}: which element is it?", "What does {s} stand for in chemistry?"),
-        "number": ("What is the atomic number of {e}?", "Give the atomic number of {e}.", "Which number has {e}?",
+        "number": ("What is the atomic number of {e}?", "Give the atomic number of {e}.", "Which atomic number belongs to {e}?",
                    "{e}: what is its atomic number?", "How many protons does {e} have?"),
-        "heavier": ("Which has the higher atomic number, {e} or {f}?", "Which element is heavier, {e} or {f}?",
-                    "Name the heavier element: {e} or {f}.", "{e} or {f}: which is heavier?",
-                    "Of {e} and {f}, which has more protons?")}, element_problems, element_solution),
+        "heavier": ("Which has the higher atomic number, {e} or {f}, and by how much?", "Which element is heavier, {e} or {f}, and by how many protons?",
+                    "Name the heavier element and by how many protons: {e} or {f}.", "{e} or {f}: which has more protons, and how many more?",
+                    "Of {e} and {f}, which stands later in the table, and by how many places?")}, element_problems, element_solution,
+           facts=("symbol", "name", "number")),
     Family("planet", "stem", {
-        "place": ("Which place from the Sun has {p}?", "Give the place of {p} from the Sun.", "Counted from the Sun, which planet is {p}?",
-                  "{p}: which place from the Sun?", "At what place does {p} circle the Sun?"),
+        "place": ("In what place from the Sun is {p}?", "Give the place of {p} from the Sun.", "Counted from the Sun, which planet is {p}?",
+                  "{p}: what is its place from the Sun?", "At what place does {p} circle the Sun?"),
         "nth": ("Which planet is the {n} from the Sun?", "Name the {n} planet.", "What is the {n} planet from the Sun?",
                 "The {n} planet: what is it called?", "What do we call the {n} planet?"),
         "after": ("Which planet comes after {p}?", "Name the planet that follows {p}.", "What planet is next after {p}?",
                   "{p}: which planet is next?", "Going outwards, what follows {p}?"),
-        "closer": ("Which is closer to the Sun, {p} or {q}?", "Name the planet nearer to the Sun: {p} or {q}.",
-                   "{p} or {q}: which is closer to the Sun?", "Compare {p} and {q}: which is nearer to the Sun?",
-                   "Of {p} and {q}, which circles further in?"),
-        "between": ("How many planets lie between {p} and {q}?", "Count the planets between {p} and {q}.",
-                    "{p} and {q}: how many planets are between them?", "What is the number of planets from {p} to {q}, both left out?",
-                    "Going from {p} to {q}, how many planets are passed?")}, planet_problems, planet_solution),
+        "order": ("Order {p}, {q} and {r} by their place from the Sun.", "Which is the order of {p}, {q} and {r} from the Sun outwards?",
+                  "{p}, {q}, {r}: sort them, nearest to the Sun first.", "Name {p}, {q} and {r} in order, starting at the Sun.",
+                  "Going outwards, in what order do {p}, {q} and {r} come?"),
+        "between": ("Which planets lie between {p} and {q}?", "Name the planets between {p} and {q}.",
+                    "{p} and {q}: which planets are between them?", "List the planets from {p} to {q}, both left out.",
+                    "Going from {p} to {q}, which planets are passed?")}, planet_problems, planet_solution,
+           facts=("place", "nth", "after")),
     Family("geometry", "stem", {
         "area": ("What is the area of a rectangle of {a} cm by {b} cm?", "Find the area of a {a} cm by {b} cm rectangle.",
                  "A rectangle is {a} cm long and {b} cm wide. What is its area?", "Rectangle, {a} cm and {b} cm: area?",

@@ -258,7 +258,7 @@ def test_pairs_are_made_of_training_prompts_and_repeat_with_the_seed(tokenizer):
     for (ids, mask), _ in drawn[0]:
         text = tokenizer.encoding.decode(ids[:mask.index(True)])[len("<|user|>"):-len("<|assistant|>")]
         task = world.parse(text.replace("<|end|>", "").replace("<|assistant|>", " || ").replace("<|user|>", " || "))
-        assert task.domain == "chat" and world.BY_NAME[task.family].part(task.fields) == "train"
+        assert task.domain == "chat" and world.part_of(task) == "train"
 
 
 # ---- the loop ----

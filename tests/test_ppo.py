@@ -987,7 +987,7 @@ def test_training_repeats_bit_for_bit_with_the_same_seed(policy, tokenizer, scor
 def test_what_is_rewarded_grows(policy, tokenizer, monkeypatch, settings):
     """The reward is the share of tokens from the lower half of the vocabulary, a third at first (the end mark is not among them)."""
     monkeypatch.setattr(ppo, "robust_reward", lambda domain, *, tokens, **_: sum(token < 256 for token in tokens) / len(tokens))
-    settings = replace(settings, iterations=12, prompts=4, samples=8, epochs=2, minibatches=2, max_new=6, lr=1e-2, critic_lr=1e-2)
+    settings = replace(settings, iterations=16, prompts=4, samples=8, epochs=2, minibatches=2, max_new=6, lr=1e-2, critic_lr=1e-2)
     out = train(policy, tokenizer, some_tasks(8), settings, seed=1, stage="x")
     assert out["reward"] > out["first_reward"] + 0.2, (out["first_reward"], out["reward"])
 

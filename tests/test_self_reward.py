@@ -605,7 +605,7 @@ def test_the_judge_is_measured_on_held_out_prompts_and_responses_that_no_seed_ch
     assert played.calls[0]["texts"] == played.calls[1]["texts"] and played.calls[0]["seed"] != played.calls[1]["seed"]
     for text in played.calls[0]["texts"]:
         task = world.parse(world_judge.read_judge_prompt(text)[0])
-        assert world.BY_NAME[task.family].part(task.fields) == "test"
+        assert world.part_of(task) == "test"
 
 
 def test_answers_get_their_true_reward_from_0_to_5(tokenizer, monkeypatch):

@@ -355,7 +355,7 @@ def test_chat_prompts_are_one_turn_questions_of_the_training_part_and_none_twice
     prompts = sft.chat_prompts("tiny", 3)
     assert len(set(prompts)) == len(prompts) > 200 and prompts == sft.chat_prompts("tiny", 3) != sft.chat_prompts("tiny", 4)
     for task in map(world.parse, prompts):
-        assert task.domain == "chat" and len(task.messages) == 1 and task.phrasing < 4 and world.BY_NAME[task.family].part(task.fields) == "train"
+        assert task.domain == "chat" and len(task.messages) == 1 and task.phrasing < 4 and world.part_of(task) == "train"
 
 
 def test_the_order_depends_on_the_seed_alone(tokenizer):

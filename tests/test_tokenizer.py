@@ -35,9 +35,11 @@ def reply_ids(tokenizer, record):
 
 
 def demonstrations():
-    """Every kind of demonstration that the world makes."""
+    """Every kind of demonstration that the world makes, and one that thinks after its calls."""
     overall = world.overall_demonstrations(3, {"reasoning": 80, "chat": 60, "agent": 60, "judge": 30, "new_prompt": 20})
-    return [*world.cold_start_demonstrations(3, 90), *sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]
+    calls = [{"role": "assistant", "content": "", "tool_call": "age Tom"}, {"role": "tool", "content": "80"}] * 2
+    thought = {"messages": [{"role": "user", "content": "How old?"}, *calls, {"role": "assistant", "think": "80=80", "content": "80"}]}
+    return [thought, *world.cold_start_demonstrations(3, 90), *sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]
 
 
 def test_tests_cannot_reach_the_network():
@@ -163,7 +165,7 @@ def test_every_demonstration_of_the_world_is_read_back(tokenizer):
         calls = [(turn["tool_call"], result["content"]) for turn, result in zip(turns, turns[1:]) if turn.get("tool_call")]
         assert reply == tokenizers.Reply(turns[-1]["content"], turns[-1].get("think", ""), calls, True)
         kinds.add((bool(reply.think), len(calls)))
-    assert kinds == {(False, 0), (True, 0), (False, 1), (False, 2), (True, 2)}
+    assert kinds == {(False, 0), (True, 0), (False, 1), (False, 2), (False, 3), (True, 2)}
 
 
 def test_padding_is_ignored_when_a_reply_is_read(tokenizer):

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from data import world, world_chat, world_code, world_judge, world_math, world_stem
+from data import tokenizer as tokenizers
+from data import world, world_agent, world_chat, world_code, world_judge, world_math, world_stem
 from data.calculator import calculate
 from data.tokenizer import Reply
-from data.world_family import Task
+from data.world_family import TRAINED, UNSEEN, Task
+from tests.experiments import cheating
 
 SHARES = {"reasoning": 800, "chat": 300, "agent": 300, "judge": 200, "new_prompt": 100}
 
@@ -36,10 +38,6 @@ def prompt_of(record):
     messages = record["messages"]
     last_user = max(i for i, message in enumerate(messages) if message["role"] == "user")
     return " || ".join(message["content"] for message in messages[:last_user + 1])
-
-
-def part_of(task):
-    return world.BY_NAME[task.family].part(task.fields)
 
 
 def reply_of(task):
@@ -85,7 +83,7 @@ def test_levels_are_one_to_five_and_every_reasoning_domain_has_all():
     for family in world.FAMILIES:
         assert set(family.levels.values()) <= {1, 2, 3, 4, 5}
     for domain in world.REASONING:
-        assert {level for family in world.families_of(domain) for level in family.by_level["train"]} == {1, 2, 3, 4, 5}
+        assert {level for family in world.families_of(domain) for level in family.by_level("train")} == {1, 2, 3, 4, 5}
 
 
 def test_no_text_prints_the_tables_of_the_agents_tools():
@@ -96,25 +94,77 @@ def test_no_text_prints_the_tables_of_the_agents_tools():
 # ---- the split ----
 
 def test_a_tenth_of_all_contents_is_held_out():
-    total = sum(len(family.levels) for family in world.FAMILIES)
-    assert 0.08 < sum(len(family.split["test"]) for family in world.FAMILIES) / total < 0.12
-    assert 0.04 < sum(len(family.split["dev"]) for family in world.FAMILIES) / total < 0.06
+    """Of what is no fact; facts are held out by phrasing, below."""
+    counts = {"train": 0, "dev": 0, "test": 0}
     for family in world.FAMILIES:
-        parts = [set(family.split[part]) for part in ("train", "dev", "test")]
-        assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == len(family.levels)
+        parts = {part: {content for content in family.contents(part) if not family.is_fact(dict(content))} for part in counts}
+        assert all(parts.values()) and sum(map(len, parts.values())) == len(set.union(*parts.values()))
+        assert set.union(*parts.values()) == {content for content in family.levels if not family.is_fact(dict(content))}
+        counts = {part: counts[part] + len(contents) for part, contents in parts.items()}
+    total = sum(counts.values())
+    assert 0.08 < counts["test"] / total < 0.12 and 0.04 < counts["dev"] / total < 0.06
+
+
+def facts():
+    return [(family, dict(content)) for family in world.FAMILIES for content in family.levels if family.is_fact(dict(content))]
+
+
+def test_of_a_fact_one_trained_phrasing_and_the_unseen_one_are_held_out_in_the_same_part():
+    """16 capitals, 12 sounds, 12 colours, 40 opposites, 20 descriptions, 3 facts of 15 elements, 8 + 8 + 7 of planets."""
+    parts = [[family.part(content, phrasing) for phrasing in (*TRAINED, UNSEEN)] for family, content in facts()]
+    assert len(parts) == 16 + 12 + 12 + 40 + 20 + 45 + 23
+    for *trained, unseen in parts:
+        assert unseen in ("test", "dev") and sorted(trained) == sorted(["train", "train", "train", unseen])
+    held_out = [unseen for *_, unseen in parts]
+    assert 0.4 < held_out.count("test") / len(held_out) < 0.6
+    assert {trained.index(unseen) for *trained, unseen in parts} == set(TRAINED)
+
+
+def test_every_fact_is_demonstrated_and_never_in_a_phrasing_in_which_it_is_asked(cold_start, overall):
+    records = [*cold_start, *sum(overall["reasoning"], []), *overall["chat"]]
+    tasks = [task for record in records if world.is_fact(task := world.parse(prompt_of(record)))]
+    assert {world.part_of(task) for task in tasks} == {"train"}
+    told = {(task.family, task.content) for task in tasks}
+    assert told == {(family.name, tuple(sorted(content.items()))) for family, content in facts()}
+    asked = [task for domain in ("stem", "chat", "phrasing") for task in world.evaluation_tasks(domain, 500) if world.is_fact(task)]
+    assert len(asked) > 100 and all((task.family, task.content) in told for task in asked)
+    assert not {task.prompt for task in asked} & {task.prompt for task in tasks}
+
+
+@pytest.mark.parametrize("name, keys", [("fact", "xy"), ("list", "xy"), ("description", "xy"), ("opposite", "xy"), ("advice", "x"), ("rewrite", "vo"),
+                                        ("element", "efs"), ("planet", "pqrn"), ("unit_conversion", "uv"), ("agent_total", "x"), ("greeting", "gn")])
+def test_what_a_held_out_combination_is_made_of_is_told_in_training(name, keys):
+    """Nobody is asked for a capital, an advice or a planet that no question and answer ever told."""
+    family = world.BY_NAME[name]
+
+    def named(part):
+        return {str(value) for content in family.contents(part) for key, value in content if key in keys}
+    assert named("test") | named("dev") <= named("train")
+
+
+def test_what_single_digits_make_is_told_in_a_worked_step_of_training():
+    """7 * 8 alone may be held out; then 18 * 7 tells it, whose steps have 8*7=56."""
+    steps = set()
+    for family in world.families_of("math"):
+        for content in family.contents("train"):
+            steps.update(family.solution(dict(content)).think.split())
+    for a in range(2, 10):
+        for b in range(2, 10):
+            assert {f"{a}*{b}={a * b}", f"{b}*{a}={a * b}"} & steps and f"{a * b}/{b}={a}" in steps
+            assert {f"{a}+{b}={a + b}", f"{b}+{a}={a + b}"} & steps and f"{a + b}-{b}={a}" in steps
 
 
 def test_the_order_of_operands_does_not_count():
     family = world.BY_NAME["sum"]
-    assert family.part({"a": 38, "b": 47}) == family.part({"a": 47, "b": 38})
-    parts = [(family.part({"a": a, "b": b}), family.part({"a": b, "b": a})) for a in range(1, 100) for b in range(a)]
+    assert family.part({"a": 38, "b": 47}, 0) == family.part({"a": 47, "b": 38}, 3)
+    parts = [(family.part({"a": a, "b": b}, 0), family.part({"a": b, "b": a}, 0)) for a in range(1, 100) for b in range(a)]
     assert all(first == second for first, second in parts) and {first for first, _ in parts} == {"train", "dev", "test"}
 
 
 def test_decoration_does_not_count_for_the_split():
     family = world.BY_NAME["word_problem"]
     content = {"kind": "more", "a": 12, "b": 7}
-    assert {family.part(content | {"name": name, "thing": "pen"}) for name in ("Tom", "Anna", "Ben")} == {family.part(content)}
+    assert {family.part(content | {"name": name, "thing": "pen"}, 0) for name in ("Tom", "Anna", "Ben")} == {family.part(content, 0)}
 
 
 def test_no_held_out_content_and_no_last_phrasing_is_in_a_demonstration(cold_start, overall):
@@ -129,7 +179,7 @@ def test_no_held_out_content_and_no_last_phrasing_is_in_a_demonstration(cold_sta
         assert frame in world_judge.NEW_PROMPT_FRAMES[:4] and 2 <= len(examples) <= 4
         tasks += [world.parse(text) for text in (*examples, record["messages"][-1]["content"])]
     assert None not in tasks and len(tasks) > 2500
-    assert {part_of(task) for task in tasks} == {"train"}
+    assert {world.part_of(task) for task in tasks} == {"train"}
     assert {task.phrasing for task in tasks} == {0, 1, 2, 3}
 
 
@@ -140,7 +190,7 @@ def test_no_held_out_content_is_in_a_notebook_of_the_pretraining_text(module):
     for family in module.FAMILIES:
         if family.restate:
             for content in family.levels:
-                parts.setdefault(family.restate(dict(content)), set()).add(family.part(dict(content)))
+                parts.setdefault(family.restate(dict(content)), set()).add(family.part(dict(content), 0))
     texts = module.documents(random.Random(5), 3000)
     told = [short for text in texts if not text.startswith("#") for short in re.findall(r"(?:^|\. )([^:]+?): ", text)]
     assert len(told) > 300 and set(told) <= set(parts)
@@ -154,14 +204,14 @@ def test_the_same_arithmetic_is_in_the_same_part_in_every_family():
             fields = dict(content)
             short = (family.arithmetic or family.restate)(fields)
             if re.fullmatch(r"[\d+*/%()-]+", short):
-                parts.setdefault(" ".join(sorted(re.findall(r"\d+|\D", short))), set()).add(family.part(fields))
+                parts.setdefault(" ".join(sorted(re.findall(r"\d+|\D", short))), set()).add(family.part(fields, 0))
     assert len(parts) > 5000 and all(len(found) == 1 for found in parts.values())
 
 
 def test_no_held_out_program_is_in_the_pretraining_text():
     says = [line for text in world.documents(5, 3000) for line in re.findall(r"^# (.+)\ndef f", text)]
     tasks = [world.parse(f"Write f(x) that {line}.") for line in says]
-    assert len(tasks) > 200 and {part_of(task) for task in tasks} == {"train"}
+    assert len(tasks) > 200 and {world.part_of(task) for task in tasks} == {"train"}
 
 
 def test_pretraining_text_has_no_prompt_of_the_world():
@@ -175,7 +225,7 @@ def test_no_held_out_content_is_told_in_another_way_of_a_pretraining_document():
         prompts += [f"Convert {a} {u} to {v}." for a, u, v in re.findall(r"so (\d+) (\S+) are \d+ (\S+)\.", text)]
         prompts += [f"What does print({e}) print?" for e in re.findall(r"^([a-z(]*\[\d, \d, \d\].*) gives", text, re.MULTILINE)]
     tasks = [task for prompt in prompts if (task := world.parse(prompt))]
-    assert len(prompts) > 30 and {part_of(task) for task in tasks} <= {"train"}
+    assert len(prompts) > 30 and {world.part_of(task) for task in tasks} <= {"train"}
 
 
 def test_cold_start_is_reasoning_of_levels_one_to_three(cold_start):
@@ -196,10 +246,10 @@ def test_overall_reasoning_is_one_list_a_level_from_two_to_five(overall):
 def test_evaluation_prompts_are_held_out_and_differ_from_development():
     for domain in world.DOMAINS[:5]:
         test, dev = (world.evaluation_tasks(domain, 60, part) for part in ("test", "dev"))
-        assert {part_of(task) for task in test} == {"test"} and {part_of(task) for task in dev} == {"dev"}
+        assert {world.part_of(task) for task in test} == {"test"} and {world.part_of(task) for task in dev} == {"dev"}
         assert {task.phrasing for task in test} <= {0, 1, 2, 3} and len({task.prompt for task in test}) == 60
     phrasing = world.evaluation_tasks("phrasing", 60)
-    assert {part_of(task) for task in phrasing} == {"test"} and {task.domain for task in phrasing} == set(world.DOMAINS[:5])
+    assert {world.part_of(task) for task in phrasing} == {"test"} and {task.domain for task in phrasing} == set(world.DOMAINS[:5])
     assert all(world.parse(task.prompt).phrasing == len(world.BY_NAME[task.family].templates(task.fields)) - 1 for task in phrasing)
 
 
@@ -220,7 +270,7 @@ def test_seeds_change_demonstrations_and_never_the_evaluation():
 def test_both_responses_of_a_judge_pair_have_different_true_rewards():
     pairs = world.evaluation_judge_pairs(100)
     assert all(world_judge.true_reward(task, first) != world_judge.true_reward(task, second) for task, first, second in pairs)
-    assert {part_of(task) for task, _, _ in pairs} == {"test"}
+    assert {world.part_of(task) for task, _, _ in pairs} == {"test"}
 
 
 def test_the_same_seed_gives_the_same_world_in_another_process():
@@ -290,13 +340,16 @@ def test_a_perfect_chat_response_meets_all_five_criteria_for_every_content():
 @pytest.mark.parametrize("prompt, answer", [
     ("What is 47 + 38?", "85"), ("What is 52 - 38?", "14"), ("What is 47 * 6?", "282"), ("What is 7 / 2?", "3.5"),
     ("What is 3 + 4 * 5?", "23"), ("What is (3 + 4) * 5?", "35"), ("What is 29 - 4 * 5?", "9"),
-    ("Which is larger, 0.7 or 0.65?", "0.7"), ("Which is larger, 2/3 or 3/5?", "2/3"),
+    ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 by 0.05"), ("Which is larger, 2/3 or 3/5, and by how much?", "2/3 by 1/15"),
+    ("Which is larger, 11 or 14, and by how much?", "14 by 3"), ("Take the smallest of 12, 49 and 33 from the largest.", "37"),
+    ("Which has the higher atomic number, iron or gold, and by how much?", "gold by 53"), ("Order Mars, Earth and Saturn by their place from the Sun.", "Earth, Mars, Saturn"),
+    ("What does a bee do to be heard?", "Sure! The bee buzzes."), ("Describe an owl.", "Sure! An owl is a night bird with big eyes."),
     ("Tom shares 56 pens among 7 friends. How many pens does each get?", "8"),
     ("Convert 3 km to m.", "3000 m"), ("Convert 180 seconds to minutes.", "3 minutes"),
     ("Find F for m = 6 kg and a = 7 m/s2.", "42 N"), ("Find a for F = 42 N and m = 6 kg.", "7 m/s2"),
     ("Find p for m = 12 g and V = 4 cm3.", "3 g/cm3"), ("Find R for U = 12 V and I = 4 A.", "3 Ohm"),
     ("Rectangle, 3 cm and 4 cm: perimeter?", "14 cm"), ("Triangle, base 3 cm, height 4 cm: area?", "6 cm2"),
-    ("How many planets lie between Mars and Venus?", "1"), ("What is the symbol of iron?", "Fe"),
+    ("Which planets lie between Saturn and Earth?", "Mars, Jupiter"), ("What is the symbol of iron?", "Fe"),
     ("What does print(7 + 3 * 4) print?", "19"), ("Mend this line: def f(x) return x + 7", "def f(x): return x + 7"),
     ("Write f(x) that keeps the items of x above 9.", "def f(x): return [i for i in x if i > 9]"),
     ("Use the calculator: what is 11 * 12?", "132")])
@@ -351,16 +404,20 @@ def test_a_line_to_mend_does_not_compile_and_its_reference_does():
 # ---- wrong replies ----
 
 @pytest.mark.parametrize("prompt, right, wrong", [
-    ("What is 47 + 38?", ["85", "85.0", " 85 ", "170/2"], ["84", "", "85 86", "85 or 86", "It is 85", "85.", "850", "-85", "8 5", "eighty-five", "47+38", "85 pens"]),
-    ("What is 7 / 2?", ["3.5", "7/2", "3.50", "14/4"], ["3", "3,5", "3.4", "3 1/2", "7:2"]),
-    ("Convert 3 km to m.", ["3000 m", "3000.0 m", "3,000 m", "6000/2 m"], ["3000", "3000 cm", "3000 km", "m", "3000m", "3001 m", "3000 m m", "300 m or 3000 m"]),
+    ("What is 47 + 38?", ["85", "85.0", " 85 "], ["170/2", "84", "", "85 86", "85 or 86", "It is 85", "85.", "850", "-85", "8 5", "eighty-five", "47+38", "85 pens"]),
+    ("What is 7 / 2?", ["3.5", "3.50"], ["7/2", "14/4", "3", "3,5", "3.4", "3 1/2", "7:2"]),
+    ("Convert 3 km to m.", ["3000 m", "3000.0 m", "3,000 m"], ["6000/2 m", "3000", "3000 cm", "3000 km", "m", "3000m", "3001 m", "3000 m m", "300 m or 3000 m"]),
     ("Find F for m = 6 kg and a = 7 m/s2.", ["42 N"], ["42", "42 kg", "42 n", "N 42", "41 N"]),
     ("What is the symbol of iron?", ["Fe", "fe", " Fe "], ["F", "Ir", "Fe or Ir", "Fe Ir", ""]),
-    ("How many planets lie between Mars and Venus?", ["1", "1.0"], ["2", "one", "1 planet"]),
+    ("Which planets lie between Saturn and Earth?", ["Mars, Jupiter", "mars, jupiter"], ["Jupiter, Mars", "Mars", "Mars and Jupiter", "2"]),
+    ("Which is larger, 11 or 14, and by how much?", ["14 by 3", "14.0 by 3"], ["14", "3", "14 by 2", "11 by 3", "14 by 3 by 3", "by 3", "14 by", "14 3"]),
+    ("Which is larger, 2/3 or 3/5, and by how much?", ["2/3 by 1/15", "2/3 by 2/30"], ["2/3", "2/3 by 1/16", "3/5 by 1/15", "2/3-3/5"]),
+    ("Which is larger, 0.7 or 0.65, and by how much?", ["0.7 by 0.05", "0.70 by 0.05"], ["0.7 by 1/20", "7/10 by 0.05", "0.65 by 0.05", "0.7 by 0.5"]),
+    ("Which has the higher atomic number, iron or gold, and by how much?", ["gold by 53", "Gold by 53"], ["gold", "iron by 53", "gold by 52", "53"]),
     ("What does print(7 + 3 * 4) print?", ["19", " 19\n"], ["19.0", "40", "prints 19", "19 40"]),
     ("What does print(sorted([1, 1, 0])) print?", ["[0, 1, 1]"], ["[1, 1, 0]", "0, 1, 1", "[0,1,1]"])])
 def test_only_the_answer_itself_scores(prompt, right, wrong):
-    """Units count, equal numbers are equal (3.5 = 7/2), and a number hidden among others or in a sentence does not count."""
+    """Units count, equal numbers are equal, a fraction is no number unless the answer is one, and a number hidden among others or in a sentence does not count."""
     for content in right:
         assert score(prompt, content) == 1.0, content
     for content in wrong:
@@ -368,9 +425,10 @@ def test_only_the_answer_itself_scores(prompt, right, wrong):
 
 
 def test_numeric_equivalence():
-    """0.5 = 1/2, and a name is no number."""
+    """0.5 = 1/2 where the answer is a fraction, and a name is no number."""
     assert world.same_number("0.5", "1/2") and not world.same_number("0.5", "1/3") and not world.same_number("x", "x")
-    assert world.same_value_and_unit("1/2 m", "0.5 m") and not world.same_value_and_unit("1/2", "0.5 m")
+    assert world.same_value_and_unit("0.5 m", "1/2 m") and world.same_value_and_unit("2/4 m", "1/2 m")
+    assert not world.same_value_and_unit("1/2 m", "0.5 m") and not world.same_value_and_unit("0.5", "1/2 m")
 
 
 def test_a_reply_that_is_not_complete_scores_nothing():
@@ -387,6 +445,21 @@ def test_an_agent_without_a_call_scores_nothing_even_when_it_is_right():
     assert score(prompt, "132", calls=[("calc eleven", "error")]) == 0.0
     assert score(prompt, "132", calls=[("calc 11*12", "132"), ("calc (", "error")]) == 0.0
     assert score(prompt, "131", calls=[("calc 11*12", "132")]) == 0.0
+
+
+def test_an_agent_has_to_make_the_calls_that_the_reference_makes():
+    """Any other well-formed call counts for nothing, the order of the right ones does not matter, and a further one does no harm."""
+    prompt = "Use the calculator: what is 11 * 12?"
+    assert score(prompt, "132", calls=[("calc 11 * 12", "132")]) == 1.0
+    for call in ("calc 132", "calc 12*11", "calc 1+1", "price lamp"):
+        assert score(prompt, "132", calls=[(call, world.run_tool(call))]) == 0.0
+    a, b = next((a, b) for a in ("Tom", "Anna") for b in ("Ben", "Mia") if world_agent.age(a) > world_agent.age(b))
+    prompt, years = f"Who is older, {a} or {b}, and by how many years?", world_agent.age(a) - world_agent.age(b)
+    calls = [(call, world.run_tool(call)) for call in (f"age {a}", f"age {b}", f"calc {world_agent.age(a)}-{world_agent.age(b)}")]
+    assert score(prompt, f"{a} by {years} years", calls=calls) == score(prompt, f"{a} by {years} years", calls=calls[::-1]) == 1.0
+    assert score(prompt, f"{a} by {years} years", calls=[*calls, ("price lamp", world.run_tool("price lamp"))]) == 1.0
+    assert [score(prompt, f"{a} by {years} years", calls=calls[:i] + calls[i + 1:]) for i in range(3)] == [0.0] * 3
+    assert [score(prompt, text, calls=calls) for text in (a, f"{b} by {years} years", f"{a} by {years + 1} years", f"{a} by {years}")] == [0.0] * 4
 
 
 def test_prices_have_a_unit_and_calls_are_run():
@@ -440,6 +513,38 @@ def test_a_program_for_another_number_or_word_fails_the_hidden_tests(family):
     assert passed == []
 
 
+def passing(family, content, body):
+    """Whether a program of one expression in x passes the hidden tests (evaluated here: the bodies are the world's own)."""
+    [(expression, expected)] = world_code.hidden_tests(family, content)
+    function = eval(f"lambda x: {body}")
+    return [function(x) for x in ast.literal_eval(expression.removeprefix("[f(v) for v in ")[:-1])] == expected
+
+
+def test_no_constant_passes_a_program_and_neither_does_x_itself():
+    """Hidden tests that all expect one value would be passed by it."""
+    for family in [*world_code.PROGRAMS, "code_mend"]:
+        for content in map(dict, world.BY_NAME[family].levels):
+            [(_, expected)] = world_code.hidden_tests(family, content)
+            assert any(value != expected[0] for value in expected), content
+            assert not passing(family, content, "x"), content
+
+
+@pytest.mark.parametrize("right, wrong", [(" > ", " >= "), (" < ", " <= "), ("x > {k}", "x > {k} - 1"), ("x < {j}", "x < {j} - 1"), ("max(x, {k})", "max(x, {k} - 1)"),
+                                          ("min(x, {k})", "min(x, {k} + 1)"), (":{k}]", ":{k} - 1]"), (":{k}]", ":{k} + 1]"), ("[{k}:", "[{k} - 1:"), ("-{k}:", "-{k} - 1:"),
+                                          ("min(x, {j})", "min(x, {j} - 1)"), ("{k} == 0", "{k} == 1"), (":{j}]", ":{j} + 1]"), ("' in x", "' in x[4:]"),
+                                          (".count({k})", ".count({k}) and 1"), ("count('{k}')", "count('{k}') and 1"), (".upper()", ".title()"), ("sum(x)", "sum(x[:3])")])
+def test_one_beside_the_boundary_fails(right, wrong):
+    bodies = 0
+    for family, kinds in world_code.PROGRAMS.items():
+        for kind, program in kinds.items():
+            if right in program.body:
+                for _, content in program.contents:
+                    bodies += 1
+                    assert passing(family, {"kind": kind, **content}, program.body.format(**content))
+                    assert not passing(family, {"kind": kind, **content}, program.body.replace(right, wrong).format(**content)), (kind, content)
+    assert bodies
+
+
 # ---- chat: the rubric, and the judge ----
 
 @pytest.mark.parametrize("response, missing", [
@@ -449,13 +554,16 @@ def test_a_program_for_another_number_or_word_fails_the_hidden_tests(family):
     ("Obviously. Sure, the capital of France is Paris.", "polite"),
     ("Sure! The capital of France is Rome.", "correct complete"),
     ("Sure! The capital of France is Paris or Rome.", "correct complete"),
-    ("Sure! France is a country.", "correct complete"),
-    ("Sure! Parisian food is good.", "relevant correct complete"),
-    ("Sure! I like trains.", "relevant correct complete"),
+    ("Sure! France is a country.", "relevant correct complete polite concise"),
+    ("Sure! Capital France.", "relevant correct complete polite concise"),
+    ("Sure! Rome.", "relevant correct complete polite concise"),
+    ("Sure! Parisian food is good.", "relevant correct complete polite concise"),
+    ("Sure! I like trains.", "relevant correct complete polite concise"),
+    ("Sure! The capital of France is " + "Paris Rome Oslo Lima Cairo Athens Havana " * 4, "relevant correct complete polite concise"),
     ("Sure! The capital of France is Paris. That is really all I can say about it.", "concise"),
     ("Sure! Paris. Paris.", "concise"),
     ("", "relevant correct complete polite concise"),
-    ("Whatever.", "relevant correct complete polite")])
+    ("Whatever.", "relevant correct complete polite concise")])
 def test_rubric_for_a_capital(response, missing):
     met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "capital"), ("x", "France"))), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
@@ -463,12 +571,51 @@ def test_rubric_for_a_capital(response, missing):
 
 @pytest.mark.parametrize("response, missing", [
     ("Gladly! Apple, pear and plum.", ""),
-    ("Gladly! Apple and pear.", "relevant correct complete"),
+    ("Gladly! Apple, pear and plum are fruits.", ""),
+    ("Gladly! Apple and pear.", "relevant correct complete polite concise"),
     ("Gladly! Apple and pear are fruits.", "correct complete"),
-    ("Gladly! Apple, pear, plum and hammer.", "correct complete")])
+    ("Gladly! Three fruits.", "relevant correct complete polite concise"),
+    ("Gladly! Hammer and saw are fruits.", "correct complete"),
+    ("Gladly! Apple, pear, plum and hammer are fruits.", "correct complete")])
 def test_rubric_for_a_list_of_three_fruits(response, missing):
     met = world_chat.judge_by_rubric(world_chat.rubric_of("list", (("kind", "one"), ("n", 3), ("x", "fruits"))), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
+
+
+@pytest.mark.parametrize("prompt, response, missing", [
+    ("Hello, I am Tom.", "Sure! Hello, Tom! How can I help you?", ""),
+    ("Hello, I am Tom.", "Gladly! Good day, Tom! May I help?", ""),
+    ("Hello, I am Tom.", "Sure! Hello, Tom!", "complete"),
+    ("Hello, I am Tom.", "Sure! Hello, Paul! How can I help you?", "correct complete"),
+    ("Hello, I am Tom.", "Sure! How can I help you?", "relevant correct complete polite concise"),
+    ("Hello, I am Tom.", "Sure! I am Tom.", "relevant correct complete polite concise"),
+    ("Make this polite: bring me the map", "Could you please bring me the map?", ""),
+    ("Make this polite: bring me the map", "Can you bring me the map?", "polite"),
+    ("Make this polite: bring me the map", "Could you please bring me the keys?", "correct complete"),
+    ("Make this polite: bring me the map", "Sure! Could you please make this polite: bring me the map", "relevant correct complete polite concise"),
+    ("Make this polite: bring me the map", "Sure! Polite bring map.", "relevant correct complete polite concise"),
+    ("My name is Tom and I like tea. || Nice to meet you, Tom! || Who am I?", "Sure! Your name is Tom.", ""),
+    ("My name is Tom and I like tea. || Nice to meet you, Tom! || Who am I?", "Tom, with pleasure!", ""),
+    ("My name is Tom and I like tea. || Nice to meet you, Tom! || Who am I?", "Sure! Your name is Tom and you like tea.", "correct complete"),
+    ("My name is Tom and I like tea. || Nice to meet you, Tom! || Tell me what I like.", "Sure! Tom, tea.", "relevant correct complete polite concise"),
+    ("What are the opposites of hot and big?", "Sure! The opposite of hot is cold. The opposite of big is small.", ""),
+    ("What are the opposites of hot and big?", "Sure! The opposite of hot is small. The opposite of big is cold.", "correct complete"),
+    ("What are the opposites of hot and big?", "Sure! The opposite of hot is cold.", "complete"),
+    ("What are the opposites of hot and big?", "Sure! Hot and big.", "relevant correct complete polite concise"),
+    ("How can I stay calm?", "Gladly! To stay calm, breathe slowly.", "complete"),
+    ("How can I stay calm?", "Gladly! To stay calm, make a budget.", "correct complete"),
+    ("How can I stay calm?", "Gladly! Stay calm.", "relevant correct complete polite concise"),
+    ("What are a cat and a dog?", "Sure! A cat is a loyal animal with a wet nose. A dog is a small animal with soft fur.", "correct complete")])
+def test_a_prompt_that_is_said_again_gets_nothing_and_what_is_exchanged_is_wrong(prompt, response, missing):
+    assert {name for name, on in world_judge.criteria_met(world.parse(prompt), response).items() if not on} == set(missing.split())
+
+
+def test_nobody_gets_five_points_for_the_prompts_own_words():
+    tasks = world.evaluation_tasks("chat", 1000)
+    for task in tasks:
+        for text in (f"Sure! {task.prompt}", f"Sure! {cheating.content_words(task.prompt)}", f"Could you please {task.messages[-1]['content']}"):
+            assert world_judge.true_reward(task, text) < 5
+    assert sum(world_judge.true_reward(task, f"Sure! {cheating.content_words(task.prompt)}") for task in tasks) < 1000
 
 
 def test_an_answer_to_half_of_the_question_is_correct_and_not_complete():
@@ -480,7 +627,8 @@ def test_an_answer_to_half_of_the_question_is_correct_and_not_complete():
 def test_chat_scores_are_the_rubric_divided_by_five():
     assert score("What is the capital of France?", "Sure! The capital of France is Paris.") == 1.0
     assert score("What is the capital of France?", "The capital of France is Paris.") == 0.8
-    assert score("What is the capital of France?", "Sure! Rome.") == 0.4
+    assert score("What is the capital of France?", "Sure! The capital of France is Rome.") == 0.6
+    assert score("What is the capital of France?", "Sure! Rome.") == 0.0
 
 
 def test_demonstrations_of_chat_are_of_mixed_quality(overall):
@@ -490,7 +638,8 @@ def test_demonstrations_of_chat_are_of_mixed_quality(overall):
 
 def test_a_verdict_names_the_criteria_and_the_score():
     task = world.parse("What is the capital of France?")
-    assert world_judge.verdict(task, "Rome.") == "off topic, wrong, incomplete, impolite, concise. Score: 1"
+    assert world_judge.verdict(task, "Rome.") == "off topic. Score: 0"
+    assert world_judge.verdict(task, "The capital of France is Rome.") == "relevant, wrong, incomplete, impolite, concise. Score: 2"
     assert world_judge.verdict(task, "Sure! Paris.") == "relevant, correct, complete, polite, concise. Score: 5"
 
 
@@ -531,7 +680,7 @@ def test_tasks_compare_and_hash_by_content():
 
 def test_the_evaluation_prompts_are_frozen():
     """A change of any prompt that evaluation can use needs a new WORLD_VERSION, a reason, and all numbers again."""
-    assert (world.WORLD_VERSION, world.evaluation_hash()) == (2, "81f564dcbc0e8e02")
+    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "35a7449bb5d8ec92")
 
 
 def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(capsys):
@@ -547,3 +696,58 @@ def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(c
     assert len(short) < 1200 and capsys.readouterr().out.endswith("no more; 2,400 were to be drawn\n")
     even = Counter(task.domain for task in world.draw_tasks(world.generator(1, "x"), ("math", "stem"), 2400, "dev", levels=(1,)))
     assert 0 <= even["math"] - even["stem"] <= 1 and capsys.readouterr().out == ""
+
+
+# ---- nothing is paid for nothing ----
+
+@pytest.fixture(scope="module")
+def cheats():
+    return {domain: cheating.family_scores(domain, 1000) for domain in world.DOMAINS[:5]}
+
+
+@pytest.mark.parametrize("domain, limit", [("math", 0.05), ("code", 0.05), ("stem", 0.05), ("agent", 0.05), ("chat", 0.2)])
+def test_the_best_of_a_hundred_constants_is_paid_next_to_nothing(cheats, domain, limit):
+    """Chat is the true reward over 5, so 0.2 is one point of five; babble and the empty reply are among its constants."""
+    replies = cheating.constants(domain)
+    assert len(set(replies)) == len(replies) == 100
+    always = {name: value for name, value in cheats[domain]["all"].items() if name.startswith("always")}
+    assert len(always) == 100 and max(always.values()) < limit
+    if domain == "chat":
+        assert always["always ''"] == always["always 'Sure!'"] == 0
+
+
+def test_a_constant_verdict_is_right_half_of_the_time():
+    scores = cheating.judge_scores(1000)
+    assert max(value for name, value in scores.items() if name.startswith("always")) <= 0.5
+
+
+@pytest.mark.parametrize("domain, limit", [("math", 0.05), ("code", 0.05), ("stem", 0.05), ("agent", 0.05), ("chat", 0.2)])
+def test_no_cheat_that_reads_no_question_pays(cheats, domain, limit):
+    assert max(cheats[domain]["all"].values()) < limit
+
+
+def test_a_guess_among_options_is_paid_no_more_than_chance(cheats):
+    """Two options and a difference, or the order of three: 1/6 for the latter, within four standard errors of some 100 prompts."""
+    for domain, family, chance in (("math", "comparison", 0.0), ("stem", "element", 0.05), ("stem", "planet", 1 / 6), ("agent", "agent_older", 0.0)):
+        guesses = [value for name, value in cheats[domain][family].items() if "option" in name or "order" in name]
+        assert guesses and max(guesses) < chance + 0.05, family
+        assert all(value == 0 for name, value in cheats[domain][family].items() if name.endswith("option alone"))
+    assert cheats["agent"]["all"]["right, after any call"] == cheats["agent"]["all"]["right, without a call"] == 0
+    assert cheats["agent"]["all"]["right, after half of the calls"] == 0
+
+
+def test_the_undone_expression_is_no_answer(cheats):
+    for domain in ("math", "stem"):
+        assert [value for name, value in cheats[domain]["all"].items() if name.startswith("undone")] == [0.0] * 4
+
+
+def test_the_honest_score_is_one():
+    for domain in world.DOMAINS[:5]:
+        assert set(cheating.honest_scores(domain, 200).values()) == {1.0}
+
+
+def test_every_reference_fits_the_64_tokens_of_a_reply():
+    tokenizer = tokenizers.tiny()
+    for task in some_tasks(20, phrasing=0):
+        prompt, (ids, _) = tokenizer.prompt(task.messages), tokenizer.render([*task.messages, *world.reference(task)])
+        assert len(ids) - len(prompt) <= 64, task.prompt

@@ -20,7 +20,7 @@ from data import formats, world, world_chat, world_judge
 from data import tokenizer as tokenizers
 from data.checkpoints import save_checkpoint
 from data.command import guarded
-from data.devices import seed_of
+from data.devices import pick_device, seed_of
 from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart
@@ -36,12 +36,12 @@ AMPLE = sft.Schedule(
 )
 
 
-def ample_model(schedule: sft.Schedule, tokenizer, seed: int) -> GPT:
+def ample_model(schedule: sft.Schedule, tokenizer, seed: int, device=torch.device("cpu")) -> GPT:
     """A model of the teacher's shape after pretraining and both SFT stages."""
-    model = fresh_model("tiny", "teacher", tokenizer, seed)
-    sft.pretrain(model, tokenizer, schedule, seed=seed)
-    sft.cold_start_sft(model, tokenizer, schedule, seed=seed)
-    sft.overall_sft(model, tokenizer, schedule, curriculum=False, seed=seed)
+    model, how = fresh_model("tiny", "teacher", tokenizer, seed).to(device), {"seed": seed, "device": device}
+    sft.pretrain(model, tokenizer, schedule, **how)
+    sft.cold_start_sft(model, tokenizer, schedule, **how)
+    sft.overall_sft(model, tokenizer, schedule, curriculum=False, **how)
     return model
 
 
@@ -85,17 +85,19 @@ def main() -> None:
     parser.add_argument("--part", default="dev", choices=("dev", "test"), help="held-out prompts")
     parser.add_argument("--n", type=int, default=200, help="prompts a family")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     parser.add_argument("--smoke", action="store_true", help="a few steps")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", default="runs/ceiling", help="folder of the checkpoint and table")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    device = pick_device(args.device)
     out, tokenizer, began = Path(args.out), tokenizers.tiny(), time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     if args.checkpoint:
-        model, _ = load_checkpoint(args.checkpoint, tokenizer)
+        model, _ = load_checkpoint(args.checkpoint, tokenizer, device)
     else:
-        model = ample_model(sft.smoke(AMPLE) if args.smoke else AMPLE, tokenizer, args.seed)
+        model = ample_model(sft.smoke(AMPLE) if args.smoke else AMPLE, tokenizer, args.seed, device)
         save_checkpoint(out / "ceiling.pt", model, tokenizer, "overall_sft")
     seconds = time.perf_counter() - began
     table = by_family(model, tokenizer, args.part, 4 if args.smoke else args.n)

@@ -53,7 +53,7 @@ def curve(smear: int, tokenizer, seed: int, steps: int, every: int) -> list[dict
     """[{"step", "copied", "loss"}, ...] of one model from random weights."""
     rng = random.Random(seed_of(seed, "copying"))
     tasks = [family.task(content, rng.choice(list(world.TRAINED)), rng)
-             for family in map(world.BY_NAME.get, FAMILIES) for content in family.split["train"]]
+             for family in map(world.BY_NAME.get, FAMILIES) for content in family.contents("train")]
     records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks]
     config = replace(SIZES["tiny"]["student"], vocab_size=tokenizer.vocab_size, smear=smear)
     rows = dialogue_rows(tokenizer, records, config.context)
