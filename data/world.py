@@ -109,13 +109,16 @@ def say_once(line: str) -> None:
 
 
 def demonstrated(rng: random.Random, domains, count: int, levels=(1, 2, 3, 4, 5)) -> list[Task]:
-    """Training tasks in which every fact of these domains and levels is told; half of `count` is for what is no fact."""
+    """Training tasks in which every fact of these domains and levels is told; half of `count` is for what is no fact.
+
+    All families come equally often, so that the few prompts of a small one are seen several times.
+    """
     facts = [family.task(content, rng.choice(phrasings), rng) for family in FAMILIES if family.domain in domains
              for level, rows in family.by_level("train").items() if level in levels
              for content, phrasings in rows if family.is_fact(dict(content))]
     rng.shuffle(facts)
-    tasks = [*facts[:count // 2], *draw_tasks(rng, domains, count, levels=levels)]
-    tasks = list({task.prompt: task for task in tasks}.values())[:count]
+    tasks = facts[:count // 2]
+    tasks += [draw_task(rng, domains[i % len(domains)], "train", levels) for i in range(count - len(tasks))]
     rng.shuffle(tasks)
     return tasks
 
@@ -154,7 +157,7 @@ def overall_demonstrations(seed: int, counts: dict[str, int], levels=(2, 3, 4, 5
                 for level in levels]
     return {"reasoning": by_level,
             "chat": [demonstration(task, rng) for task in demonstrated(rng, ("chat",), counts["chat"])],
-            "agent": [demonstration(task, rng) for task in draw_tasks(rng, ("agent",), counts["agent"])],
+            "agent": [demonstration(task, rng) for task in demonstrated(rng, ("agent",), counts["agent"])],
             "judge": [world_judge.judge_demonstration(rng) for _ in range(counts["judge"])],
             "new_prompt": [world_judge.new_prompt_demonstration(rng) for _ in range(counts["new_prompt"])]}
 

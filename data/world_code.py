@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.world_family import Family, Solution
+from data.world_math import column_difference, column_sum
 
 FRAMES = ("Write f(x) that {}.", "Give me a Python function f(x) that {}.", "I need f(x): it {}.",
           "Code a function f(x) which {}.", "Please program f(x) so that it {}.")
@@ -139,10 +140,10 @@ def print_solution(content: dict) -> Solution:
     b = int(rest[0])
     whole, left = divmod(int(a), b)
     if operator == "%":
-        return Solution(str(left), f"{b}*{whole}={b * whole} {a}-{b * whole}={left}")
+        return Solution(str(left), f"{b}*{whole}={b * whole} {a}-{b * whole}: {column_difference(int(a), b * whole)}")
     if operator == "//":
         return Solution(str(whole), f"{b}*{whole}={b * whole}")
-    return Solution(str(int(a) + b), f"{a}+{b}={int(a) + b}")
+    return Solution(str(int(a) + b), column_sum(int(a), b))
 
 
 def print_list_problems():
@@ -201,7 +202,7 @@ def function_family(name: str) -> Family:
         return Solution("def f(x): return " + kinds[content["kind"]].body.format(**fields))
 
     return Family(name, "code", {kind: tuple(frame.format(program.says) for frame in FRAMES) for kind, program in kinds.items()},
-                  problems, solve)
+                  problems, solve, facts=("letter",) if name == "code_count" else ())
 
 
 FAMILIES = [

@@ -59,6 +59,16 @@ class Task:
         return dict(self.content)
 
 
+def single_step(bare: str) -> bool:
+    """Whether `7*8` and the like is one entry of a table of single digits, which no step works out."""
+    match = re.fullmatch(r"(\d+)([-+*/])(\d+)", bare)
+    if match is None:
+        return False
+    a, b = int(match[1]), int(match[3])
+    largest = {"+": 9, "*": 9, "-": 19, "/": 9 * b}[match[2]]
+    return 0 < b < 10 and a <= largest and (match[2] != "/" or a % b == 0)
+
+
 @dataclass(frozen=True)
 class Family:
     """phrasings: templates over the content's fields, or a dict from the content's "kind" to such templates.
@@ -66,7 +76,8 @@ class Family:
     dressing: fields that are decoration (a person's name), not part of the content by which the split is made.
     restate: the problem in the shortest form that the notebooks of the pretraining text use; worked steps begin with it,
     so that a demonstration shows how to get from a question to what the base model can already do.
-    facts: the kinds of content whose answer has to be known, because nothing in the world lets it be worked out.
+    facts: the kinds of content whose answer has to be known, because nothing in the world lets it be worked out; what
+    is one entry of a table of single digits is such a fact in every family.
     """
 
     name: str
@@ -100,7 +111,12 @@ class Family:
         return {tuple(sorted(content.items())): level for level, content in self.problems()}
 
     def is_fact(self, content: dict) -> bool:
-        return content.get("kind") in self.facts
+        return content.get("kind") in self.facts or single_step(self.bare(content))
+
+    def bare(self, content: dict) -> str:
+        """What is to be computed, or "" where the family does not say."""
+        told = self.arithmetic or self.restate
+        return told(content) if told else ""
 
     def part(self, content: dict, phrasing: int) -> str:
         """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored.
@@ -109,17 +125,17 @@ class Family:
         problem and as a line of code together, or one family would show the other's worked steps. Only for a fact does
         the phrasing count: one of the trained phrasings and the unseen one are held out, "test" or "dev", the rest is "train".
         """
+        bare = self.bare(content)
+        own = [value for key, value in content.items() if key not in self.dressing]
         if self.is_fact(content):
-            held_out = self.hashed(self.name, content.values()) % (2 * len(TRAINED))
+            held_out = self.hashed(self.name, own) % (2 * len(TRAINED))
             if phrasing not in (held_out % len(TRAINED), UNSEEN):
                 return "train"
             return "test" if held_out < len(TRAINED) else "dev"
-        told = self.arithmetic or self.restate
-        bare = told(content) if told else ""
         if re.fullmatch(r"[\d+*/%()-]+", bare):
             bucket = self.hashed("arithmetic", re.findall(r"\d+|\D", bare)) % 20
         else:
-            bucket = self.hashed(self.name, (value for key, value in content.items() if key not in self.dressing)) % 20
+            bucket = self.hashed(self.name, own) % 20
         return "test" if bucket < 2 else "dev" if bucket == 2 else "train"
 
     @staticmethod

@@ -3,8 +3,6 @@
 Steps stand between the think marks: 47 + 38 is worked as `47+38: 7+8=15 4+3=7 7+1=8` and answered `85`.
 """
 
-import math
-
 from data.world_family import NAMES, THINGS, Family, Solution
 
 
@@ -89,7 +87,7 @@ def expression_steps(kind: str, a: int, b: int, c: int) -> Solution:
     if kind == "product_first":
         return Solution(str(a + b * c), f"{b}*{c}={b * c} {a}+{b * c}={a + b * c}")
     if kind == "less_product":
-        return Solution(str(a - b * c), f"{b}*{c}={b * c} {a}-{b * c}={a - b * c}")
+        return Solution(str(a - b * c), f"{b}*{c}={b * c} {a}-{b * c}: {column_difference(a, b * c)}")
     return Solution(str((a + b) * c), f"{a}+{b}={a + b} {product_steps(a + b, c)}")
 
 
@@ -129,9 +127,8 @@ def comparison_problems():
             if b % 10 and a * 10 != b:
                 yield 4, {"kind": "two", "a": f"0.{a}", "b": f"0.{b}"}
                 yield 4, {"kind": "two", "a": f"0.{b}", "b": f"0.{a}"}
-    fractions = [(n, d) for d in range(2, 8) for n in range(1, d) if math.gcd(n, d) == 1]
-    for n, d in fractions:  # without a common divisor below the line no difference has to be reduced
-        yield from ((5, {"kind": "two", "a": f"{n}/{d}", "b": f"{m}/{e}"}) for m, e in fractions if math.gcd(d, e) == 1)
+    for a in range(105, 1000, 37):
+        yield from ((5, {"kind": "two", "a": a, "b": b}) for b in range(112, 1000, 83) if a != b)
 
 
 def comparison_solution(content: dict) -> Solution:
@@ -146,12 +143,6 @@ def comparison_solution(content: dict) -> Solution:
     if isinstance(a, int):
         high, low = max(a, b), min(a, b)
         return Solution(f"{high} by {high - low}", f"{a}{sign(a, b)}{b} {high}-{low}: {column_difference(high, low)}")
-    if "/" in a:
-        (n, d), (m, e) = (map(int, x.split("/")) for x in (a, b))
-        left, right = n * e, m * d
-        high, low = max(left, right), min(left, right)
-        return Solution(f"{a if left > right else b} by {high - low}/{d * e}",
-                        f"{n}*{e}={left} {m}*{d}={right} {left}{sign(left, right)}{right} {high}-{low}={high - low} {d}*{e}={d * e}")
     left, right = (int(x[2:].ljust(2, "0")) for x in (a, b))  # hundredths
     high, low = max(left, right), min(left, right)
     return Solution(f"{a if left > right else b} by {(high - low) / 100}",
@@ -235,17 +226,26 @@ def quotient_problems():
             yield 4, {"a": a, "b": 5}
 
 
+def quotient_steps(a: int, b: int) -> str:
+    """The steps of a / b, digit by digit from the left; each quotient is a digit of the answer."""
+    steps, rest = [], 0
+    for digit in str(a):
+        rest = 10 * rest + int(digit)
+        if rest < b and not steps:
+            continue
+        whole, left = divmod(rest, b)
+        steps.append(f"{rest}{'//' if left else '/'}{b}={whole}")
+        if left:
+            steps.append(f"{whole}*{b}={whole * b} {rest}-{whole * b}={left}")
+        rest = left
+    return " ".join(steps)
+
+
 def quotient_solution(content: dict) -> Solution:
     a, b = content["a"], content["b"]
-    whole, rest = divmod(a, b)
-    if rest:
-        steps = f"{a}-{rest}={a - rest} {a - rest}/{b}={whole} {rest}/{b}={quotient_text(rest, b)}"
-    elif whole < 10:
-        steps = f"{a}/{b}={whole}"
-    else:
-        tens, units = whole // 10 * 10, whole % 10
-        steps = f"{b * tens}/{b}={tens}" + (f" {a}-{b * tens}={a - b * tens} {a - b * tens}/{b}={units} {tens}+{units}={whole}" if units else "")
-    return Solution(quotient_text(a, b), steps)
+    rest = a % b
+    last = f" {rest}/{b}={quotient_text(rest, b)}" if rest else ""
+    return Solution(quotient_text(a, b), quotient_steps(a, b) + last)
 
 
 FAMILIES = [
@@ -287,7 +287,10 @@ def table(rng) -> str:
     """A few facts of one table of single digits, on which all worked steps rest."""
     a = rng.randint(1, 9)
     others = rng.sample(range(10), 6)
-    kind = rng.randrange(4)
+    kind = rng.randrange(5)
+    if kind == 4:
+        b = max(a, 2)
+        return " ".join(quotient_steps(rng.randrange(b, 10 * b), b) for _ in range(3))
     if kind == 0:
         return " ".join(f"{a}+{x}={a + x}" for x in others)
     if kind == 1:

@@ -5,7 +5,7 @@ one by one; two of them compared, or the planets between two, are combinations o
 """
 
 from data.world_family import Family, Solution
-from data.world_math import column_difference, product_steps
+from data.world_math import column_difference, column_sum, product_steps
 
 ELEMENTS = {"hydrogen": ("H", 1), "helium": ("He", 2), "lithium": ("Li", 3), "carbon": ("C", 6), "nitrogen": ("N", 7),
             "oxygen": ("O", 8), "neon": ("Ne", 10), "sodium": ("Na", 11), "sulfur": ("S", 16), "iron": ("Fe", 26),
@@ -137,7 +137,7 @@ def geometry_problems():
                 yield (2 if a + b <= 10 else 3 if a + b < 20 else 4), {"kind": "perimeter", "a": a, "b": b}
             if a * b % 2 == 0 and a < 10:
                 yield (3 if a * b <= 20 else 4), {"kind": "triangle", "a": a, "b": b}
-    for a in range(2, 20):
+    for a in (*range(2, 10), *range(20, 100, 10)):
         yield (1 if a < 6 else 2 if a < 10 else 5), {"kind": "square", "a": a}
 
 
@@ -147,7 +147,7 @@ def geometry_solution(content: dict) -> Solution:
     if content["kind"] in ("area", "square"):
         return Solution(f"{a * b} cm2", f"A=a*b {product_steps(a, b)}")
     if content["kind"] == "perimeter":
-        return Solution(f"{2 * (a + b)} cm", f"{a}+{b}={a + b} 2*{a + b}={2 * (a + b)}")
+        return Solution(f"{2 * (a + b)} cm", f"{column_sum(a, b)} {product_steps(a + b, 2)}")
     return Solution(f"{a * b // 2} cm2", f"{a}*{b}={a * b} {a * b}/2={a * b // 2}")
 
 
