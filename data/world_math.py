@@ -127,8 +127,6 @@ def comparison_problems():
             if b % 10 and a * 10 != b:
                 yield 4, {"kind": "two", "a": f"0.{a}", "b": f"0.{b}"}
                 yield 4, {"kind": "two", "a": f"0.{b}", "b": f"0.{a}"}
-    for a in range(105, 1000, 37):
-        yield from ((5, {"kind": "two", "a": a, "b": b}) for b in range(112, 1000, 83) if a != b)
 
 
 def comparison_solution(content: dict) -> Solution:
