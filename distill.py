@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
-from data.checkpoints import key_of_run, once, tokenizer_of
+from data.checkpoints import given_teacher, key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
@@ -371,7 +371,8 @@ SMOKE = {"steps": 2, "queries": 60, "margin": 0.0, "max_new": 64}  # untrained m
 def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
-    parser.add_argument("--teacher", default=None, help="the teacher's checkpoint; default likewise")
+    parser.add_argument("--teacher", default=None,
+                        help="the teacher's checkpoint, or `train`; default: at size tiny data/teacher.tiny.pt, at other sizes train")
     parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
     parser.add_argument("--direction", choices=("forward", "reverse", "jsd"), default=Settings.direction, help="of the token-level KL")
     parser.add_argument("--dpo-coef", type=float, default=Settings.dpo_coef, help="weight of L_DPO")
@@ -389,7 +390,8 @@ def run(args) -> None:
         raise ValueError("--data: distillation needs a verifier for its filter, so it runs on the tiny world's queries")
     tokenizer = tokenizer_of(args.init)
     student = starting_model(args, "student", tokenizer, device)
-    teacher = starting_model(args, "teacher", tokenizer, device, args.teacher)
+    path = args.teacher or given_teacher(args.size, tokenizer)
+    teacher = starting_model(args, "teacher", tokenizer, device, None if path == "train" else path)
     given = {name: getattr(args, name) for name in ("steps", "rehearsal_rows") if getattr(args, name) is not None}
     settings = Settings(direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef)
     settings = replace(settings, **LARGER.get(args.size, {}) | given)

@@ -34,6 +34,7 @@ import self_reward
 import sft
 from data import formats, real, world
 from data.checkpoints import digest, once, remove_part, tokenizer_of
+from data.checkpoints import given_teacher as given_teacher_of
 from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, ranks, seed_of, start
 from data.report import report
@@ -77,6 +78,11 @@ def overall_sft(run: Run, who: str) -> dict:
         rows = file_rows(run, real.DOMAINS, tell="overall_sft")
         return sft.sft_on_rows(run.models[who], run.tokenizer, rows, run.schedules[who].overall, stage="overall_sft", **how(run, "overall_sft", who))
     return sft.overall_sft(run.models[who], run.tokenizer, run.schedules[who], **how(run, "overall_sft", who))
+
+
+def given_teacher(run: Run, who: str) -> dict:
+    """The teacher that comes with the project: nothing is trained (`python -m tests.experiments.teacher` has)."""
+    return {"tokens": 0}
 
 
 def distill(run: Run, who: str) -> dict:
@@ -188,11 +194,17 @@ def rehearsal(run: Run) -> list:
 
 
 STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "student"), (cold_start_sft, "teacher"),
-          (overall_sft, "student"), (overall_sft, "teacher"), (distill, "student"), (reward_model, "student"), (rl_stem, "student"),
+          (overall_sft, "student"), (overall_sft, "teacher"), (given_teacher, "teacher"), (distill, "student"), (reward_model, "student"), (rl_stem, "student"),
           (rl_code, "student"), (rl_preference, "student"), (self_reward_1, "student"), (self_reward_2, "student")]
 
 
 ORDER = [(function.__name__, who) for function, who in STAGES]
+
+
+def schedule(stands_in: bool) -> list:
+    """STAGES with `given_teacher` in place of the teacher's own three, or without it."""
+    return [(function, who) for function, who in STAGES
+            if who == "student" or (function is given_teacher) == stands_in]
 
 
 def stage_settings(size: str, smoke: bool) -> dict:
@@ -208,8 +220,14 @@ def stage_settings(size: str, smoke: bool) -> dict:
 def settings_of(run: Run, stage: str, who: str, entering: str = "none") -> str:
     """What decides a stage's result and its line of the table, to notice that a finished stage was made otherwise: "size=tiny seed=1 ...".
     `entering`: a digest of the weights that it began with (`entering_weights`)."""
-    made = {"model": asdict(SIZES[run.size][who]), "settings": [stage, who, asdict(run.stages[stage] if stage in run.stages else run.schedules[who])]}
-    decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **run.given,
+    settings = None
+    if stage != "given_teacher":
+        settings = asdict(run.stages[stage] if stage in run.stages else run.schedules[who])
+    made = {"model": asdict(SIZES[run.size][who]), "settings": [stage, who, settings]}
+    given = dict(run.given)
+    if who == "student" and ORDER.index((stage, who)) < ORDER.index(("distill", "student")):
+        given.pop("teacher", None)  # what comes before distill knows no teacher
+    decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **given,
                "world": world.WORLD_VERSION, "tokenizer": run.tokenizer.fingerprint,
                **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()}, "entering-weights": entering}
     return " ".join(f"{name}={value}" for name, value in decides.items())
@@ -287,6 +305,8 @@ def finite(value):
 def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
     name, own = f"{stage['name']} ({stage['model']})", stage["measured"]
+    if stage["name"] == "given_teacher":
+        name = "teacher (given)"
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
         return f"{name:26} " + ", ".join(f"{words} {own[key]:.3f}" for words, key in told.items() if own.get(key) is not None)
@@ -366,7 +386,9 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 def main() -> None:
     parser = common_flags(__doc__)
     parser.add_argument("--student", default=None, help="checkpoint that the student starts from; name the stages that follow in --stages")
-    parser.add_argument("--teacher", default=None, help="checkpoint of the teacher; distill needs one")
+    parser.add_argument("--teacher", default=None,
+                        help="checkpoint of the teacher, or `train` for one that this run trains; default: at size tiny "
+                             "data/teacher.tiny.pt, at other sizes train")
     parser.add_argument("--stages", default=None, help="only these stages, separated by commas; default: all")
     parser.add_argument("--eval-n", type=int, default=None, help="held-out prompts a domain; default: 128, 8 with --smoke")
     parser.add_argument("--force", action="store_true", help="redo stages that were finished with other settings")
@@ -400,13 +422,15 @@ def one_run(args) -> None:
         release()
 
 
-def stages_of(args, given: dict) -> list:
-    """The stages that --stages names; by default all, but pretraining of a model that is given, and with real files what they allow."""
-    names = list(dict.fromkeys(function.__name__ for function, _ in STAGES))
+def stages_of(args, given: dict, stands_in: bool) -> list:
+    """The stages that --stages names; by default all, but pretraining of a model that is given, and with real files what they allow.
+    stands_in: the teacher that comes with the project takes the place of its three stages."""
+    stages = schedule(stands_in)
+    names = list(dict.fromkeys(function.__name__ for function, _ in stages))
     asked = [name.strip() for name in args.stages.split(",")] if args.stages is not None else names
     if unknown := [name for name in asked if name not in names]:
         raise ValueError(f"--stages {unknown[0]}: there is {', '.join(names)}")
-    chosen = [(function, who) for function, who in STAGES if function.__name__ in asked
+    chosen = [(function, who) for function, who in stages if function.__name__ in asked
               and not (args.stages is None and function is pretrain and given[who])]
     if args.data:
         refused = [name for name in asked if name == "pretrain" or name.startswith("self_reward")]
@@ -423,13 +447,16 @@ def stages_of(args, given: dict) -> list:
 def prepare(args) -> tuple[Run, list, dict]:
     """The run, the stages still to do, and the results so far, from the command line and what lies in the folder."""
     device = start(args)
-    given = {"student": args.student, "teacher": args.teacher}
+    given = {"student": args.student, "teacher": None if args.teacher == "train" else args.teacher}
     for who, path in given.items():
         if path and not Path(path).exists():
             raise ValueError(f"--{who} {path}: no such checkpoint")
     data = real.read_folder(args.data) if args.data else None
-    chosen = stages_of(args, given)
-    tokenizer = tokenizer_of(args.student or args.teacher)
+    tokenizer = tokenizer_of(given["student"] or given["teacher"])
+    stands_in = None if args.teacher or data else given_teacher_of(args.size, tokenizer)
+    if stands_in:
+        given["teacher"] = stands_in
+    chosen = stages_of(args, given, stands_in is not None)
     out = out_folder(args.out or f"runs/{args.size}{'-data' if data else ''}{'-smoke' if args.smoke else ''}-seed{args.seed}")
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,

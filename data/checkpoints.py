@@ -167,6 +167,29 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     return model, saved
 
 
+TEACHER = Path(__file__).parent / "teacher.tiny.pt"
+
+
+def given_teacher(size: str, tokenizer) -> Path | None:
+    """The teacher that comes with the project, where it fits the size and the tokenizer.
+
+    Raises ValueError in one line where its file is missing, or of another version of the world.
+    """
+    if size != "tiny" or tokenizer.fingerprint != tokenizers.tiny().fingerprint:
+        return None
+    remedy = "--teacher train trains one, python -m tests.experiments.teacher remakes the file"
+    if not TEACHER.exists():
+        raise ValueError(f"{TEACHER}: missing; {remedy}")
+    try:
+        version = torch.load(TEACHER, map_location="cpu", weights_only=True)["world_version"]
+    except Exception as error:
+        raise ValueError(f"{TEACHER}: damaged ({type(error).__name__}); {remedy}") from None
+    if version != world.WORLD_VERSION:
+        raise ValueError(f"{TEACHER}: of version {version} of the world, which is at "
+                         f"{world.WORLD_VERSION}; {remedy}")
+    return TEACHER
+
+
 def tokenizer_of(path=None):
     """The tokenizer that belongs to a checkpoint or a directory in Hugging Face layout; without a path, the tiny one."""
     if path and Path(path).is_dir():

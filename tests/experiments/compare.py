@@ -45,7 +45,7 @@ def changed(settings, text: str):
 
 def entering_files(stage: str, entering: str) -> list[str]:
     """The checkpoints that a stage starts from."""
-    more = {"distill": ["overall_sft.teacher"], "rl_preference": ["reward_model.student"], "self_reward_2": ["rl_preference.student"]}
+    more = {"distill": ["given_teacher.teacher"], "rl_preference": ["reward_model.student"], "self_reward_2": ["rl_preference.student"]}
     return [f"{entering}.student", *more.get(stage, [])]
 
 
@@ -76,7 +76,7 @@ def main() -> None:
                                        stages | {args.stage: settings})
                     run.models = {"student": load_checkpoint(folder / f"{entering}.student.pt", tokenizer)[0]}
                     if args.stage == "distill":
-                        run.models["teacher"] = load_checkpoint(folder / "overall_sft.teacher.pt", tokenizer)[0]
+                        run.models["teacher"] = load_checkpoint(folder / "given_teacher.teacher.pt", tokenizer)[0]
                     if args.stage == "rl_preference":
                         run.models["reward_model"] = reward_model.load_reward_model(folder / "reward_model.student.pt", tokenizer)
                     if args.stage == "self_reward_2":

@@ -86,7 +86,7 @@ def main() -> None:
     for run in map(Path, args.runs):
         try:
             student, _ = load_checkpoint(run / "overall_sft.student.pt", tokenizer)
-            teacher, _ = load_checkpoint(run / "overall_sft.teacher.pt", tokenizer)
+            teacher, _ = load_checkpoint(run / "given_teacher.teacher.pt", tokenizer)
         except ValueError as error:
             fail(error)
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
