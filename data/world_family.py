@@ -8,8 +8,8 @@ The last phrasing of every family is never trained on; evaluation reports it as 
 
 What is held out can be worked out (other operands), combined (another pair of things) or said in
 other words. A fact, such as a capital or a single step (7 * 8), can only be said in other words: it
-is demonstrated in some trained phrasing and asked in another, so that what is held out is the pair of
-fact and phrasing (`Family.is_fact`).
+is demonstrated in some trained phrasing and asked in another, so that what is held out is the pair
+of fact and phrasing (`Family.is_fact`).
 """
 
 import functools
@@ -78,8 +78,8 @@ class Family:
     restate: the problem in the shortest form that the notebooks of the pretraining text use; worked steps begin with it,
     so that a demonstration shows how to get from a question to what the base model can already do.
     facts: the kinds of content whose answer has to be known, because nothing in the world lets it
-    be worked out; a single step of arithmetic is such a fact in every family that says what is to be
-    computed.
+    be worked out; a single step of arithmetic is such a fact in every family that says what is to
+    be computed.
     """
 
     name: str

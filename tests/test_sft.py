@@ -268,7 +268,7 @@ def test_the_curriculum_rises_from_level_two_to_five(tokenizer):
 
 
 def test_the_curriculum_survives_mixing_and_batching(tokenizer):
-    """Reasoning levels still rise from window to window of the batches, and half of each is chat."""
+    """Reasoning levels still rise from window to window of the batches; half of each is chat."""
     rows, _ = overall_rows(tokenizer, replace(SMALL, shares={"reasoning": 50, "chat": 50}), 1, 256)
     batches = batches_of(rows[:320], 32, random.Random(0), window=2)
     means, chats = [], []

@@ -181,7 +181,7 @@ def test_where_there_is_room_every_fact_is_demonstrated_in_every_family_that_ask
 
 
 def test_where_there_is_none_the_named_facts_come_first_then_every_step_once():
-    """Levels 1 to 3 of math, code, STEM: 36 of elements, 23 of planets, 23 letters, single steps."""
+    """Levels 1 to 3 of REASONING: 36 of elements, 23 of planets, 23 letters, single steps."""
     steps = {family.bare(content) for family, content in facts()
              if is_step(family, content) and family.levels[tuple(sorted(content.items()))] < 4}
     for room, least in ((82, 0), (82 + len(steps), len(steps))):
