@@ -7,9 +7,10 @@
 Because the world is ours, the true quality of any response can be computed. A problem is a content (47 and 38, to be
 added) in one of its family's phrasings. The split is by content: about a tenth of every family's contents is for testing, a
 twentieth for development, and no demonstration or query is made of them; the order of operands does not count, so 38 + 47
-is held out with 47 + 38, and so is the word problem that asks for it. A fact, such as what a cow does, cannot be worked
-out, and neither can a single step, such as 8 + 7, on which all worked steps rest: each is told, and what is held out is the
-pair of fact and phrasing; two facts together are held out as other pairs are.
+is held out with 47 + 38, and so is the word problem that asks for it. A fact, such as what a cow
+does, cannot be worked out, and neither can a single step, such as 8 + 7, on which all worked steps
+rest: each is told, and what is held out is the pair of fact and phrasing; two facts together are
+held out as other pairs are.
 The last phrasing of every family is never trained on and is measured as a column of its own.
 The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
 """
