@@ -110,8 +110,8 @@ def say_once(line: str) -> None:
 
 
 def demonstrated(rng: random.Random, domains, count: int, levels=(1, 2, 3, 4, 5)) -> list[Task]:
-    """Training tasks: up to half of `count` are facts, one by one; the rest are drawn from all families
-    of a domain equally often, so that the few prompts of a small family are seen several times.
+    """Training tasks: up to half of `count` are facts, one by one; the rest are drawn from all
+    families of a domain equally often, so that the few prompts of a small one recur.
 
     Where there is no room for all facts of these domains and levels, those come first that no step
     of another problem tells, then every single step in the words of one family, then of the others.
