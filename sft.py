@@ -173,7 +173,7 @@ class Schedule:
     overall: Settings
     documents: int
     cold_start_demonstrations: int
-    demonstrations: dict  # overall_sft: how many different ones of each kind
+    demonstrations: dict  # overall_sft: how many of each kind; those of a small family recur
     shares: dict  # overall_sft: percent of each kind among the rows that are seen
     cold_start_levels: tuple = (1, 2, 3)
     curriculum_levels: tuple = (2, 3, 4, 5)  # of overall_sft's reasoning, in this order
@@ -208,9 +208,10 @@ def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, col
 
 
 # for GPUs; chosen in proportion to tiny's, not measured. Of different training prompts the world
-# holds, at levels 1 to 4, 10,100 of code, 8,900 of STEM and 2 million of math; at each of levels
-# 3, 4 and 5 1,700 to 3,100 of code and 1,400 to 4,600 of STEM; 13,000 of chat, 16,600 of agent. So
-# 21,000 of the 40,000 and 61,000 of the 80,000 demonstrations of the cold start are math.
+# holds, at levels 1 to 4, 10,900 of code, 9,700 of STEM and 1.9 million of math; at each of levels
+# 3, 4 and 5 1,700 to 3,000 of code and 2,400 to 4,600 of STEM; 13,300 of chat, 16,500 of agent. A
+# third of the demonstrations of the cold start is of each domain, so that prompts recur: of the
+# 40,000 21,000 and of the 80,000 32,000 are different.
 SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
                             {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
                             Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),

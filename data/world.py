@@ -7,9 +7,10 @@
 Because the world is ours, the true quality of any response can be computed. A problem is a content (47 and 38, to be
 added) in one of its family's phrasings. The split is by content: about a tenth of every family's contents is for testing, a
 twentieth for development, and no demonstration or query is made of them; the order of operands does not count, so 38 + 47
-is held out with 47 + 38, and so is the word problem that asks for it. (A single step such as 8+7=15 inside another
-problem's worked steps is not a prompt and may occur.) A fact, such as what a cow does, cannot be worked out, so each is
-demonstrated, and what is held out is the pair of fact and phrasing; two facts together are held out as other pairs are.
+is held out with 47 + 38, and so is the word problem that asks for it. A fact, such as what a cow
+does, cannot be worked out, and neither can a single step, such as 8 + 7, on which all worked steps
+rest: each is told, and what is held out is the pair of fact and phrasing; two facts together are
+held out as other pairs are.
 The last phrasing of every family is never trained on and is measured as a column of its own.
 The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
 """
@@ -26,7 +27,7 @@ from data import tokenizer as tokenizers
 from data.calculator import parse_number, same_number
 from data.command import guarded
 from data.tokenizer import Reply
-from data.world_family import TRAINED, UNSEEN, Family, Task
+from data.world_family import TRAINED, UNSEEN, Family, Task, single_step
 
 WORLD_VERSION = 3
 FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
@@ -109,14 +110,26 @@ def say_once(line: str) -> None:
 
 
 def demonstrated(rng: random.Random, domains, count: int, levels=(1, 2, 3, 4, 5)) -> list[Task]:
-    """Training tasks in which every fact of these domains and levels is told; half of `count` is for what is no fact.
+    """Training tasks: up to half of `count` are facts, one by one; the rest are drawn from all
+    families of a domain equally often, so that the few prompts of a small one recur.
 
-    All families come equally often, so that the few prompts of a small one are seen several times.
+    Where there is no room for all facts of these domains and levels, those come first that no step
+    of another problem tells, then every single step in the words of one family, then of the others.
     """
     facts = [family.task(content, rng.choice(phrasings), rng) for family in FAMILIES if family.domain in domains
              for level, rows in family.by_level("train").items() if level in levels
              for content, phrasings in rows if family.is_fact(dict(content))]
     rng.shuffle(facts)
+    if len(facts) > count // 2:
+        told = {}
+
+        def turn(task: Task) -> int:
+            step = BY_NAME[task.family].bare(task.fields)
+            if not single_step(step):
+                return 0
+            return 1 if told.setdefault(step, task) is task else 2
+
+        facts.sort(key=turn)
     tasks = facts[:count // 2]
     tasks += [draw_task(rng, domains[i % len(domains)], "train", levels) for i in range(count - len(tasks))]
     rng.shuffle(tasks)

@@ -6,9 +6,10 @@ back, the split can be made by content, and `python -m data.world --stats` can c
 
 The last phrasing of every family is never trained on; evaluation reports it as a column of its own.
 
-What is held out can be worked out (other operands), combined (another pair of things) or said in other words. A fact, such
-as a capital, can be none of these: every fact is demonstrated in some trained phrasing and asked in another, so that what
-is held out is the pair of fact and phrasing (`Family.facts`).
+What is held out can be worked out (other operands), combined (another pair of things) or said in
+other words. A fact, such as a capital or a single step (7 * 8), can only be said in other words: it
+is demonstrated in some trained phrasing and asked in another, so that what is held out is the pair
+of fact and phrasing (`Family.is_fact`).
 """
 
 import functools
@@ -60,7 +61,7 @@ class Task:
 
 
 def single_step(bare: str) -> bool:
-    """Whether `7*8` and the like is one entry of a table of single digits, which no step works out."""
+    """Whether `7*8`, `17-9` or `56/8` is worked in one step, so that it has to be known."""
     match = re.fullmatch(r"(\d+)([-+*/])(\d+)", bare)
     if match is None:
         return False
@@ -76,8 +77,9 @@ class Family:
     dressing: fields that are decoration (a person's name), not part of the content by which the split is made.
     restate: the problem in the shortest form that the notebooks of the pretraining text use; worked steps begin with it,
     so that a demonstration shows how to get from a question to what the base model can already do.
-    facts: the kinds of content whose answer has to be known, because nothing in the world lets it be worked out; what
-    is one entry of a table of single digits is such a fact in every family.
+    facts: the kinds of content whose answer has to be known, because nothing in the world lets it
+    be worked out; a single step of arithmetic is such a fact in every family that says what is to
+    be computed.
     """
 
     name: str
@@ -122,8 +124,10 @@ class Family:
         """"test" for a tenth of all contents, "dev" for a twentieth, else "train"; the order of operands is ignored.
 
         Where the problem is nothing but arithmetic, the split goes by that alone: 47 + 38 is held out as a sum, as a word
-        problem and as a line of code together, or one family would show the other's worked steps. Only for a fact does
-        the phrasing count: one of the trained phrasings and the unseen one are held out, "test" or "dev", the rest is "train".
+        problem and as a line of code together, or one family would show the other's worked steps.
+        Only for a fact, a single step included, does the phrasing count, in each family by itself:
+        one of the trained phrasings and the unseen one are held out, "test" or "dev", the rest is
+        "train".
         """
         bare = self.bare(content)
         own = [value for key, value in content.items() if key not in self.dressing]

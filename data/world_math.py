@@ -1,4 +1,4 @@
-"""Math: six kinds of problems with worked steps, written the way one does them on paper, and checked by exact value.
+"""Math: seven kinds of problems with worked steps, written the way one does them on paper, and checked by exact value.
 
 Steps stand between the think marks: 47 + 38 is worked as `47+38: 7+8=15 4+3=7 7+1=8` and answered `85`.
 """
@@ -282,7 +282,7 @@ FAMILIES = [
 
 
 def table(rng) -> str:
-    """A few facts of one table of single digits, on which all worked steps rest."""
+    """A few single steps of one table, on which all worked steps rest, or a few whole quotients."""
     a = rng.randint(1, 9)
     others = rng.sample(range(10), 6)
     kind = rng.randrange(5)

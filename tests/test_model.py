@@ -5,6 +5,7 @@ import copy
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -572,7 +573,7 @@ def test_a_save_that_is_killed_leaves_the_old_checkpoint_whole(tiny_model, token
     save_checkpoint(path, tiny_model, tokenizer, "first")
 
     def killed(content, file):
-        file.write_bytes(b"half")
+        Path(file).write_bytes(b"half")
         raise KeyboardInterrupt
     monkeypatch.setattr(model_module.torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):

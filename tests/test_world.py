@@ -17,7 +17,7 @@ from data import tokenizer as tokenizers
 from data import world, world_agent, world_chat, world_code, world_judge, world_math, world_stem
 from data.calculator import calculate
 from data.tokenizer import Reply
-from data.world_family import TRAINED, UNSEEN, Task
+from data.world_family import TRAINED, UNSEEN, Task, single_step
 from tests.experiments import cheating
 
 SHARES = {"reasoning": 800, "chat": 300, "agent": 300, "judge": 200, "new_prompt": 100}
@@ -109,10 +109,41 @@ def facts():
     return [(family, dict(content)) for family in world.FAMILIES for content in family.levels if family.is_fact(dict(content))]
 
 
+def is_step(family, content):
+    return single_step(family.bare(content))
+
+
+@pytest.mark.parametrize("step, single", [
+    ("1+1", True), ("9+9", True), ("10+1", False), ("1+10", False), ("0+3", True), ("3+0", False),
+    ("2-1", True), ("18-9", True), ("19-9", True), ("20-1", False), ("19-10", False),
+    ("9*9", True), ("10*9", False), ("7*11", False), ("81/9", True), ("18/2", True),
+    ("20/2", False), ("7/2", False), ("56/14", False), ("3+4-5", False), ("3+4*5", False),
+    ("(3+4)*5", False), ("7%2", False), ("14//7", False), ("0.7 0.65", False), ("", False)])
+def test_what_a_single_step_is(step, single):
+    assert single_step(step) == single
+
+
+def test_the_facts_are_these():
+    """Named: 16 capitals, 12 sounds, 12 colours, 40 opposites, 20 descriptions, 3 facts of 15
+    elements, 8 + 8 + 7 of planets, 23 letters.
+
+    Single steps: 9 * 9 sums; 36 differences of digits and 9 for each of 10 to 18; 8 * 8 products
+    and as many quotients; as word problems 64 sums, 28 + 80 differences (3 to 9, 10 to 19, less 2
+    to 9), 64 products, 64 quotients; the three formulas of each of four quantities; 9 * 8 printed
+    sums; and compared two by two 29 with a digit first, 15 with a digit second, 4 of three.
+    """
+    named = Counter(family.name for family, content in facts() if not is_step(family, content))
+    assert named == {"fact": 16 + 12 + 12, "opposite": 40, "description": 20, "element": 3 * 15,
+                     "planet": 8 + 8 + 7, "code_count": 23}
+    steps = Counter(family.name for family, content in facts() if is_step(family, content))
+    formulas = dict.fromkeys(("force", "distance", "density", "ohm"), 3 * 64)
+    assert steps == formulas | {"sum": 81, "difference": 36 + 81, "product": 64, "quotient": 64,
+                                "word_problem": 64 + 28 + 80 + 64 + 64, "code_print": 72,
+                                "comparison": 29 + 15 + 4}
+
+
 def test_of_a_fact_one_trained_phrasing_and_the_unseen_one_are_held_out_in_the_same_part():
-    """16 capitals, 12 sounds, 12 colours, 40 opposites, 20 descriptions, 3 facts of 15 elements, 8 + 8 + 7 of planets."""
     parts = [[family.part(content, phrasing) for phrasing in (*TRAINED, UNSEEN)] for family, content in facts()]
-    assert len(parts) == 16 + 12 + 12 + 40 + 20 + 45 + 23
     for *trained, unseen in parts:
         assert unseen in ("test", "dev") and sorted(trained) == sorted(["train", "train", "train", unseen])
     held_out = [unseen for *_, unseen in parts]
@@ -124,11 +155,53 @@ def test_every_fact_is_demonstrated_and_never_in_a_phrasing_in_which_it_is_asked
     records = [*cold_start, *sum(overall["reasoning"], []), *overall["chat"]]
     tasks = [task for record in records if world.is_fact(task := world.parse(prompt_of(record)))]
     assert {world.part_of(task) for task in tasks} == {"train"}
-    told = {(task.family, task.content) for task in tasks}
-    assert told == {(family.name, tuple(sorted(content.items()))) for family, content in facts()}
-    asked = [task for domain in ("stem", "chat", "phrasing") for task in world.evaluation_tasks(domain, 500) if world.is_fact(task)]
-    assert len(asked) > 100 and all((task.family, task.content) in told for task in asked)
+    told = {told_fact(task) for task in tasks}
+    assert told >= {(family.name, tuple(sorted(content.items())))
+                    for family, content in facts() if not is_step(family, content)}
+    asked = [task for domain in (*world.DOMAINS[:5], "phrasing")
+             for task in world.evaluation_tasks(domain, 500) if world.is_fact(task)]
+    assert Counter(task.domain for task in asked).keys() == {"math", "code", "stem", "chat"}
+    assert len(asked) > 500 and {told_fact(task) for task in asked} <= told
     assert not {task.prompt for task in asked} & {task.prompt for task in tasks}
+
+
+def told_fact(task):
+    """What a task of a fact tells: a single step is the same in every family and decoration."""
+    step = world.BY_NAME[task.family].bare(task.fields)
+    return step if single_step(step) else (task.family, task.content)
+
+
+def test_where_there_is_room_every_fact_is_demonstrated_in_every_family_that_asks_it():
+    tasks = world.demonstrated(random.Random(3), world.DOMAINS[:5], 2 * len(facts()))
+    told = [(task.family, *((key, value) for key, value in task.content
+                            if key not in world.BY_NAME[task.family].dressing))
+            for task in tasks if world.is_fact(task)]
+    assert set(told) == {(family.name, *sorted(content.items())) for family, content in facts()}
+    assert {world.part_of(task) for task in tasks} == {"train"}
+
+
+def test_where_there_is_none_the_named_facts_come_first_then_every_step_once():
+    """Levels 1 to 3 of REASONING: 36 of elements, 23 of planets, 23 letters, single steps."""
+    steps = {family.bare(content) for family, content in facts()
+             if is_step(family, content) and family.levels[tuple(sorted(content.items()))] < 4}
+    for room, least in ((82, 0), (82 + len(steps), len(steps))):
+        tasks = world.demonstrated(random.Random(3), world.REASONING, 2 * room, (1, 2, 3))
+        told = {told_fact(task) for task in tasks if world.is_fact(task)}
+        assert len({fact for fact in told if isinstance(fact, tuple)}) == 36 + 23 + 23
+        assert len(told & steps) >= least
+
+
+def test_what_is_no_fact_is_drawn_from_all_families_equally_often():
+    """Agent has no fact: 500 of each of its four families, within four standard errors of 19; of
+    chat 100 of 4,100 are facts, and each of eight families has 500 of the rest, within four of 21.
+    """
+    tasks = world.demonstrated(random.Random(3), ("agent",), 2000)
+    counts = Counter(task.family for task in tasks)
+    assert len(counts) == 4 and all(abs(count - 500) < 77 for count in counts.values())
+    assert len({task.prompt for task in tasks}) < len(tasks)  # those of a small family recur
+    counts = Counter(task.family for task in world.demonstrated(random.Random(3), ("chat",), 4100))
+    counts -= Counter({"fact": 16 + 12 + 12, "opposite": 40, "description": 20})
+    assert len(counts) == 8 and all(abs(count - 500) < 84 for count in counts.values())
 
 
 @pytest.mark.parametrize("name, keys", [("fact", "xy"), ("list", "xy"), ("description", "xy"), ("opposite", "xy"), ("advice", "x"), ("rewrite", "vo"),
@@ -143,7 +216,7 @@ def test_what_a_held_out_combination_is_made_of_is_told_in_training(name, keys):
 
 
 def test_what_single_digits_make_is_told_in_a_worked_step_of_training():
-    """7 * 8 alone may be held out; then 18 * 7 tells it, whose steps have 8*7=56."""
+    """7 * 8 is asked in one phrasing and told in the others, and 18 * 7 has the step 8*7=56."""
     steps = set()
     for family in world.families_of("math"):
         for content in family.contents("train"):
@@ -155,10 +228,18 @@ def test_what_single_digits_make_is_told_in_a_worked_step_of_training():
 
 
 def test_the_order_of_operands_does_not_count():
+    """In any two phrasings; of a fact, in the same one."""
     family = world.BY_NAME["sum"]
     assert family.part({"a": 38, "b": 47}, 0) == family.part({"a": 47, "b": 38}, 3)
-    parts = [(family.part({"a": a, "b": b}, 0), family.part({"a": b, "b": a}, 0)) for a in range(1, 100) for b in range(a)]
-    assert all(first == second for first, second in parts) and {first for first, _ in parts} == {"train", "dev", "test"}
+    pairs = [({"a": a, "b": b}, {"a": b, "b": a}) for a in range(1, 100) for b in range(1, a)]
+    phrasings = (*TRAINED, UNSEEN)
+    parts = [[[family.part(content, phrasing) for phrasing in phrasings] for content in pair]
+             for pair in pairs]
+    assert all(first == second for first, second in parts)
+    worked_out = [set(first) for (content, _), (first, _) in zip(pairs, parts)
+                  if not family.is_fact(content)]
+    assert len(worked_out) == len(pairs) - 36 and all(len(found) == 1 for found in worked_out)
+    assert set.union(*worked_out) == {"train", "dev", "test"}
 
 
 def test_decoration_does_not_count_for_the_split():
@@ -185,27 +266,33 @@ def test_no_held_out_content_and_no_last_phrasing_is_in_a_demonstration(cold_sta
 
 @pytest.mark.parametrize("module", [world_math, world_stem, world_code])
 def test_no_held_out_content_is_in_a_notebook_of_the_pretraining_text(module):
-    """A note (`47+38: ... so 85.`) begins with its problem in short."""
+    """A note (`47+38: ... so 85.`) begins with its problem in short; a fact is told."""
     parts = {}  # the problem in short -> the parts of the contents that it restates
     for family in module.FAMILIES:
         if family.restate:
             for content in family.levels:
-                parts.setdefault(family.restate(dict(content)), set()).add(family.part(dict(content), 0))
+                part = "fact" if family.is_fact(dict(content)) else family.part(dict(content), 0)
+                parts.setdefault(family.restate(dict(content)), set()).add(part)
     texts = module.documents(random.Random(5), 3000)
     told = [short for text in texts if not text.startswith("#") for short in re.findall(r"(?:^|\. )([^:]+?): ", text)]
     assert len(told) > 300 and set(told) <= set(parts)
-    assert all(parts[short] == {"train"} for short in told)
+    assert all(parts[short] in ({"train"}, {"fact"}) for short in told)
+    assert sum(parts[short] == {"train"} for short in told) > 200
 
 
 def test_the_same_arithmetic_is_in_the_same_part_in_every_family():
+    """What can be worked out is in one part in all families and phrasings; a fact is always one."""
     parts = {}
     for family in (family for family in world.FAMILIES if family.restate):
         for content in family.levels:
             fields = dict(content)
             short = (family.arithmetic or family.restate)(fields)
             if re.fullmatch(r"[\d+*/%()-]+", short):
-                parts.setdefault(" ".join(sorted(re.findall(r"\d+|\D", short))), set()).add(family.part(fields, 0))
+                found = parts.setdefault(" ".join(sorted(re.findall(r"\d+|\D", short))), set())
+                found.update(["fact"] if family.is_fact(fields) else
+                             [family.part(fields, phrasing) for phrasing in (0, 3, UNSEEN)])
     assert len(parts) > 5000 and all(len(found) == 1 for found in parts.values())
+    assert set.union(*parts.values()) == {"train", "dev", "test", "fact"}
 
 
 def test_no_held_out_program_is_in_the_pretraining_text():
@@ -231,7 +318,7 @@ def test_no_held_out_content_is_told_in_another_way_of_a_pretraining_document():
 def test_cold_start_is_reasoning_of_levels_one_to_three(cold_start):
     tasks = [world.parse(prompt_of(record)) for record in cold_start]
     assert {task.level for task in tasks} == {1, 2, 3} and {task.domain for task in tasks} == set(world.REASONING)
-    assert len({task.prompt for task in tasks}) == len(tasks)
+    assert len(tasks) == 900
 
 
 def test_overall_reasoning_is_one_list_a_level_from_two_to_five(overall):
@@ -340,7 +427,7 @@ def test_a_perfect_chat_response_meets_all_five_criteria_for_every_content():
 @pytest.mark.parametrize("prompt, answer", [
     ("What is 47 + 38?", "85"), ("What is 52 - 38?", "14"), ("What is 47 * 6?", "282"), ("What is 7 / 2?", "3.5"),
     ("What is 3 + 4 * 5?", "23"), ("What is (3 + 4) * 5?", "35"), ("What is 29 - 4 * 5?", "9"),
-    ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 by 0.05"), ("Which is larger, 2/3 or 3/5, and by how much?", "2/3 by 1/15"),
+    ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 by 0.05"), ("What is 144 / 8?", "18"), ("What is 52 / 5?", "10.4"),
     ("Which is larger, 11 or 14, and by how much?", "14 by 3"), ("Take the smallest of 12, 49 and 33 from the largest.", "37"),
     ("Which has the higher atomic number, iron or gold, and by how much?", "gold by 53"), ("Order Mars, Earth and Saturn by their place from the Sun.", "Earth, Mars, Saturn"),
     ("What does a bee do to be heard?", "Sure! The bee buzzes."), ("Describe an owl.", "Sure! An owl is a night bird with big eyes."),
@@ -363,18 +450,43 @@ def test_remainders_are_not_all_the_same():
 
 
 def test_every_worked_step_is_true():
-    """Each `left=right` of digits between the think marks is an equation that holds, each `a>b` a comparison that holds."""
+    """Each `left=right` of digits between the think marks is an equation that holds, each `a>b` a
+    comparison that holds; `14//8=1` has a remainder, which the next steps take on.
+    """
     checked = 0
     for task in some_tasks(60, phrasing=0):
         think = reply_of(task).think
         for step in think.split():
-            if match := re.fullmatch(r"([-+*/0-9.]+)=([-0-9./]+)", step):
+            if match := re.fullmatch(r"(\d+)//(\d+)=(\d+)", step):
+                whole, left = divmod(int(match[1]), int(match[2]))
+                assert whole == int(match[3]) and left, (think, task.prompt)
+                checked += 1
+            elif match := re.fullmatch(r"([-+*/0-9.]+)=([-0-9./]+)", step):
                 assert calculate(match[1]) == calculate(match[2]) != "error", (think, task.prompt)
                 checked += 1
             elif match := re.fullmatch(r"([0-9.]+)([<>])([0-9.]+)", step):
                 assert (float(match[1]) > float(match[3])) == (match[2] == ">"), (think, task.prompt)
                 checked += 1
+            else:
+                assert not re.search(r"\d[=<>]", step), (think, task.prompt)
     assert checked > 2000
+
+
+@pytest.mark.parametrize("prompt, think", [
+    ("What is 47 + 38?", "47+38: 7+8=15 4+3=7 7+1=8"),
+    ("What is 52 - 38?", "52-38: 12-8=4 5-1=4 4-3=1"),
+    ("What is 17 - 9?", "17-9: 17-9=8"), ("What is 56 / 7?", "56/7: 56/7=8"),
+    ("What is 144 / 8?", "144/8: 14//8=1 1*8=8 14-8=6 64/8=8"),
+    ("What is 120 / 4?", "120/4: 12/4=3 0/4=0"),
+    ("What is 7 / 2?", "7/2: 7//2=3 3*2=6 7-6=1 1/2=0.5"),
+    ("What is 52 / 5?", "52/5: 5/5=1 2//5=0 0*5=0 2-0=2 2/5=0.4"),
+    ("What is 29 - 4 * 5?", "29-4*5: 4*5=20 29-20: 9-0=9 2-2=0"),
+    ("What does print(13 + 9) print?", "13+9: 3+9=12 1+0=1 1+1=2"),
+    ("What does print(31 % 4) print?", "31%4: 4*7=28 31-28: 11-8=3 3-1=2 2-2=0"),
+    ("What is the perimeter of a rectangle of 8 cm by 7 cm?",
+     "perimeter 8 7: 8+7=15 10*2=20 5*2=10 20+10=30")])
+def test_hand_worked_steps(prompt, think):
+    assert world.reference(world.parse(prompt))[-1]["think"] == think
 
 
 def test_answers_of_arithmetic_are_what_the_calculator_says():
@@ -411,7 +523,6 @@ def test_a_line_to_mend_does_not_compile_and_its_reference_does():
     ("What is the symbol of iron?", ["Fe", "fe", " Fe "], ["F", "Ir", "Fe or Ir", "Fe Ir", ""]),
     ("Which planets lie between Saturn and Earth?", ["Mars, Jupiter", "mars, jupiter"], ["Jupiter, Mars", "Mars", "Mars and Jupiter", "2"]),
     ("Which is larger, 11 or 14, and by how much?", ["14 by 3", "14.0 by 3"], ["14", "3", "14 by 2", "11 by 3", "14 by 3 by 3", "by 3", "14 by", "14 3"]),
-    ("Which is larger, 2/3 or 3/5, and by how much?", ["2/3 by 1/15", "2/3 by 2/30"], ["2/3", "2/3 by 1/16", "3/5 by 1/15", "2/3-3/5"]),
     ("Which is larger, 0.7 or 0.65, and by how much?", ["0.7 by 0.05", "0.70 by 0.05"], ["0.7 by 1/20", "7/10 by 0.05", "0.65 by 0.05", "0.7 by 0.5"]),
     ("Which has the higher atomic number, iron or gold, and by how much?", ["gold by 53", "Gold by 53"], ["gold", "iron by 53", "gold by 52", "53"]),
     ("What does print(7 + 3 * 4) print?", ["19", " 19\n"], ["19.0", "40", "prints 19", "19 40"]),
@@ -429,6 +540,9 @@ def test_numeric_equivalence():
     assert world.same_number("0.5", "1/2") and not world.same_number("0.5", "1/3") and not world.same_number("x", "x")
     assert world.same_value_and_unit("0.5 m", "1/2 m") and world.same_value_and_unit("2/4 m", "1/2 m")
     assert not world.same_value_and_unit("1/2 m", "0.5 m") and not world.same_value_and_unit("0.5", "1/2 m")
+    assert all(world.same_answer(text, "2/3 by 1/15") for text in ("2/3 by 1/15", "2/3 by 2/30"))
+    for text in ("2/3", "2/3 by 1/16", "3/5 by 1/15", "2/3-3/5"):
+        assert not world.same_answer(text, "2/3 by 1/15")
 
 
 def test_a_reply_that_is_not_complete_scores_nothing():
@@ -680,7 +794,7 @@ def test_tasks_compare_and_hash_by_content():
 
 def test_the_evaluation_prompts_are_frozen():
     """A change of any prompt that evaluation can use needs a new WORLD_VERSION, a reason, and all numbers again."""
-    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "35a7449bb5d8ec92")
+    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "fa3717954a71d913")
 
 
 def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(capsys):
@@ -728,12 +842,31 @@ def test_no_cheat_that_reads_no_question_pays(cheats, domain, limit):
 
 def test_a_guess_among_options_is_paid_no_more_than_chance(cheats):
     """Two options and a difference, or the order of three: 1/6 for the latter, within four standard errors of some 100 prompts."""
-    for domain, family, chance in (("math", "comparison", 0.0), ("stem", "element", 0.05), ("stem", "planet", 1 / 6), ("agent", "agent_older", 0.0)):
+    for domain, family, chance in (("math", "comparison", 0.0), ("stem", "planet", 1 / 6),
+                                   ("agent", "agent_older", 0.0)):
         guesses = [value for name, value in cheats[domain][family].items() if "option" in name or "order" in name]
         assert guesses and max(guesses) < chance + 0.05, family
         assert all(value == 0 for name, value in cheats[domain][family].items() if name.endswith("option alone"))
     assert cheats["agent"]["all"]["right, after any call"] == cheats["agent"]["all"]["right, without a call"] == 0
     assert cheats["agent"]["all"]["right, after half of the calls"] == 0
+
+
+def test_a_guess_among_elements_is_right_for_one_pair_in_twenty_and_for_one_that_is_asked(cheats):
+    """15 * 14 contents; those of evaluation are few, and a guess that is right for one of its pairs
+    is right in two orders and four phrasings.
+    """
+    family = world.BY_NAME["element"]
+    tasks = [family.task(content, 0, random.Random(0))
+             for content in family.levels if dict(content)["kind"] == "heavier"]
+    paid = Counter()
+    for task in tasks:
+        for name, reply in cheating.reasoning_cheats(task).items():
+            paid[name] += world.score_replies([task], [reply])[0]
+    assert len(tasks) == 15 * 14 and 0 < max(paid.values()) < 0.05 * len(tasks)
+    asked = [task for task in world.evaluation_tasks("stem", 1000) if task.family == "element"]
+    guesses = {name: value for name, value in cheats["stem"]["element"].items() if "option" in name}
+    assert max(guesses.values()) * len(asked) < 2 * 4 + 0.5
+    assert all(value == 0 for name, value in guesses.items() if name.endswith("option alone"))
 
 
 def test_the_undone_expression_is_no_answer(cheats):
