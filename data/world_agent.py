@@ -71,7 +71,8 @@ def total_solution(content: dict) -> Solution:
 def older_solution(content: dict) -> Solution:
     a, b = content["a"], content["b"]
     older, younger = (a, b) if age(a) > age(b) else (b, a)
-    return Solution(f"{older} by {age(older) - age(younger)} years",
+    compared = f"{age(a)}{'>' if older == a else '<'}{age(b)}"
+    return Solution(f"{older} by {age(older) - age(younger)} years", compared,
                     calls=(f"age {a}", f"age {b}", f"calc {age(older)}-{age(younger)}"))
 
 
@@ -82,8 +83,8 @@ FAMILIES = [
     Family("agent_lookup", "agent", {
         "price": ("Look up the price of the {x}.", "What does the {x} cost in the shop?", "Find out what the {x} costs.", "The {x}: what is its price?",
                   "Check the price tag of the {x}."),
-        "stock": ("Look up the stock of the {x}.", "How many {x}s does the shop have?", "Find out how many {x}s are there.", "The {x}: how many are in stock?",
-                  "Check how many {x}s the shop has."),
+        "stock": ("Look up the stock of the {x}.", "What is the stock of the {x}?", "Find the stock of the {x}.", "The {x}: how many are in stock?",
+                  "Check how often the shop has the {x}."),
         "age": ("Look up the age of {x}.", "How old is {x}?", "Find out how old {x} is.", "{x}: what is the age?", "Check the age of {x}."),
         "height": ("Look up the height of {x}.", "How tall is {x}?", "Find out how tall {x} is.", "{x}: what is the height?", "Check how tall {x} is.")},
            lookup_problems, lambda c: Solution(run_tool(f"{c['kind']} {c['x']}") + UNITS[c["kind"]], calls=(f"{c['kind']} {c['x']}",))),

@@ -212,10 +212,16 @@ def greeting(content: dict, told: dict, pick) -> Rubric:
                   wrong=others_than([name], NAMES), also=("help",))
 
 
+def neighbours(words: list, count: int, pick) -> list:
+    """`count` words from a chosen one on, in the list's order: what comes next is known, and nothing comes twice."""
+    start = words.index(pick(words, 1)[0])
+    return [words[(start + k) % len(words)] for k in range(count)]
+
+
 def listing(content: dict, told: dict, pick) -> Rubric:
     wanted, named = ({c["x"]: c["n"]} | ({c["y"]: c["m"]} if "y" in c else {}) for c in (content, told))
     right = [word for group in wanted for word in GROUPS[group]]
-    return Rubric([f"{join(pick(GROUPS[other], count)).capitalize()} are {group}."
+    return Rubric([f"{join(neighbours(GROUPS[other], count, pick)).capitalize()} are {group}."
                    for (group, count), other in zip(wanted.items(), named)], about=tuple(wanted),
                   parts=tuple((tuple(GROUPS[group]), count) for group, count in wanted.items()),
                   wrong=others_than(right, (word for words in GROUPS.values() for word in words)))

@@ -232,18 +232,18 @@ def quotient_steps(a: int, b: int) -> str:
         if rest < b and not steps:
             continue
         whole, left = divmod(rest, b)
-        steps.append(f"{rest}{'//' if left else '/'}{b}={whole}")
-        if left:
-            steps.append(f"{whole}*{b}={whole * b} {rest}-{whole * b}={left}")
+        steps.append(f"{rest}//{b}={whole} {rest}-{whole * b}={left}")
         rest = left
     return " ".join(steps)
 
 
 def quotient_solution(content: dict) -> Solution:
     a, b = content["a"], content["b"]
+    if a < 10 * b and a % b == 0:
+        return Solution(str(a // b), f"{a}/{b}={a // b}")
     rest = a % b
-    last = f" {rest}/{b}={quotient_text(rest, b)}" if rest else ""
-    return Solution(quotient_text(a, b), quotient_steps(a, b) + last)
+    last = f"{rest}/{b}={quotient_text(rest, b)}" if rest else ""
+    return Solution(quotient_text(a, b), f"{quotient_steps(a, b)} {last}".strip())
 
 
 FAMILIES = [

@@ -26,10 +26,12 @@ def one(unit: str) -> str:
 def conversion_problems():
     for big, small, factor in UNITS:
         round_factor = factor in (10, 100, 1000)
-        for a in range(2, 90 if round_factor else 13):
-            level = (1 if a < 10 else 2) if round_factor else 3 if a < 10 and factor != 24 else 5
+        for a in range(2, 90 if round_factor else 10):
+            level = (1 if a < 10 else 2) if round_factor else 5 if factor == 24 else 3
             yield level, {"kind": "down", "a": a, "u": big, "v": small}
-            yield min(level + 1, 5), {"kind": "up", "a": a * factor, "u": small, "v": big}
+            # no run of zeros that has to be counted, no long division by 24
+            if a % 10 and factor != 24:
+                yield level + 1, {"kind": "up", "a": a * factor, "u": small, "v": big}
 
 
 def conversion_solution(content: dict) -> Solution:
@@ -86,12 +88,16 @@ def element_problems():
 
 
 def element_solution(content: dict) -> Solution:
+    # what is recalled is told in the words of the plain text first, then the answer is read off it
     if content["kind"] == "symbol":
-        return Solution(ELEMENTS[content["e"]][0])
+        symbol = ELEMENTS[content["e"]][0]
+        return Solution(symbol, f"The symbol of {content['e']} is {symbol}.")
     if content["kind"] == "number":
-        return Solution(str(ELEMENTS[content["e"]][1]))
+        number = ELEMENTS[content["e"]][1]
+        return Solution(str(number), f"The atomic number of {content['e']} is {number}.")
     if content["kind"] == "name":
-        return Solution(next(name for name, (symbol, _) in ELEMENTS.items() if symbol == content["s"]))
+        name = next(name for name, (symbol, _) in ELEMENTS.items() if symbol == content["s"])
+        return Solution(name, f"{content['s']} is {name}.")
     e, f = content["e"], content["f"]
     n, m = ELEMENTS[e][1], ELEMENTS[f][1]
     high, low = max(n, m), min(n, m)
@@ -115,12 +121,13 @@ def planet_problems():
 def planet_solution(content: dict) -> Solution:
     kind = content["kind"]
     if kind == "nth":
-        return Solution(PLANETS[ORDINALS.index(content["n"])])
+        planet = PLANETS[ORDINALS.index(content["n"])]
+        return Solution(planet, f"The {content['n']} planet is {planet}.")
     i = PLANETS.index(content["p"])
     if kind == "place":
-        return Solution(ORDINALS[i])
+        return Solution(ORDINALS[i], f"{PLANETS[i]} is the {ORDINALS[i]} planet.")
     if kind == "after":
-        return Solution(PLANETS[i + 1], f"{PLANETS[i]} is {ORDINALS[i]}, then {ORDINALS[i + 1]}")
+        return Solution(PLANETS[i + 1], f"After {PLANETS[i]} comes {PLANETS[i + 1]}.")
     j = PLANETS.index(content["q"])
     if kind == "order":
         places = [PLANETS.index(content[key]) for key in "pqr"]
@@ -244,15 +251,19 @@ def documents(rng, count: int) -> list[str]:
     texts = []
     noted = [family for family in FAMILIES if family.name not in ("element", "planet")]
     for _ in range(count):
-        kind = rng.randrange(4)
-        if kind == 0:
+        kind = rng.randrange(5)
+        if kind == 4:  # rows of a table: what is compared later stands together here
+            table = [f"{name} {number}" for name, (_, number) in ELEMENTS.items()]
+            planets = [f"{planet} {i}" for i, planet in enumerate(PLANETS, start=1)]
+            texts.append(" ".join(rng.sample(table, 4) + rng.sample(planets, 4)))
+        elif kind == 0:
             name, (symbol, number) = rng.choice(list(ELEMENTS.items()))
             texts.append(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}.")
         elif kind == 1:
             i = rng.randrange(8)
-            text = f"{PLANETS[i]} is the {ORDINALS[i]} planet from the Sun."
+            text = f"{PLANETS[i]} is the {ORDINALS[i]} planet. The {ORDINALS[i]} planet is {PLANETS[i]}."
             if i < 7:
-                text += f" After {PLANETS[i]} comes {PLANETS[i + 1]}, the {ORDINALS[i + 1]} planet."
+                text += f" After {PLANETS[i]} comes {PLANETS[i + 1]}."
             texts.append(text)
         else:
             texts.append(" ".join(rng.choice(noted).note(rng) for _ in range(2)))
