@@ -321,7 +321,8 @@ for name in ("ppo", "distill", "self_reward"):
 for name, flags in {
         "dpo": {"steps": 3, "lr": 0.25, "beta": 0.75, "kind": "ipo", "nll_coef": 0.5},
         "reward_model": {"ties": "davidson", "outputs": 7},
-        "ppo": {"estimator": "gae", "kl_coef": 0.5, "iterations": 3, "lr": 0.25},
+        "ppo": {"estimator": "gae", "kl_coef": 0.5, "iterations": 3, "lr": 0.25,
+                "baseline": "zscore", "normalise": "constant", "ratio": "sequence"},
         "distill": {"steps": 3, "direction": "jsd", "dpo_coef": 0.75, "pos_coef": 0.25,
                     "neg_coef": 0.5, "rehearsal_rows": 0},
         "self_reward": {"rho": 0.25}}.items():
