@@ -9,8 +9,8 @@ The schedule is the list STAGES below; a stage is a function that trains one mod
     python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
 A run that was stopped goes on at the first unfinished stage when the same command is given again, and ends with the same
-weights; the long SFT and RL stages of the larger sizes are saved in the middle too. Changed settings for a finished stage are refused; --force
-redoes everything from there.
+weights; one that was stopped in a stage's evaluation trains nothing again, and the long SFT and RL stages of the larger sizes are saved in
+the middle too. Other settings or other entering weights than a finished stage had are refused; --force redoes everything from there.
 """
 
 import copy

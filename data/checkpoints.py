@@ -24,7 +24,7 @@ def write(path: Path, content: dict) -> None:
     """Under a temporary name, then renamed, so that a file of this name is always whole. Raises OSError in one line."""
     with replacing(path) as temporary:
         try:
-            torch.save(content, temporary)
+            torch.save(content, Path(temporary))
         except RuntimeError as error:  # torch's writer names a line of its own source in place of the cause
             raise OSError(f"the disk is full or the limit on a file's size is reached: {str(error).splitlines()[0]}") from None
 
