@@ -40,7 +40,9 @@ def same(one, other):
 
 def rows_of(tokenizer, seed, count=24):
     records = world.cold_start_demonstrations(seed, count, (1,))
-    return dialogue_rows(tokenizer, records, 256)[:count]
+    rows, dropped = dialogue_rows(tokenizer, records, 256)
+    assert dropped == {}
+    return rows[:count]
 
 
 # ---- keys ----
@@ -196,7 +198,7 @@ def test_what_was_trained_with_an_equal_key_is_not_trained_again(tokenizer, tmp_
     assert "holds this training already, only its evaluation follows" in capsys.readouterr().out
     with pytest.raises(AssertionError):
         once(path, "weights=b", lambda: again, tokenizer, "x", never)
-    assert load_checkpoint(path)[1] == {"config": vars(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": "x",
+    assert load_checkpoint(path)[1] == {"config": vars(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": "x", "default_system": "",
                                         "key": "weights=a", "measured": measured, "settings": {"lr": 1}}
 
 
@@ -287,7 +289,7 @@ def run(tmp_path, tokenizer, monkeypatch):
     return run
 
 
-SCORES = {"math": {"greedy": 0.5, "sampled": 0.25, "n": 2, "ci": 0.1}}
+SCORES = {"math": {"greedy": 0.5, "sampled": 0.25, "n": 2, "low": 0.1, "high": 0.9}}
 
 
 def moved(name, trained):

@@ -401,7 +401,9 @@ def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model
     seen = {}
     monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
     monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
-    rewards.reward_model(tiny_model, tokenizer, Settings(), seed=1, rankings=rankings)
+    how = {"seed": 1, "rankings": rankings}
+    model, _ = rewards.reward_model(tiny_model, tokenizer, Settings(), **how)
+    rewards.held_out_report(model, tiny_model, tokenizer, Settings(), **how)
     trained, held = ({ranking["opening"] for ranking in seen[side]} for side in ("trained", "held"))
     assert not trained & held and len(trained | held) == 40 and len(seen["held"]) == 5 * len(held)
 
