@@ -77,7 +77,8 @@ def key_of(tokenizer, device, **decides) -> str:
     """What decides a training, in one line: where it runs, and a digest of everything in `decides` (entering weights, rows, settings)."""
     where = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(), "no-exec": not sandbox.enabled,
              "compile": any(getattr(value, "compiled", False) for value in decides.values()), "world": world.WORLD_VERSION,
-             "tokenizer": tokenizer.fingerprint}
+             "tokenizer": tokenizer.fingerprint,
+             "default-system": digest(tokenizer.default_system)}
     return " ".join(f"{name}={value}" for name, value in (where | {name: digest(value) for name, value in decides.items()}).items())
 
 

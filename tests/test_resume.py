@@ -66,7 +66,8 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(torch, name, function)
             assert key_of(tokenizer, CPU, weights=small(0)) != key
-    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1), (checkpoints.sandbox, "enabled", False)):
+    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1), (checkpoints.sandbox, "enabled", False),
+                                (tokenizer, "default_system", "Be brief.")):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
             assert key_of(tokenizer, CPU, weights=small(0)) != key
