@@ -162,7 +162,13 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
 
 
 def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
-    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks."""
+    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks.
+
+    Raises ValueError for a model with smear.
+    """
+    if config.get("smear"):
+        raise ValueError("--export: this model has smear, a part that the Llama and Qwen3 layouts "
+                         "lack; only models without it can be exported")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = config["head_dim"] or config["width"] // config["heads"]

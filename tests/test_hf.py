@@ -20,6 +20,7 @@ from data import formats, hf, real, world
 from data.checkpoints import save_checkpoint, tokenizer_of
 from data.rows import dialogue_rows, response_rows
 from model import GPT, Cache, Config, export, generate, load_checkpoint
+from tests.benchmarks import peers
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
 BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -201,6 +202,20 @@ def test_a_model_with_smear_is_refused_by_export_in_one_line(tiny_model, tokeniz
     with pytest.raises(ValueError, match="smear") as error:
         export(tiny_model, tokenizer, tmp_path / "out")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="smear"):  # or the weights would be dropped in silence
+        hf.write_model(tmp_path / "out", asdict(tiny_model.config), tiny_model.state_dict())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_benchmark_beside_peers_refuses_a_checkpoint_with_a_part_that_they_lack(
+        tiny_model, tokenizer, tmp_path, monkeypatch, capsys):
+    save_checkpoint(tmp_path / "x.pt", tiny_model, tokenizer, "sft")
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--checkpoint", str(tmp_path / "x.pt")])
+    monkeypatch.setattr(peers, "sft_step", None)
+    with pytest.raises(SystemExit) as stop:
+        peers.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "x.pt: has smear" in err and err.count("\n") == 1
 
 
 def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(tmp_path):
