@@ -33,7 +33,7 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import digest, once, remove_part, tokenizer_of
+from data.checkpoints import differences, digest, once, remove_part, tokenizer_of
 from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, ranks, seed_of, start
 from data.report import report
@@ -260,8 +260,8 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
         key = settings_of(run, name, who, entering_weights(results, name, who))
         same = done is not None and done["settings"] == key
         if done is not None and not same and not force:
-            was, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (done["settings"], key))
-            told = ", ".join(f"{key} {was[key]}, now {now[key]}" for key in now if was.get(key, now[key]) != now[key])
+            told = ", ".join(f"{what} {was}, now {now}"
+                             for what, was, now in differences(done["settings"], key) if was is not None)
             raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings{told and f' ({told})'}; --force redoes it and what "
                              "follows, or give another --out")
         if not same or who in redone or name == "distill" and redone:

@@ -50,7 +50,7 @@ def try_room(path: Path, model: nn.Module) -> None:
 # ---- what decides a training ----
 
 def digest(*values) -> str:
-    """Twelve hex digits: of a module its weights, of a Path the bytes of the file or of the folder's files, of lists their entries, of
+    """Twelve hex digits: of a module its weights, of a Path the file's bytes or the folder's files with their names, of lists their entries, of
     anything else its repr."""
     total = hashlib.sha256()
     for value in values:
@@ -62,6 +62,8 @@ def digest(*values) -> str:
             # a name that begins with a dot is no part of a folder of data or weights
             files = [value] if value.is_file() else sorted(file for file in value.iterdir() if file.is_file() and not file.name.startswith("."))
             for file in files:
+                if file != value:  # in a folder a file's name says what it is for
+                    total.update(f"{file.name}|".encode())
                 total.update(hashlib.sha256(file.read_bytes()).digest())
         elif isinstance(value, (list, tuple)):
             for item in value:  # one by one, since the text of all rows at once would need gigabytes
@@ -83,6 +85,12 @@ def key_of(tokenizer, device, **decides) -> str:
 
 
 NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
+
+
+def differences(was: str, now: str) -> list[tuple[str, str | None, str]]:
+    """[(name, value then, value now)] of two keys; None where the old one does not have the name."""
+    then, here = (dict(item.split("=", 1) for item in key.split() if "=" in item) for key in (was, now))
+    return [(name, then.get(name), value) for name, value in here.items() if then.get(name) != value]
 
 
 def key_of_run(args, tokenizer, device, **models) -> str:
@@ -222,8 +230,7 @@ def load_part(path: Path | None, key: str, **parts) -> dict | None:
     except Exception as error:
         raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to begin the stage again") from None
     if was != key:
-        then, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (was, key))
-        told = ", ".join(name for name in now if then.get(name) != now[name])
+        told = ", ".join(name for name, _, _ in differences(was, key))
         print(f"{path} is of another training ({told or 'key'}) and is removed; the stage begins again", flush=True)
         remove_part(path)
         return None

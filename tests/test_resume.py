@@ -83,6 +83,15 @@ def test_a_lock_in_a_folder_of_data_is_no_data(tmp_path):
     assert digest(tmp_path) != before
 
 
+def test_a_folder_of_data_is_another_where_a_file_of_it_has_another_name(tmp_path):
+    for name in ("code", "math", "preference"):
+        (tmp_path / f"{name}.jsonl").write_text(name)
+    before = digest(tmp_path)
+    (tmp_path / "math.jsonl").rename(tmp_path / "math_test.jsonl")
+    assert digest(tmp_path) != before
+    assert digest(tmp_path / "code.jsonl") == digest((tmp_path / "code.jsonl").rename(tmp_path / "other"))  # one file: its bytes
+
+
 # ---- a stage in the middle ----
 
 def stop_at(step, monkeypatch, module):
