@@ -45,8 +45,8 @@ from data.command import command, common_flags, out_folder
 from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
-from data.rows import (Row, asked, batches_of, dialogue_rows, document_rows, in_rows, interleave,
-                       repeated, split, supervised_count, tell_dropped, tokens_a_row)
+from data.rows import (Row, batches_of, before_reply, dialogue_rows, document_rows, in_rows,
+                       interleave, repeated, split, supervised_count, tell_dropped, tokens_a_row)
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 
@@ -328,7 +328,7 @@ def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: 
     Rows with one prompt are on one side; raises ValueError where there is no other prompt.
     """
     rng = random.Random(seed_of(seed, stage))
-    rows, held_out = split(stage, rows, [asked(row) for row in rows], 20, most=100)
+    rows, held_out = split(stage, rows, [before_reply(row) for row in rows], 20, most=100)
     settings = in_rows(settings, rows)
     own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)
     return own | {"rows": len(rows), "held_out_rows": len(held_out)}

@@ -615,7 +615,7 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     rows, _ = dialogue_rows(words, gsm8k, 512)
     own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
     assert 0 < own["loss"] < 4  # it has seen such text before
-    pairs = [dpo.pair_rows(words, one["prompt"], one["chosen"], one["rejected"]) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
+    pairs = [tuple(response_rows(words, one["prompt"], [one["chosen"], one["rejected"]])) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
     pairs = [pair for pair in pairs if max(len(ids) for ids, _ in pair) < 300][:2]
     own = dpo.train(model, words, pairs, dpo.Settings(steps=1, rows=2, micro_pairs=1, lr=1e-6), seed=1)
     assert own["loss"] == pytest.approx(math.log(2), abs=1e-4)
