@@ -33,9 +33,9 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import differences, digest, once, remove_part, tokenizer_of
+from data.checkpoints import differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
 from data.command import common_flags, fail, known_failure, out_folder, release
-from data.devices import rank, ranks, seed_of, start
+from data.devices import rank, seed_of, start
 from data.report import report
 from data.rows import dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
@@ -57,7 +57,7 @@ class Run:
     smoke: bool
     stages: dict  # the settings of each stage after SFT
     data: real.Folder | None = None  # --data: real files in place of the tiny world
-    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --no-exec, ...
+    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --compile
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -209,10 +209,9 @@ def settings_of(run: Run, stage: str, who: str, entering: str = "none") -> str:
     """What decides a stage's result and its line of the table, to notice that a finished stage was made otherwise: "size=tiny seed=1 ...".
     `entering`: a digest of the weights that it began with (`entering_weights`)."""
     made = {"model": asdict(SIZES[run.size][who]), "settings": [stage, who, asdict(run.stages[stage] if stage in run.stages else run.schedules[who])]}
-    decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **run.given,
-               "world": world.WORLD_VERSION, "tokenizer": run.tokenizer.fingerprint,
-               **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()}, "entering-weights": entering}
-    return " ".join(f"{name}={value}" for name, value in decides.items())
+    return key_line({"size": run.size, "seed": run.seed, "eval-n": run.eval_n, **surroundings(run.tokenizer, run.device),
+                     **run.given, **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()},
+                     "entering-weights": entering})
 
 
 def entering_weights(results: dict, stage: str, who: str) -> str:
@@ -434,8 +433,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.size, args.smoke), data)
-    run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()} | {
-        "no-exec": args.no_exec, "compile": args.compile, "ranks": ranks()}
+    run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()}
+    run.given["compile"] = args.compile
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")

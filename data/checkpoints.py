@@ -77,20 +77,29 @@ def digest(*values) -> str:
 
 def key_of(tokenizer, device, **decides) -> str:
     """What decides a training, in one line: where it runs, and a digest of everything in `decides` (entering weights, rows, settings)."""
-    where = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(), "no-exec": not sandbox.enabled,
-             "compile": any(getattr(value, "compiled", False) for value in decides.values()), "world": world.WORLD_VERSION,
-             "tokenizer": tokenizer.fingerprint,
-             "default-system": digest(tokenizer.default_system)}
-    return " ".join(f"{name}={value}" for name, value in (where | {name: digest(value) for name, value in decides.items()}).items())
+    compiled = any(getattr(value, "compiled", False) for value in decides.values())
+    parts = surroundings(tokenizer, device) | {"compile": compiled}
+    return key_line(parts | {name: digest(value) for name, value in decides.items()})
 
 
-NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
+def surroundings(tokenizer, device) -> dict:
+    """What decides every training, whatever is trained: for a concept file's key and a stage's."""
+    return {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(),
+            "no-exec": not sandbox.enabled, "world": world.WORLD_VERSION,
+            "tokenizer": tokenizer.fingerprint, "default-system": digest(tokenizer.default_system)}
+
+
+def key_line(parts: dict) -> str:
+    return " ".join(f"{name}={value}" for name, value in parts.items())
 
 
 def differences(was: str, now: str) -> list[tuple[str, str | None, str]]:
     """[(name, value then, value now)] of two keys; None where the old one does not have the name."""
     then, here = (dict(item.split("=", 1) for item in key.split() if "=" in item) for key in (was, now))
     return [(name, then.get(name), value) for name, value in here.items() if then.get(name) != value]
+
+
+NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
 
 
 def key_of_run(args, tokenizer, device, **models) -> str:

@@ -74,6 +74,20 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
     assert key_of(tokenizer, CPU, weights=small(0)) == key
 
 
+def test_a_stages_key_and_a_concept_files_hold_the_same_surroundings(run, monkeypatch):
+    def keys():
+        return pipeline.settings_of(run, "distill", "student"), key_of(run.tokenizer, run.device, weights=1)
+
+    before = keys()
+    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1),
+                                (checkpoints.sandbox, "enabled", False), (torch, "get_num_threads", lambda: 7),
+                                (run.tokenizer, "default_system", "Be brief.")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, value)
+            first, second = ([what for what, *_ in checkpoints.differences(*pair)] for pair in zip(before, keys()))
+            assert first == second and len(first) == 1
+
+
 def test_a_lock_in_a_folder_of_data_is_no_data(tmp_path):
     (tmp_path / "math.jsonl").write_text("x")
     before = digest(tmp_path)
