@@ -358,9 +358,9 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
         formats.write_jsonl(data, records)
-    own = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
-    return own | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
-                  "sampling_seconds": time.perf_counter() - began - own["seconds"], "filter": dict(sorted(counts.items()))}
+    measured = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
+    return measured | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
+                       "sampling_seconds": time.perf_counter() - began - measured["seconds"], "filter": dict(sorted(counts.items()))}
 
 
 # ---- alone ----
@@ -399,13 +399,13 @@ def run(args) -> None:
     print(table_head())
     print(table_line("teacher", evaluate(teacher, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(table_line("student before", evaluate(student, tokenizer, eval_n, seed=args.seed)), flush=True)
-    student, own = once(out / "distill.pt", key_of_run(args, tokenizer, device, weights=student, teacher_weights=teacher), lambda: student,
+    student, measured = once(out / "distill.pt", key_of_run(args, tokenizer, device, weights=student, teacher_weights=teacher), lambda: student,
                         tokenizer, "distill",
                         lambda: (student, distill(student, teacher, tokenizer, settings, seed=args.seed, device=device,
                                                   data=out / "distill_pairs.jsonl", log=out / "distill.csv")), settings=asdict(settings))
     print(table_line("student after", evaluate(student, tokenizer, eval_n, seed=args.seed)))
-    print(f"{own['pairs']} pairs of {own['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in own["filter"].items()))
-    print(f"{own['sampling_seconds']:.0f} s of sampling, {own['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
+    print(f"{measured['pairs']} pairs of {measured['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in measured["filter"].items()))
+    print(f"{measured['sampling_seconds']:.0f} s of sampling, {measured['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
           f"pairs {out / 'distill_pairs.jsonl'}, log {out / 'distill.csv'}")
 
 

@@ -251,7 +251,7 @@ def run(args) -> None:
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
     before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
-    model, own = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
+    model, measured = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
                       lambda: (model, train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")),
                       settings=asdict(settings))
     after = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
@@ -261,7 +261,7 @@ def run(args) -> None:
     print(f"held-out pairs: loss {float(losses.mean()):.3f}, accuracy {float((chosen > rejected).float().mean()):.2f}, margin "
           f"{float((chosen - rejected).mean()):.3f}; log-probability chosen {float(before[0].mean()):.1f} -> {float(after[0].mean()):.1f}, "
           f"rejected {float(before[1].mean()):.1f} -> {float(after[1].mean()):.1f}")
-    print(f"loss {own['loss']:.3f}, KL {own['kl']:.2f} nats a response, {own['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
+    print(f"loss {measured['loss']:.3f}, KL {measured['kl']:.2f} nats a response, {measured['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
 
 
 if __name__ == "__main__":

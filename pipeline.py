@@ -121,16 +121,16 @@ def self_reward_2(run: Run, who: str) -> dict:
 
 def self_rewarding_round(run: Run, who: str, number: int) -> dict:
     seed_model, stage = run.models["seed_model"], f"self_reward_{number}"
-    settings, own = round_settings(run, stage), {}
+    settings, measured = round_settings(run, stage), {}
     if number == 1:
-        own["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
+        measured["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
         if not run.smoke:
-            self_reward.check_seed_model(own["seed_judge"])
+            self_reward.check_seed_model(measured["seed_judge"])
     before = run.models[who]
     run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number,
                                                              training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run),
                                                              data=run.out / f"{stage}.jsonl", **how(run, stage, who))
-    return own | made
+    return measured | made
 
 
 def round_settings(run: Run, stage: str) -> self_reward.Settings:
@@ -285,10 +285,10 @@ def finite(value):
 
 def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
-    name, own = f"{stage['name']} ({stage['model']})", stage["measured"]
+    name, measured = f"{stage['name']} ({stage['model']})", stage["measured"]
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
-        return f"{name:26} " + ", ".join(f"{words} {own[key]:.3f}" for words, key in told.items() if own.get(key) is not None)
+        return f"{name:26} " + ", ".join(f"{words} {measured[key]:.3f}" for words, key in told.items() if measured.get(key) is not None)
     return sft.table_line(name, stage["eval"])
 
 

@@ -300,9 +300,9 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, ranki
         if data is not None:
             formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
     model = RewardModel(policy, seed_of(seed, "reward_model"))
-    own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
+    measured = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, shift)
-    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), "seconds": time.perf_counter() - began}
+    return model, {"loss": measured["loss"], "tokens": measured["tokens"], "rankings": len(rankings), "seconds": time.perf_counter() - began}
 
 
 def rankings_of_part(policy: GPT, tokenizer, settings: Settings, seed: int, part: str, given: list[dict] | None = None) -> list[dict]:
@@ -445,11 +445,11 @@ def run(args) -> None:
     print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))
-    model, own = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
+    model, measured = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
                       lambda: reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl",
                                            log=out / "reward_model.csv"), settings=asdict(settings))
-    own |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
-    for name, value in own.items():
+    measured |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
+    for name, value in measured.items():
         if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
             continue
         if name == "calibration":

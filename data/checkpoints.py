@@ -157,8 +157,8 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     directory in Hugging Face layout. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
     if Path(path).is_dir() and kind == "checkpoint":
         config, weights = hf.read_model(path)
-        if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
-            raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
+        if tokenizer is not None and tokenizer.fingerprint != (theirs := hf.read_tokenizer(path).fingerprint):
+            raise ValueError(f"{path}: was trained with another tokenizer ({theirs}, here {tokenizer.fingerprint})")
         try:
             model = build(config)
             model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
