@@ -183,6 +183,16 @@ def rank_outputs(likings: list[float], threshold: float = world_chat.TIE_THRESHO
     return text
 
 
+def likings(replies: list, true: list[float], rng: random.Random) -> list[float]:
+    """How much the simulated annotator likes each reply; the same reply twice is liked alike, and so is a tie."""
+    liked = {}
+    for reply, score in zip(replies, true):
+        key = (reply.content, reply.complete)
+        if key not in liked:
+            liked[key] = world_chat.annotate(score, rng, reply.complete)
+    return [liked[reply.content, reply.complete] for reply in replies]
+
+
 def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, seed: int, part: str = "train") -> list[dict]:
     """Chat prompts with K outputs of the model, ranked by the simulated annotator: {"rows", "ranking", "again", "true", ...}.
 
@@ -195,7 +205,7 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
     for task, rows in zip(tasks, groups):
         replies = [tokenizer.read_reply([token for token, on in zip(*row) if on]) for row in rows]
         true = [5 * score for score in world.score_replies([task] * outputs, replies)]
-        first, again = (rank_outputs([world_chat.annotate(score, rng, reply.complete) for score, reply in zip(true, replies)]) for _ in range(2))
+        first, again = (rank_outputs(likings(replies, true, rng)) for _ in range(2))
         rankings.append({"prompt": task.prompt, "responses": [reply.content for reply in replies], "ranking": first, "again": again,
                          "true": true, "rows": rows})
     return rankings
