@@ -52,18 +52,18 @@ from sft import evaluate, sampled_rows, scored, starting_model, supervised_posit
 
 @dataclass(frozen=True)
 class Settings:
-    steps: int = 300
+    steps: int = 700
     rows: int = 8  # pairs a batch
     rehearsal_rows: int = 8  # teacher samples a batch, not wrong where a verifier can tell; on them KL(T||S) alone, weight 1
-    muon_lr: float | None = 0.003  # block matrices; at SFT's 0.01 what the student knew is overwritten
-    adam_lr: float = 0.0015  # the rest
+    muon_lr: float | None = 0.006  # block matrices; at SFT's 0.01 what the student knew is overwritten
+    adam_lr: float = 0.003  # the rest
     beta: float = 0.1
     dpo_coef: float = 0.1  # a_dpo; at 1 it goes on pushing the negative down long after the student has left it, and what it knew goes too
     pos_coef: float = 1.0  # a_pos
-    neg_coef: float = 0.3  # a_neg; with 1 for all three the gain is two thirds of this
+    neg_coef: float = 1.0  # a_neg
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
     temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
-    queries: int = 3200  # the student is short of data, so twice the queries are worth more than more steps on fewer
+    queries: int = 6400  # the student is short of data, so twice the queries are worth more than more steps on fewer
     teacher_temperature: float = 0.5  # of its samples and of the distribution that is distilled: what it means, not its slips
     student_temperature: float = 1.0  # a negative should be what the student really does
     negatives: int = 1  # student samples a query; of several the likeliest wrong one is taken, a near miss, which gained nothing here
@@ -358,9 +358,9 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
         formats.write_jsonl(data, records)
-    own = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
-    return own | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
-                  "sampling_seconds": time.perf_counter() - began - own["seconds"], "filter": dict(sorted(counts.items()))}
+    measured = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
+    return measured | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
+                       "sampling_seconds": time.perf_counter() - began - measured["seconds"], "filter": dict(sorted(counts.items()))}
 
 
 # ---- alone ----
@@ -401,13 +401,13 @@ def run(args) -> None:
     print(table_head())
     print(table_line("teacher", evaluate(teacher, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(table_line("student before", evaluate(student, tokenizer, eval_n, seed=args.seed)), flush=True)
-    student, own = once(out / "distill.pt", key_of_run(args, tokenizer, device, weights=student, teacher_weights=teacher), lambda: student,
+    student, measured = once(out / "distill.pt", key_of_run(args, tokenizer, device, weights=student, teacher_weights=teacher), lambda: student,
                         tokenizer, "distill",
                         lambda: (student, distill(student, teacher, tokenizer, settings, seed=args.seed, device=device,
                                                   data=out / "distill_pairs.jsonl", log=out / "distill.csv")), settings=asdict(settings))
     print(table_line("student after", evaluate(student, tokenizer, eval_n, seed=args.seed)))
-    print(f"{own['pairs']} pairs of {own['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in own["filter"].items()))
-    print(f"{own['sampling_seconds']:.0f} s of sampling, {own['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
+    print(f"{measured['pairs']} pairs of {measured['queries']} queries: " + ", ".join(f"{reason} {count}" for reason, count in measured["filter"].items()))
+    print(f"{measured['sampling_seconds']:.0f} s of sampling, {measured['seconds']:.0f} s of training; checkpoint {out / 'distill.pt'}, "
           f"pairs {out / 'distill_pairs.jsonl'}, log {out / 'distill.csv'}")
 
 

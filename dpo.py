@@ -35,7 +35,7 @@ from data.checkpoints import key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
-from data.rows import Row, ranking_rows, response_rows, split, supervised_count
+from data.rows import Row, ranking_rows, split, supervised_count
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
@@ -186,11 +186,6 @@ def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed:
 
 # ---- pairs ----
 
-def pair_rows(tokenizer, prompt: list[dict], chosen: str, rejected: str) -> Pair:
-    """Two responses to a prompt (messages) as a pair."""
-    return tuple(response_rows(tokenizer, prompt, [chosen, rejected]))
-
-
 def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 4) -> list[Pair]:
     """n responses of the model to each of `prompts` chat prompts; the one that the simulated annotator likes most against
     the one that it likes least. A pair that the annotator calls a tie is left out."""
@@ -245,10 +240,8 @@ def run(args) -> None:
             print(formats.dropped_line(dropped))
         if not kept:
             raise ValueError(f"{args.data}: no pair is left to train on; the context holds {model.config.context} tokens")
-        if len(kept) < 2:
-            raise ValueError(f"{args.data}: one pair is left, and one is needed to train on and one to hold out")
         openings = [formats.opening(record["prompt"]) for record, _ in kept]
-        pairs, held_out = split("dpo", [tuple(rows) for _, rows in kept], openings, 10)
+        pairs, held_out = split(args.data, [tuple(rows) for _, rows in kept], openings, 10)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
         if len(made) < 2:
@@ -258,7 +251,7 @@ def run(args) -> None:
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
     before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
-    model, own = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
+    model, measured = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
                       lambda: (model, train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")),
                       settings=asdict(settings))
     after = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
@@ -268,7 +261,7 @@ def run(args) -> None:
     print(f"held-out pairs: loss {float(losses.mean()):.3f}, accuracy {float((chosen > rejected).float().mean()):.2f}, margin "
           f"{float((chosen - rejected).mean()):.3f}; log-probability chosen {float(before[0].mean()):.1f} -> {float(after[0].mean()):.1f}, "
           f"rejected {float(before[1].mean()):.1f} -> {float(after[1].mean()):.1f}")
-    print(f"loss {own['loss']:.3f}, KL {own['kl']:.2f} nats a response, {own['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
+    print(f"loss {measured['loss']:.3f}, KL {measured['kl']:.2f} nats a response, {measured['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
 
 
 if __name__ == "__main__":

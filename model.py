@@ -588,8 +588,6 @@ def placed(model: GPT, args, device: torch.device) -> GPT:
 
 def export(model: GPT, tokenizer, folder) -> None:
     """Write the Hugging Face layout, which opens in `transformers` and reads back exactly. Raises ValueError for a model with smear."""
-    if model.config.smear:
-        raise ValueError("--export: this model has smear, a part that the Llama and Qwen3 layouts lack; only models without it can be exported")
     hf.write_model(folder, asdict(model.config), model.state_dict(), eos_token_id=tokenizer.end_id, pad_token_id=tokenizer.pad_id)
     hf.write_tokenizer(folder, tokenizer)
 

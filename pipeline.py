@@ -9,8 +9,8 @@ The schedule is the list STAGES below; a stage is a function that trains one mod
     python model.py runs/tiny-seed1/overall_sft.student.pt   is how to talk to any checkpoint afterwards
 
 A run that was stopped goes on at the first unfinished stage when the same command is given again, and ends with the same
-weights; the long SFT and RL stages of the larger sizes are saved in the middle too. Changed settings for a finished stage are refused; --force
-redoes everything from there.
+weights; one that was stopped in a stage's evaluation trains nothing again, and the long SFT and RL stages of the larger sizes are saved in
+the middle too. Other settings or other entering weights than a finished stage had are refused; --force redoes everything from there.
 """
 
 import copy
@@ -33,10 +33,10 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import digest, once, remove_part, tokenizer_of
+from data.checkpoints import differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
 from data.checkpoints import given_teacher as given_teacher_of
 from data.command import common_flags, fail, known_failure, out_folder, release
-from data.devices import rank, ranks, seed_of, start
+from data.devices import rank, seed_of, start
 from data.report import report
 from data.rows import dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
@@ -58,7 +58,7 @@ class Run:
     smoke: bool
     stages: dict  # the settings of each stage after SFT
     data: real.Folder | None = None  # --data: real files in place of the tiny world
-    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --no-exec, ...
+    given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --compile
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -127,16 +127,16 @@ def self_reward_2(run: Run, who: str) -> dict:
 
 def self_rewarding_round(run: Run, who: str, number: int) -> dict:
     seed_model, stage = run.models["seed_model"], f"self_reward_{number}"
-    settings, own = round_settings(run, stage), {}
+    settings, measured = round_settings(run, stage), {}
     if number == 1:
-        own["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
+        measured["seed_judge"] = self_reward.judge_report(seed_model, run.tokenizer, settings, run.seed)
         if not run.smoke:
-            self_reward.check_seed_model(own["seed_judge"])
+            self_reward.check_seed_model(measured["seed_judge"])
     before = run.models[who]
     run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number,
                                                              training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run),
                                                              data=run.out / f"{stage}.jsonl", **how(run, stage, who))
-    return own | made
+    return measured | made
 
 
 def round_settings(run: Run, stage: str) -> self_reward.Settings:
@@ -227,10 +227,9 @@ def settings_of(run: Run, stage: str, who: str, entering: str = "none") -> str:
     given = dict(run.given)
     if who == "student" and ORDER.index((stage, who)) < ORDER.index(("distill", "student")):
         given.pop("teacher", None)  # what comes before distill knows no teacher
-    decides = {"size": run.size, "seed": run.seed, "eval-n": run.eval_n, "device": run.device.type, "threads": torch.get_num_threads(), **given,
-               "world": world.WORLD_VERSION, "tokenizer": run.tokenizer.fingerprint,
-               **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()}, "entering-weights": entering}
-    return " ".join(f"{name}={value}" for name, value in decides.items())
+    return key_line({"size": run.size, "seed": run.seed, "eval-n": run.eval_n, **surroundings(run.tokenizer, run.device),
+                     **given, **{name: digest(json.dumps(value, sort_keys=True)) for name, value in made.items()},
+                     "entering-weights": entering})
 
 
 def entering_weights(results: dict, stage: str, who: str) -> str:
@@ -278,8 +277,8 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
         key = settings_of(run, name, who, entering_weights(results, name, who))
         same = done is not None and done["settings"] == key
         if done is not None and not same and not force:
-            was, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (done["settings"], key))
-            told = ", ".join(f"{key} {was[key]}, now {now[key]}" for key in now if was.get(key, now[key]) != now[key])
+            told = ", ".join(f"{what} {was}, now {now}"
+                             for what, was, now in differences(done["settings"], key) if was is not None)
             raise ValueError(f"{run.out}: {name} ({who}) was finished with other settings{told and f' ({told})'}; --force redoes it and what "
                              "follows, or give another --out")
         if not same or who in redone or name == "distill" and redone:
@@ -304,12 +303,12 @@ def finite(value):
 
 def stage_line(stage: dict) -> str:
     """The stage's line of the growing table, and what it alone measured where that says more."""
-    name, own = f"{stage['name']} ({stage['model']})", stage["measured"]
+    name, measured = f"{stage['name']} ({stage['model']})", stage["measured"]
     if stage["name"] == "given_teacher":
         name = "teacher (given)"
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
-        return f"{name:26} " + ", ".join(f"{words} {own[key]:.3f}" for words, key in told.items() if own.get(key) is not None)
+        return f"{name:26} " + ", ".join(f"{words} {measured[key]:.3f}" for words, key in told.items() if measured.get(key) is not None)
     return sft.table_line(name, stage["eval"])
 
 
@@ -461,8 +460,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
               stage_settings(args.size, args.smoke), data)
-    run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()} | {
-        "no-exec": args.no_exec, "compile": args.compile, "ranks": ranks()}
+    run.given = {what: path and digest(Path(path)) for what, path in (given | {"data": args.data}).items()}
+    run.given["compile"] = args.compile
     results = read_json(out / "results.json", {"stages": []})
     if not isinstance(results, dict) or not isinstance(results.get("stages"), list):
         raise ValueError(f"{out / 'results.json'}: not the results of a run; delete the file, or give another --out")

@@ -458,8 +458,8 @@ def rl_stage(stage: str, policy: GPT, tokenizer, settings: Settings, *, seed: in
               f"(too hard {counts['too_hard']}, too easy {counts['too_easy']}, not checked {counts['not_checked']})")
         return {"tokens": 0, "seconds": 0.0, "filter": counts, "skipped": True}
     filtered = time.perf_counter() - began
-    own = train(policy, tokenizer, tasks, settings, seed=seed, stage=stage, reward_model=reward_model, rehearsal=rehearsal, log=log, device=device)
-    return own | {"filter": counts, "filter_seconds": filtered}
+    measured = train(policy, tokenizer, tasks, settings, seed=seed, stage=stage, reward_model=reward_model, rehearsal=rehearsal, log=log, device=device)
+    return measured | {"filter": counts, "filter_seconds": filtered}
 
 
 def rl_stem(policy: GPT, tokenizer, settings: Settings = STAGE_SETTINGS["rl_stem"], **how) -> dict:
@@ -550,7 +550,7 @@ def run(args) -> None:
     print(table_head())
     print(table_line("before", evaluate(policy, tokenizer, eval_n, seed=args.seed)), flush=True)
     try:
-        policy, own = once(out / f"{args.stage}.pt", key_of_run(args, tokenizer, device, weights=policy, reward=reward_model), lambda: policy,
+        policy, measured = once(out / f"{args.stage}.pt", key_of_run(args, tokenizer, device, weights=policy, reward=reward_model), lambda: policy,
                            tokenizer, args.stage,
                            lambda: (policy, rl_stage(args.stage, policy, tokenizer, settings, seed=args.seed, reward_model=reward_model,
                                                      rehearsal=rehearsal, log=out / f"{args.stage}.csv", device=device)),
@@ -559,8 +559,8 @@ def run(args) -> None:
         save_checkpoint(out / f"{args.stage}.pt", policy, tokenizer, args.stage, settings=asdict(settings))
         raise FloatingPointError(f"{error}; the weights before it are in {out / (args.stage + '.pt')}") from None
     print(table_line("after", evaluate(policy, tokenizer, eval_n, seed=args.seed)))
-    print("prompts: " + ", ".join(f"{name} {count}" for name, count in own["filter"].items()))
-    learned = "" if own.get("skipped") else f"reward {own['first_reward']:.3f} -> {own['reward']:.3f}, {own['seconds']:.0f} s; log {out / (args.stage + '.csv')}; "
+    print("prompts: " + ", ".join(f"{name} {count}" for name, count in measured["filter"].items()))
+    learned = "" if measured.get("skipped") else f"reward {measured['first_reward']:.3f} -> {measured['reward']:.3f}, {measured['seconds']:.0f} s; log {out / (args.stage + '.csv')}; "
     print(f"{learned}checkpoint {out / (args.stage + '.pt')}")
 
 

@@ -183,6 +183,16 @@ def rank_outputs(likings: list[float], threshold: float = world_chat.TIE_THRESHO
     return text
 
 
+def likings(replies: list, true: list[float], rng: random.Random) -> list[float]:
+    """How much the simulated annotator likes each reply; the same reply twice is liked alike, and so is a tie."""
+    liked = {}
+    for reply, score in zip(replies, true):
+        key = (reply.content, reply.complete)
+        if key not in liked:
+            liked[key] = world_chat.annotate(score, rng, reply.complete)
+    return [liked[reply.content, reply.complete] for reply in replies]
+
+
 def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, seed: int, part: str = "train") -> list[dict]:
     """Chat prompts with K outputs of the model, ranked by the simulated annotator: {"rows", "ranking", "again", "true", ...}.
 
@@ -195,7 +205,7 @@ def annotated_rankings(model: GPT, tokenizer, *, prompts: int, outputs: int, see
     for task, rows in zip(tasks, groups):
         replies = [tokenizer.read_reply([token for token, on in zip(*row) if on]) for row in rows]
         true = [5 * score for score in world.score_replies([task] * outputs, replies)]
-        first, again = (rank_outputs([world_chat.annotate(score, rng, reply.complete) for score, reply in zip(true, replies)]) for _ in range(2))
+        first, again = (rank_outputs(likings(replies, true, rng)) for _ in range(2))
         rankings.append({"prompt": task.prompt, "responses": [reply.content for reply in replies], "ranking": first, "again": again,
                          "true": true, "rows": rows})
     return rankings
@@ -300,9 +310,9 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, ranki
         if data is not None:
             formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
     model = RewardModel(policy, seed_of(seed, "reward_model"))
-    own = train(model, tokenizer, rankings, settings, seed=seed, log=log)
+    measured = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, shift)
-    return model, {"loss": own["loss"], "tokens": own["tokens"], "rankings": len(rankings), "seconds": time.perf_counter() - began}
+    return model, {"loss": measured["loss"], "tokens": measured["tokens"], "rankings": len(rankings), "seconds": time.perf_counter() - began}
 
 
 def rankings_of_part(policy: GPT, tokenizer, settings: Settings, seed: int, part: str, given: list[dict] | None = None) -> list[dict]:
@@ -445,11 +455,11 @@ def run(args) -> None:
     print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))
-    model, own = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
+    model, measured = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
                       lambda: reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl",
                                            log=out / "reward_model.csv"), settings=asdict(settings))
-    own |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
-    for name, value in own.items():
+    measured |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
+    for name, value in measured.items():
         if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
             continue
         if name == "calibration":

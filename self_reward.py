@@ -79,9 +79,9 @@ def rouge_l(a: list[str], b: list[str]) -> float:
 
 def near_any(words: list[str], others: list[list[str]], limit: float) -> bool:
     """Whether ROUGE-L to one of the others reaches the limit; the words in common bound it, and cost less to count."""
-    own = set(words)
+    known = set(words)
     return any(2 * min(len(words), len(other)) >= limit * (len(words) + len(other)) and
-               2 * sum(word in own for word in other) >= limit * (len(words) + len(other)) and rouge_l(words, other) >= limit for other in others)
+               2 * sum(word in known for word in other) >= limit * (len(words) + len(other)) and rouge_l(words, other) >= limit for other in others)
 
 
 def words_of(text: str) -> list[str]:
@@ -277,8 +277,8 @@ def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Setti
     if not pairs:
         print(f"{stage}: no pair ({counts.get('prompts', 0)} prompts were left, and none got two different rewards); the next model is this one")
         return following, counts | {"tokens": 0, "seconds": time.perf_counter() - began}
-    own = train_instruction_following(following, tokenizer, pairs, settings, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
-    return following, counts | own | {"seconds": time.perf_counter() - began}
+    measured = train_instruction_following(following, tokenizer, pairs, settings, seed=seed, stage=stage, rehearsal=rehearsal, log=log, device=device)
+    return following, counts | measured | {"seconds": time.perf_counter() - began}
 
 
 # ---- measuring a round against the truth ----
@@ -392,7 +392,7 @@ def run(args) -> None:
     model = seed_model
     for number in range(1, args.rounds + 1):
         name = f"self_reward_{number}"
-        following, own = once(out / f"{name}.pt", key_of_run(args, tokenizer, device, weights=model, seed_model=seed_model), lambda: copy.deepcopy(model),
+        following, made = once(out / f"{name}.pt", key_of_run(args, tokenizer, device, weights=model, seed_model=seed_model), lambda: copy.deepcopy(model),
                               tokenizer, name,
                               lambda: next_iteration_model(model, seed_model, tokenizer, settings, seed=args.seed, round_number=number,
                                                            training_prompts=training_prompts, rehearsal=rehearsal, data=out / f"{name}.jsonl",
@@ -400,12 +400,12 @@ def run(args) -> None:
         measured = measure(following, model, seed_model, tokenizer, settings, args.seed)
         print(table_line(f"M_{number + 1}", evaluate(following, tokenizer, eval_n, seed=args.seed)), flush=True)
         against, judged = measured["against_previous"], measured["judge"]
-        print(f"  {own.get('prompts', 0)} prompts ({100 * own['parsed']:.0f}% the world can parse, {100 * own['novel']:.0f}% novel), {own['pairs']} pairs, "
-              f"chosen {own.get('chosen_length', 0):.0f} and rejected {own.get('rejected_length', 0):.0f} tokens, {own['seconds']:.0f} s")
+        print(f"  {made.get('prompts', 0)} prompts ({100 * made['parsed']:.0f}% the world can parse, {100 * made['novel']:.0f}% novel), {made['pairs']} pairs, "
+              f"chosen {made.get('chosen_length', 0):.0f} and rejected {made.get('rejected_length', 0):.0f} tokens, {made['seconds']:.0f} s")
         print(f"  true reward {measured['true_reward']:.2f} of 5, correct {measured['correct']:.2f}, polite {measured['polite']:.2f}, "
               f"length {measured['length']:.1f}; wins {against['wins']:.2f} ties {against['ties']:.2f} losses {against['losses']:.2f} against M_{number}")
         print(f"  judge: {judge_line(judged)}")
-        print(f"  on its own responses: {listed(own, 'own_agreement', 'equally_good', 'true_gap')}", flush=True)
+        print(f"  on its own responses: {listed(made, 'own_agreement', 'equally_good', 'true_gap')}", flush=True)
         model = following
     print(f"checkpoints, data and logs are in {out}")
 

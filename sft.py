@@ -45,8 +45,8 @@ from data.command import command, common_flags, out_folder
 from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
-from data.rows import (Row, asked, batches_of, dialogue_rows, document_rows, in_rows, interleave,
-                       repeated, split, supervised_count, tell_dropped, tokens_a_row)
+from data.rows import (Row, batches_of, before_reply, dialogue_rows, document_rows, in_rows,
+                       interleave, repeated, split, supervised_count, tell_dropped, tokens_a_row)
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 
@@ -191,9 +191,9 @@ SHARES = {"cold_start": 15,  # kept from stage 1, or its levels are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(pretrain=Settings(900, **FROM_SCRATCH), cold_start=Settings(500), overall=Settings(1000), documents=10000,
+        "student": Schedule(pretrain=Settings(1000, **FROM_SCRATCH), cold_start=Settings(400), overall=Settings(2400), documents=10000,
                             cold_start_demonstrations=2000, shares=SHARES,
-                            demonstrations={"reasoning": 1000, "chat": 300, "agent": 300, "judge": 500, "new_prompt": 800}),
+                            demonstrations={"reasoning": 2000, "chat": 2000, "agent": 600, "judge": 1000, "new_prompt": 800}),
         "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
                             cold_start_demonstrations=6000, shares=SHARES,
                             demonstrations={"reasoning": 8000, "chat": 2000, "agent": 2000, "judge": 1800, "new_prompt": 800})},
@@ -252,10 +252,10 @@ def pretrain_on_text(model, tokenizer, text: str, settings: Settings, *, seed: i
     rng = random.Random(seed_of(seed, "pretrain"))
     settings = in_rows(settings, rows)
     rows = repeated(rows, settings.steps * settings.rows, rng)
-    own = train(model, tokenizer, rows, settings, seed=seed, stage="pretrain", held_out=held_out, **how)
+    measured = train(model, tokenizer, rows, settings, seed=seed, stage="pretrain", held_out=held_out, **how)
     told = b"".join(tokenizer.encoding.decode_bytes([i for i in ids[1:] if i not in tokenizer.mark_ids]) for ids, _ in held_out)
     characters = sum(byte & 0xC0 != 0x80 for byte in told)  # UTF-8: every byte but those that continue a character
-    return own | {"losses_a_character": [loss * supervised_count(held_out) / characters for loss in own["held_out_losses"]]}
+    return measured | {"losses_a_character": [loss * supervised_count(held_out) / characters for loss in measured["held_out_losses"]]}
 
 
 def development_rows(tokenizer, context: int, domains, levels=(1, 2, 3, 4, 5)) -> list[Row]:
@@ -329,10 +329,10 @@ def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, *, seed: 
     Rows with one prompt are on one side; raises ValueError where there is no other prompt.
     """
     rng = random.Random(seed_of(seed, stage))
-    rows, held_out = split(stage, rows, [asked(row) for row in rows], 20, most=100)
+    rows, held_out = split(stage, rows, [before_reply(row) for row in rows], 20, most=100)
     settings = in_rows(settings, rows)
-    own = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)
-    return own | {"rows": len(rows), "held_out_rows": len(held_out)}
+    measured = train(model, tokenizer, repeated(rows, settings.steps * settings.rows, rng), settings, seed=seed, stage=stage, held_out=held_out, **how)
+    return measured | {"rows": len(rows), "held_out_rows": len(held_out)}
 
 
 def chat_prompts(size: str, seed: int) -> list[str]:
@@ -389,16 +389,16 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
     replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
     results = {domain: {} for domain in domains}
     for k, name in enumerate(temperatures):
-        own = replies[k::len(temperatures)]
+        said = replies[k::len(temperatures)]
         for domain in domains:
             chosen = [i for i, row in enumerate(asked) if row[0] == domain]
             if domain == "judge":
-                verdicts = [world_judge.parse_verdict(own[i].content) if own[i].complete else None for i in chosen]
+                verdicts = [world_judge.parse_verdict(said[i].content) if said[i].complete else None for i in chosen]
                 truths = [world_judge.true_reward(asked[i][1], asked[i][3]) for i in chosen]
                 scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(chosen), 2)]
                 results[domain][f"{name}_parsed"] = sum(v is not None for v in verdicts) / len(verdicts)
             else:
-                scores = scored([asked[i][1] for i in chosen], [own[i] for i in chosen])
+                scores = scored([asked[i][1] for i in chosen], [said[i] for i in chosen])
                 scores = [score for score in scores if score is not None]
             results[domain][name] = mean_of(scores)
             if k == 0:
@@ -508,25 +508,25 @@ def run(args) -> None:
                     settings=asdict(settings))[1]
     if args.data:
         if args.pretrain:
-            own = trained(pretrain_on_text, text, settings)
-            print("validation loss at each quarter, nats a character: " + ", ".join(f"{loss:.3f}" for loss in own["losses_a_character"]))
+            measured = trained(pretrain_on_text, text, settings)
+            print("validation loss at each quarter, nats a character: " + ", ".join(f"{loss:.3f}" for loss in measured["losses_a_character"]))
         else:
             rows, left_out = dialogue_rows(tokenizer, records, model.config.context)
             if dropped := dropped | left_out:
                 print(formats.dropped_line(dropped))
-            own = trained(sft_on_rows, rows, settings, stage=name)
-            looks = ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"])
-            print(f"held-out loss at each quarter: {looks}, on {own['held_out_rows']} rows; {own['rows']} rows trained on")
+            measured = trained(sft_on_rows, rows, settings, stage=name)
+            looks = ", ".join(f"{loss:.3f}" for loss in measured["held_out_losses"])
+            print(f"held-out loss at each quarter: {looks}, on {measured['held_out_rows']} rows; {measured['rows']} rows trained on")
     elif args.pretrain:
-        own = trained(pretrain, replace(schedule, pretrain=settings))
-        print(f"held-out loss {own['held_out_loss']:.3f}")
+        measured = trained(pretrain, replace(schedule, pretrain=settings))
+        print(f"held-out loss {measured['held_out_loss']:.3f}")
     else:
         print(table_head())
         print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)))
-        own = trained(cold_start_sft, replace(schedule, cold_start=settings))
+        measured = trained(cold_start_sft, replace(schedule, cold_start=settings))
         print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
-        print("held-out loss at each quarter: " + ", ".join(f"{loss:.3f}" for loss in own["held_out_losses"]))
-    print(f"{own['tokens']:,} tokens in {own['seconds']:.0f} s; checkpoint {out / name}.pt, log {out / name}.csv")
+        print("held-out loss at each quarter: " + ", ".join(f"{loss:.3f}" for loss in measured["held_out_losses"]))
+    print(f"{measured['tokens']:,} tokens in {measured['seconds']:.0f} s; checkpoint {out / name}.pt, log {out / name}.csv")
 
 
 if __name__ == "__main__":

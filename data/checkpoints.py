@@ -24,7 +24,7 @@ def write(path: Path, content: dict) -> None:
     """Under a temporary name, then renamed, so that a file of this name is always whole. Raises OSError in one line."""
     with replacing(path) as temporary:
         try:
-            torch.save(content, temporary)
+            torch.save(content, Path(temporary))
         except RuntimeError as error:  # torch's writer names a line of its own source in place of the cause
             raise OSError(f"the disk is full or the limit on a file's size is reached: {str(error).splitlines()[0]}") from None
 
@@ -50,7 +50,7 @@ def try_room(path: Path, model: nn.Module) -> None:
 # ---- what decides a training ----
 
 def digest(*values) -> str:
-    """Twelve hex digits: of a module its weights, of a Path the bytes of the file or of the folder's files, of lists their entries, of
+    """Twelve hex digits: of a module its weights, of a Path the file's bytes or the folder's files with their names, of lists their entries, of
     anything else its repr."""
     total = hashlib.sha256()
     for value in values:
@@ -62,6 +62,8 @@ def digest(*values) -> str:
             # a name that begins with a dot is no part of a folder of data or weights
             files = [value] if value.is_file() else sorted(file for file in value.iterdir() if file.is_file() and not file.name.startswith("."))
             for file in files:
+                if file != value:  # in a folder a file's name says what it is for
+                    total.update(f"{file.name}|".encode())
                 total.update(hashlib.sha256(file.read_bytes()).digest())
         elif isinstance(value, (list, tuple)):
             for item in value:  # one by one, since the text of all rows at once would need gigabytes
@@ -75,10 +77,26 @@ def digest(*values) -> str:
 
 def key_of(tokenizer, device, **decides) -> str:
     """What decides a training, in one line: where it runs, and a digest of everything in `decides` (entering weights, rows, settings)."""
-    where = {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(), "no-exec": not sandbox.enabled,
-             "compile": any(getattr(value, "compiled", False) for value in decides.values()), "world": world.WORLD_VERSION,
-             "tokenizer": tokenizer.fingerprint}
-    return " ".join(f"{name}={value}" for name, value in (where | {name: digest(value) for name, value in decides.items()}).items())
+    compiled = any(getattr(value, "compiled", False) for value in decides.values())
+    parts = surroundings(tokenizer, device) | {"compile": compiled}
+    return key_line(parts | {name: digest(value) for name, value in decides.items()})
+
+
+def surroundings(tokenizer, device) -> dict:
+    """What decides every training, whatever is trained: for a concept file's key and a stage's."""
+    return {"device": device.type, "threads": torch.get_num_threads(), "ranks": ranks(),
+            "no-exec": not sandbox.enabled, "world": world.WORLD_VERSION,
+            "tokenizer": tokenizer.fingerprint, "default-system": digest(tokenizer.default_system)}
+
+
+def key_line(parts: dict) -> str:
+    return " ".join(f"{name}={value}" for name, value in parts.items())
+
+
+def differences(was: str, now: str) -> list[tuple[str, str | None, str]]:
+    """[(name, value then, value now)] of two keys; None where the old one does not have the name."""
+    then, here = (dict(item.split("=", 1) for item in key.split() if "=" in item) for key in (was, now))
+    return [(name, then.get(name), value) for name, value in here.items() if then.get(name) != value]
 
 
 NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")  # flags that a key has elsewhere, or needs not
@@ -139,8 +157,8 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     directory in Hugging Face layout. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
     if Path(path).is_dir() and kind == "checkpoint":
         config, weights = hf.read_model(path)
-        if tokenizer is not None and tokenizer.fingerprint != (own := hf.read_tokenizer(path).fingerprint):
-            raise ValueError(f"{path}: was trained with another tokenizer ({own}, here {tokenizer.fingerprint})")
+        if tokenizer is not None and tokenizer.fingerprint != (theirs := hf.read_tokenizer(path).fingerprint):
+            raise ValueError(f"{path}: was trained with another tokenizer ({theirs}, here {tokenizer.fingerprint})")
         try:
             model = build(config)
             model.load_state_dict(weights | ({"head.weight": weights["embedding.weight"]} if model.config.tied else {}))
@@ -244,8 +262,7 @@ def load_part(path: Path | None, key: str, **parts) -> dict | None:
     except Exception as error:
         raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to begin the stage again") from None
     if was != key:
-        then, now = (dict(item.split("=", 1) for item in text.split() if "=" in item) for text in (was, key))
-        told = ", ".join(name for name in now if then.get(name) != now[name])
+        told = ", ".join(name for name, _, _ in differences(was, key))
         print(f"{path} is of another training ({told or 'key'}) and is removed; the stage begins again", flush=True)
         remove_part(path)
         return None

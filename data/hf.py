@@ -162,7 +162,13 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
 
 
 def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
-    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks."""
+    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks.
+
+    Raises ValueError for a model with smear.
+    """
+    if config.get("smear"):
+        raise ValueError("--export: this model has smear, a part that the Llama and Qwen3 layouts "
+                         "lack; only models without it can be exported")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = config["head_dim"] or config["width"] // config["heads"]
@@ -305,9 +311,9 @@ def template_tags(template: str) -> list[str] | None:
 def default_system_of(template: str, tokenizer: Tokenizer) -> str | None:
     """The system turn that a ChatML template puts before a dialogue that has none, "" where it puts
     nothing; None for a template of any other kind. What `write_tokenizer` wrote is known too."""
-    own = re.match(rf"\{{% set default_system = ({JSON_TEXT}) %\}}", template)
-    if own and template.replace(own[1], '""', 1) == chat_template(tokenizer):
-        return json.loads(own[1])
+    written = re.match(rf"\{{% set default_system = ({JSON_TEXT}) %\}}", template)
+    if written and template.replace(written[1], '""', 1) == chat_template(tokenizer):
+        return json.loads(written[1])
     tags = template_tags(template) or []
     if tags[:3] == DEFINED:
         tags = tags[3:]
@@ -434,9 +440,9 @@ def parsed_tokenizer(raw: dict, text: str, path) -> Tokenizer:
     order = [ranks[token] for token in dict.fromkeys(merged)]
     if order != sorted(order):  # tiktoken merges the pair whose result has the lowest id first
         raise ValueError(f"{path}: the ids do not follow the order of the merges")
-    if pattern == tokenizers.PATTERN and (own := tokenizers.from_ranks(ranks)).encoding._special_tokens == special:
-        own.source = text
-        return own  # exported from here
+    if pattern == tokenizers.PATTERN and (ours := tokenizers.from_ranks(ranks)).encoding._special_tokens == special:
+        ours.source = text
+        return ours  # exported from here
     encoding = tiktoken.Encoding("hub", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     if not {"<|im_start|>", "<|im_end|>"} <= set(special):
         raise ValueError(f"{path}: no ChatML marks (<|im_start|>, <|im_end|>)")

@@ -20,6 +20,7 @@ from data.rows import split
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")
+SHOWN = "Your code should pass this test:"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def task_of(domain: str, record: dict) -> Task:
     if domain == "code":
         setup = record["tests"]["test_setup_code"]
         tests = tuple(sandbox.mbpp_tests(record["tests"]))
-        turns[-1]["content"] += f"\nYour code should pass this test:\n{record['tests']['test_list'][0]}"
+        turns[-1]["content"] += f"\n{SHOWN}\n{record['tests']['test_list'][0]}"
     return Task(domain, turns[-1]["content"], tuple((turn["role"], turn["content"]) for turn in turns), record.get("answer"), tests, setup)
 
 
@@ -100,7 +101,7 @@ def read_folder(path) -> Folder:
 
     def divide(domain: str, found: list[tuple[Task, dict]]) -> None:
         """A twentieth is held out, where there are two prompts at least."""
-        prompts = [opening(task) for task, _ in found]
+        prompts = [opening(task.messages) for task, _ in found]
         sides = split(domain, found, prompts, 20) if len(set(prompts)) > 1 else (found, [])
         for part, side in zip(("train", "test"), sides):
             put(domain, part, side)
@@ -127,8 +128,8 @@ def read_folder(path) -> Folder:
         else:
             for part in found:
                 put(domain, part, found[part])
-            asked = {opening(task) for task in tasks["test"][domain]}
-            if repeated := leave_out(tasks["train"][domain], demonstrations[domain], asked):
+            held_out = {opening(task.messages) for task in tasks["test"][domain]}
+            if repeated := leave_out(tasks["train"][domain], demonstrations[domain], held_out):
                 notes.append(f"{find(folder, f'{domain}_test')}: {repeated} records of "
                              f"{find(folder, domain).name} repeat its prompts and are not trained "
                              "on")
@@ -144,24 +145,31 @@ def read_folder(path) -> Folder:
         reply = {"role": "assistant", "content": pair["chosen"]}
         chats.append((Task("chat", turns[-1][1], turns), reply))
     divide("chat", chats)
-    if own := read("chat", "instruction", False):
-        demonstrations["chat"] = [{"messages": record["messages"]} for record in own]
-    asked = {opening(task) for domain in DOMAINS for task in tasks["test"][domain]}
-    repeated = [leave_out(tasks["train"][domain], demonstrations[domain], asked)
+    if given := read("chat", "instruction", False):
+        demonstrations["chat"] = [{"messages": record["messages"]} for record in given]
+    held_out = {opening(task.messages) for domain in DOMAINS for task in tasks["test"][domain]}
+    repeated = [leave_out(tasks["train"][domain], demonstrations[domain], held_out)
                 for domain in DOMAINS]
     if sum(repeated):
         dropped["prompts of another file's held-out part"] = sum(repeated)
-    return Folder(tasks, demonstrations, pairs, dropped, notes)
+    # the pairs of chat's own held-out prompts stay: they are what a reward model is measured on
+    checked = {opening(task.messages) for domain in CHECKED for task in tasks["test"][domain]}
+    kept = [pair for pair in pairs if opening(pair["prompt"]) not in checked]
+    if len(kept) < len(pairs):
+        dropped["pairs of another file's held-out prompts"] = len(pairs) - len(kept)
+    return Folder(tasks, demonstrations, kept, dropped, notes)
 
 
-def opening(task: Task) -> str:
-    return formats.opening(task.messages)
+def opening(messages: list[dict]) -> str:
+    """`formats.opening` without the test that `task_of` shows: a prompt is the same one, whichever
+    test comes first."""
+    return formats.opening(messages).partition(f" {SHOWN} ")[0]
 
 
-def leave_out(tasks: list[Task], demonstrations: list[dict], asked: set[str]) -> int:
-    """Takes from both lists what opens like a prompt of `asked`; returns how many records."""
+def leave_out(tasks: list[Task], demonstrations: list[dict], held_out: set[str]) -> int:
+    """Takes from both lists what opens like one of `held_out`; returns how many records."""
     before = len(tasks), len(demonstrations)
-    tasks[:] = [task for task in tasks if opening(task) not in asked]
+    tasks[:] = [task for task in tasks if opening(task.messages) not in held_out]
     demonstrations[:] = [one for one in demonstrations
-                         if formats.opening(one["messages"]) not in asked]
+                         if opening(one["messages"]) not in held_out]
     return max(before[0] - len(tasks), before[1] - len(demonstrations))

@@ -79,7 +79,7 @@ def columns_in(results: dict) -> list[str]:
     return next((list(stage["eval"]) for stage in results["stages"] if stage["eval"]), [])
 
 
-def own_of(results: dict, name: str) -> dict:
+def measured_of(results: dict, name: str) -> dict:
     return next((stage["measured"] for stage in results["stages"] if stage["name"] == name), {})
 
 
@@ -108,7 +108,7 @@ def plot_stages(out: Path, results: dict):
 
 def plot_distill(out: Path, results: dict):
     columns = columns_of(out / "distill.student.csv")
-    if not columns or not own_of(results, "distill"):
+    if not columns or not measured_of(results, "distill"):
         return None
     figure, (losses, logprobs, counts) = panels(["the three losses", "log-probability of a response", "what the filter did"], ["nats", "nats", "queries"], "step")
     for name, label in (("dpo", "L_DPO"), ("kl_positive", "L_pos"), ("kl_negative", "L_neg"), ("kl_rehearsal", "L_pos on rehearsal")):
@@ -116,7 +116,7 @@ def plot_distill(out: Path, results: dict):
     losses.axhline(math.log(2), color="grey", linestyle=":", label="ln 2")
     for name, label in (("positive_logprob", "positive"), ("negative_logprob", "negative")):
         logprobs.plot(smooth(columns[name]), label=label)
-    reasons = own_of(results, "distill")["filter"]
+    reasons = measured_of(results, "distill")["filter"]
     counts.barh(list(reasons), list(reasons.values()))
     counts.set(xlabel="queries", ylabel="")
     counts.tick_params(labelsize=7)
@@ -126,25 +126,25 @@ def plot_distill(out: Path, results: dict):
 
 
 def plot_reward_model(out: Path, results: dict):
-    own = own_of(results, "reward_model")
-    if not own:
+    measured = measured_of(results, "reward_model")
+    if not measured:
         return None
     figure, (bars, curve) = panels(["accuracy on held-out rankings", "calibration"], ["share of pairs", "observed win rate"], "")
     names = {"accuracy": "by the annotator", "annotator_agreement": "annotator with itself", "ceiling": "the truth, by the annotator",
              "true_accuracy": "by the true rubric", "accuracy_longer_won": "longer won", "accuracy_shorter_won": "shorter won"}
-    known = [key for key in names if own.get(key) is not None]  # real pairs have no second annotator and no truth
-    bars.bar([names[key] for key in known], [own[key] for key in known], color=["grey" if key in ("annotator_agreement", "ceiling") else "tab:blue" for key in known])
+    known = [key for key in names if measured.get(key) is not None]  # real pairs have no second annotator and no truth
+    bars.bar([names[key] for key in known], [measured[key] for key in known], color=["grey" if key in ("annotator_agreement", "ceiling") else "tab:blue" for key in known])
     bars.tick_params(axis="x", rotation=25, labelsize=7)
     bars.set_ylim(0, 1)
     curve.plot([0.5, 1], [0.5, 1], ":", color="grey", label="perfect")
-    curve.plot([row["predicted"] for row in own["calibration"]], [row["observed"] for row in own["calibration"]], "o-", label="reward model")
+    curve.plot([row["predicted"] for row in measured["calibration"]], [row["observed"] for row in measured["calibration"]], "o-", label="reward model")
     curve.set_xlabel("predicted win rate")
     curve.legend(fontsize=7)
     return save_plot(figure, out, "reward_model.png", "Does the reward model rank as the annotator does?")
 
 
 def plot_rl(out: Path, results: dict):
-    names = [name for name in ("rl_stem", "rl_code", "rl_preference") if "reward" in own_of(results, name)]
+    names = [name for name in ("rl_stem", "rl_code", "rl_preference") if "reward" in measured_of(results, name)]
     if not names:
         return None
     figure, axes = panels(names, ["reward of a response"] * len(names), "iteration")
@@ -161,21 +161,21 @@ def plot_rl(out: Path, results: dict):
 
 
 def plot_self_reward(out: Path, results: dict):
-    rounds = [own_of(results, f"self_reward_{number}") for number in (1, 2) if own_of(results, f"self_reward_{number}")]
+    rounds = [measured_of(results, f"self_reward_{number}") for number in (1, 2) if measured_of(results, f"self_reward_{number}")]
     if not rounds:
         return None
     figure, (wins, judge, length) = panels(["win share by the true reward", "the judge on held-out pairs", "length"], ["share, ties half", "share", "tokens"], "")
     for key, label in (("against_previous", "against M_t"), ("against_seed", "against M_1")):
-        wins.plot([f"M_{k + 2}" for k in range(len(rounds))], [own[key]["win_share"] for own in rounds], "o-", label=label)
+        wins.plot([f"M_{k + 2}" for k in range(len(rounds))], [measured[key]["win_share"] for measured in rounds], "o-", label=label)
     wins.axhline(0.5, color="grey", linestyle=":")
     wins.set_ylim(0.3, 0.7)
-    judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(own["judge"] for own in rounds)]
+    judges = [rounds[0].get("seed_judge", rounds[0]["judge"]), *(measured["judge"] for measured in rounds)]
     for key, label in (("pairwise", "pairwise agreement"), ("exact", "exact ranking"), ("parsed", "verdicts parsed")):
         judge.plot([f"M_{k + 1}" for k in range(len(judges))], [one[key] for one in judges], "o-", label=label)
     known = [k for k in range(len(rounds)) if rounds[k].get("own_agreement") is not None]
     judge.plot([f"M_{k + 1}" for k in known], [rounds[k]["own_agreement"] for k in known], "s--", label="pairwise, on its own responses")
     for key, label in (("chosen_length", "chosen"), ("rejected_length", "rejected"), ("length", "held-out answers")):
-        length.plot([f"M_{k + 2}" for k in range(len(rounds))], [own.get(key, numpy.nan) for own in rounds], "o-", label=label)
+        length.plot([f"M_{k + 2}" for k in range(len(rounds))], [measured.get(key, numpy.nan) for measured in rounds], "o-", label=label)
     for axis in (wins, judge, length):
         axis.legend(fontsize=7, framealpha=0.5)
     return save_plot(figure, out, "self_reward.png", "Does the model get better by its own judgement, and does its judgement last?")

@@ -62,28 +62,23 @@ def tell_dropped(stage: str, dropped: dict) -> None:
         print(f"{stage}: {formats.dropped_line(dropped)}", flush=True)
 
 
-def held_out(prompt: str, share: int = 20) -> bool:
-    """Whether a prompt is among the one in `share` that are never trained on: by a hash of its
-    text, so that every stage and file agrees. What is held out at 20 is held out at 10 too."""
-    return zlib.crc32(prompt.encode()) % share == 0
-
-
-def split(stage: str, items: list, prompts: list[str], share: int, most: int | None = None
+def split(name: str, items: list, prompts: list[str], share: int, most: int | None = None
           ) -> tuple[list, list]:
     """(trained on, held out): about one in `share` of the items, no more than `most`, whole prompts
-    at a time, by `held_out`. `prompts` has one entry an item. Each side has at least one prompt.
+    at a time, by a hash of the prompt: the same text is held out in every file, and what is held
+    out at 20 is held out at 10 too. `prompts` has one entry an item. Each side has at least one.
 
-    Raises ValueError where all items have one prompt.
+    Raises ValueError, which begins with `name`, where all items have one prompt.
     """
     counts = Counter(prompts)
     if len(counts) < 2:
-        raise ValueError(f"{stage}: {len(counts)} different prompts are left; two are needed, one "
-                         "to train on and one to hold out")
+        raise ValueError(f"{name}: {len(counts)} different prompts are left; two are needed, one "
+                         "to train on and one to hold out; give more data")
     hashes = {prompt: zlib.crc32(prompt.encode()) for prompt in counts}
     order = sorted(counts, key=lambda prompt: (hashes[prompt] % share, hashes[prompt], prompt))
     apart, total = {order[0]}, counts[order[0]]
     for prompt in order[1:-1]:
-        if held_out(prompt, share) and (most is None or total + counts[prompt] <= most):
+        if hashes[prompt] % share == 0 and (most is None or total + counts[prompt] <= most):
             apart.add(prompt)
             total += counts[prompt]
     sides = {False: [], True: []}
@@ -92,7 +87,7 @@ def split(stage: str, items: list, prompts: list[str], share: int, most: int | N
     return sides[False], sides[True]
 
 
-def asked(row: Row) -> str:
+def before_reply(row: Row) -> str:
     """What stands before the first supervised token of a row, as a key for `split`."""
     ids, mask = row
     return " ".join(map(str, ids[:mask.index(True)]))

@@ -725,7 +725,7 @@ def mbpp_tests(record):
     for text in record["test_list"]:
         body = ast.parse(text.strip()).body
         if len(body) != 1 or not isinstance(body[0], ast.Assert):
-            raise ValueError(f"MBPP task {record.get('task_id')}: not one assert: {text}")
+            raise ValueError(f"not one assert: {text}")
         test = body[0].test
         parts = split_calls(ast.unparse(test))
         tests.append((parts[0], Judge(parts[1])) if parts else (f"not not ({ast.unparse(test)})", True))
@@ -746,16 +746,27 @@ def mbpp_tests(record):
 
 
 def check_mbpp(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            records = [json.loads(line) for line in file if line.strip()]
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {path}: not a JSONL of MBPP's records ({error})") from None
-    programs = [f"{record['code']}\n{record.get('test_setup_code') or ''}" for record in records]
-    passed = passes_tests(zip(programs, map(mbpp_tests, records)), seconds=5.0)
-    for record, ok in zip(records, passed):
+    """Raises ValueError in one line for a file that is not MBPP's."""
+    from data import formats  # not at the top: the server runs this file alone
+    records, dropped, _ = formats.read_records(path, "instruction")
+    records = [record for record in records if "tests" in record]
+    if not records:
+        raise ValueError(f"{path}: no record has tests; expected MBPP's text, code and test_list")
+    if dropped:
+        print(formats.dropped_line(dropped))
+    programs = []
+    for number, record in enumerate(records, 1):
+        setup = record["tests"]["test_setup_code"]
+        try:
+            tests = mbpp_tests(record["tests"])
+        except (ValueError, SyntaxError) as error:
+            told = str(error).split("\n")[0]
+            raise ValueError(f"{path}: record {number} with tests: {told}; expected asserts") from None
+        programs.append((f"{record['messages'][-1]['content']}\n{setup}", tests))
+    passed = passes_tests(programs, seconds=5.0)
+    for number, ok in enumerate(passed, 1):
         if not ok:
-            print(f"task {record['task_id']}: {'failed' if ok is False else 'uncertain'}")
+            print(f"record {number} with tests: {'failed' if ok is False else 'uncertain'}")
     print(f"{sum(map(bool, passed))} of {len(records)} pass")
 
 
@@ -763,7 +774,8 @@ def main():
     if sys.argv[1:] in (["--serve"], ["--serve-one"]):
         serve(fork=sys.argv[1] == "--serve")
     elif sys.argv[1:2] == ["--mbpp"] and len(sys.argv) == 3:
-        check_mbpp(sys.argv[2])
+        from data import command
+        command.guarded(check_mbpp, sys.argv[2])
     else:
         bodies = ["return x * x", "while True: pass", "import os; return os.getcwd()"]
         sources = [f"def f(x):\n    {body}" for body in bodies]

@@ -17,9 +17,10 @@ from conftest import PlainDescent
 import distill
 from data import world
 from data.checkpoints import save_checkpoint
+from data.rows import response_rows
 from distill import (Joint, Settings, Side, joint_loss, other_skills, preference_data, preference_filter, queries, row_means, token_divergence,
                      train)
-from dpo import dpo_loss, pair_rows, sequence_logprobs
+from dpo import dpo_loss, sequence_logprobs
 from model import GPT, Config, Samples, load_checkpoint
 from sft import supervised_positions
 
@@ -65,7 +66,7 @@ class Fixed(nn.Module):
 def some_pairs(tokenizer, count, seed=0):
     """A question of random digits; the positive is a few 7s, the negative a few 3s, of unequal length."""
     rng = random.Random(seed)
-    return [pair_rows(tokenizer, [{"role": "user", "content": "9" * rng.randint(1, 12)}], "7" * rng.randint(1, 9), "3" * rng.randint(1, 9))
+    return [tuple(response_rows(tokenizer, [{"role": "user", "content": "9" * rng.randint(1, 12)}], ["7" * rng.randint(1, 9), "3" * rng.randint(1, 9)]))
             for _ in range(count)]
 
 

@@ -15,7 +15,8 @@ from conftest import PlainDescent
 import dpo
 from data import world
 from data.checkpoints import save_checkpoint
-from dpo import Settings, annotated_pairs, dpo_loss, pair_rows, probe, reference_logprobs, sequence_logprobs, train
+from data.rows import response_rows
+from dpo import Settings, annotated_pairs, dpo_loss, probe, reference_logprobs, sequence_logprobs, train
 from model import GPT, Config, Samples, load_checkpoint, token_logprobs
 
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ TOY_TOKENIZER = SimpleNamespace(pad_id=0)
 def some_pairs(tokenizer, count, seed=0):
     """A question of random digits; the chosen response is a few 7s, the rejected one a few 3s, of unequal length."""
     rng = random.Random(seed)
-    return [pair_rows(tokenizer, [{"role": "user", "content": "9" * rng.randint(1, 12)}], "7" * rng.randint(1, 9), "3" * rng.randint(1, 9))
+    return [tuple(response_rows(tokenizer, [{"role": "user", "content": "9" * rng.randint(1, 12)}], ["7" * rng.randint(1, 9), "3" * rng.randint(1, 9)]))
             for _ in range(count)]
 
 
@@ -205,7 +206,7 @@ def test_the_cached_reference_is_the_recomputed_one_whatever_the_batches(tiny_mo
 
 def test_the_prompts_labels_contribute_no_gradient(tokenizer):
     """Exactly the positions before a response's tokens have one: the header predicts 8, 8 predicts 5, 5 predicts the end mark."""
-    pair = pair_rows(tokenizer, [{"role": "user", "content": "What is 47 + 38?"}], "85", "75")
+    pair = tuple(response_rows(tokenizer, [{"role": "user", "content": "What is 47 + 38?"}], ["85", "75"]))
     ids = pair[0][0]
     policy, prompt = Fixed(0.3, len(ids), 512), len(tokenizer.prompt([{"role": "user", "content": "What is 47 + 38?"}]))
     chosen, rejected = sequence_logprobs(policy, tokenizer, list(pair), CPU)
@@ -223,7 +224,7 @@ def test_the_prompts_labels_contribute_no_gradient(tokenizer):
      {"role": "user", "content": "Bye"}],
 ], ids=["one turn", "after a reply"])
 def test_a_pair_is_supervised_on_its_responses_and_end_marks_alone(tokenizer, prompt):
-    for (ids, mask), text in zip(pair_rows(tokenizer, prompt, "Mars, I think.", "The Moon"), ("Mars, I think.", "The Moon")):
+    for (ids, mask), text in zip(tuple(response_rows(tokenizer, prompt, ["Mars, I think.", "The Moon"])), ("Mars, I think.", "The Moon")):
         supervised = [token for token, on in zip(ids, mask) if on]
         assert supervised == [*tokenizer.encode(text), tokenizer.end_id]
         assert ids == tokenizer.prompt(prompt) + supervised and len(mask) == len(ids)
@@ -456,7 +457,8 @@ def test_own_pairs_are_trained_on_and_leave_a_checkpoint_and_a_log(command, tmp_
     (json.dumps(PAIRS[0]) + '\n{"prompt": "a", ', ":2: "), ("", ":1: "), ('{"prompt": "a", "response": "b"}\n', ":1: "), (None, ": "),
     (json.dumps({"prompt": "9" * 200, "chosen": "a", "rejected": "b"}), ": no pair is left"),
     ('{"prompt": "a", "chosen": "b", "rejected": "b"}', ": no pair is left"),
-], ids=["broken", "empty", "layout", "missing", "long", "identical"])
+    ('{"prompt": "a", "chosen": "b", "rejected": "c"}', ": 1 different prompts are left; two are needed"),
+], ids=["broken", "empty", "layout", "missing", "long", "identical", "one prompt"])
 def test_a_bad_file_ends_with_one_line_and_code_two(command, tmp_path, text, place):
     path = tmp_path / "pairs.jsonl"
     if text is not None:

@@ -13,7 +13,7 @@ import distill
 import sft
 from data.command import check_numbers
 from ppo import Settings
-from tests.experiments import distill_ablation, judge_controls, overoptimise, targets
+from tests.experiments import copying, distill_ablation, judge_controls, overoptimise, targets
 from tests.experiments.compare import changed
 
 
@@ -67,7 +67,7 @@ def ablation_rows(tiny_model, tokenizer, monkeypatch):
     pairs, rehearsal = [(([1], [True]), ([2], [True]))] * 40, [([3], [True])] * 40
     monkeypatch.setattr(distill, "preference_data", lambda *_, **__: (pairs, rehearsal, [], {}))
     monkeypatch.setattr(sft, "overall_rows", lambda *_: ([([4], [True])] * 40, None))
-    monkeypatch.setattr(distill_ablation, "dialogue_rows", lambda *_: [([5], [True])] * 40)
+    monkeypatch.setattr(distill_ablation, "dialogue_rows", lambda *_: ([([5], [True])] * 40, {}))
     monkeypatch.setattr(sft, "train", lambda model, tokenizer, rows, settings, **_: [ids[0] for ids, _ in rows])
     monkeypatch.setattr(distill, "train", lambda model, teacher, tokenizer, pairs, rehearsal, settings, **_: settings)
     settings = distill.Settings(steps=3, queries=2)
@@ -100,6 +100,27 @@ def test_the_joint_loss_is_compared_with_rehearsal_on_both_sides(tmp_path, capsy
     gaps = json.loads((tmp_path / "gaps.json").read_text())
     assert {name: gap[0] for name, gap in gaps.items()} == pytest.approx(
         {"more SFT on own demonstrations": 10, "L_DPO alone": 20, "SFT on teacher samples": 30, "L_pos alone": 40})
+
+
+def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokenizer, monkeypatch):
+    shown, asked, batch_loss = [], [], sft.batch_loss
+
+    def looked(model, tokenizer, tasks):
+        asked.append([task.prompt for task in tasks])
+        return 0.5
+
+    def learned(model, tokenizer, batch, *rest):
+        shown.append([tokenizer.decode(ids) for ids, _ in batch])
+        return batch_loss(model, tokenizer, batch, *rest)
+
+    monkeypatch.setattr(copying, "copied_share", looked)
+    monkeypatch.setattr(sft, "batch_loss", learned)
+    lines = copying.curve(3, tokenizer, 1, steps=3, every=2)
+    assert lines == [{"step": step, "copied": 0.5} for step in (0, 2, 3)]
+    assert [len(batch) for batch in shown] == [12] * 3
+    assert asked[0] == asked[1] == asked[2] and len(asked[0]) > 60
+    texts = sum(shown, [])
+    assert len(set(texts)) == 36 and not [one for one in texts for prompt in asked[0] if prompt in one]
 
 
 @pytest.mark.parametrize("name", ["targets", "control", "readiness", "curriculum", "distill_ablation", "ties", "overoptimise", "judge_controls"])

@@ -27,12 +27,12 @@ import ppo
 import reward_model
 import self_reward
 import sft
-from data import formats, world
+from data import checkpoints, formats, world
 from data import tokenizer as tokenizers
 from model import GPT, Config
 from recorder import Recorder
-from tests.experiments import compare, control, curriculum, distill_ablation, judge_controls
-from tests.experiments import overoptimise, readiness, targets, ties
+from tests.experiments import ceiling, compare, control, copying, curriculum, distill_ablation
+from tests.experiments import judge_controls, overoptimise, readiness, targets, teacher, ties
 
 # what replaces a measurement: whatever is looked up in it is there
 SCORES = {
@@ -124,8 +124,13 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(torch, "set_num_threads")
     recorder.stand_in(data.devices.sandbox, "disable")
     monkeypatch.setattr(GPT, "compile", lambda self, **how: None)
-    places = (sft, dpo, reward_model, ppo, distill, self_reward, pipeline, models, compare, control,
-              curriculum, distill_ablation, judge_controls, overoptimise, readiness, targets, ties)
+    # device meta shows where a model was sent, and has no weights to take a digest of
+    monkeypatch.setattr(checkpoints, "digest", lambda *values: "")
+    for name in ("try_room", "save_checkpoint"):
+        recorder.stand_in(checkpoints, name)
+    places = (sft, dpo, reward_model, ppo, distill, self_reward, pipeline, models, ceiling, compare,
+              control, copying, curriculum, distill_ablation, judge_controls, overoptimise,
+              readiness, targets, teacher, ties)
     answers = {
         "evaluate": SCORES, "save_checkpoint": None,
         "rehearsal_data": lambda **given: [f"rehearsal {given['size']} {given['seed']}"],
@@ -152,7 +157,8 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         [(prompt + [7], [False] * len(prompt) + [True])] * given["outputs"]
         for prompt in given["prompts"]])
     recorder.stand_in(reward_model, "annotated_rankings", lambda **given: [])
-    recorder.stand_in(reward_model, "report", own)
+    for name in ("held_out_report", "report"):
+        recorder.stand_in(reward_model, name, own)
     recorder.stand_in(ppo, "rl_stage", own)
     recorder.stand_in(ppo, "show")
     recorder.stand_in(distill, "distill", own)
@@ -171,6 +177,11 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(overoptimise, "best_of", [])
     recorder.stand_in(overoptimise, "plot")
     recorder.stand_in(targets, "build", [])
+    for place in (ceiling, teacher):
+        recorder.stand_in(place, "by_family", {"sum": {"domain": "math", "n": 1, "score": 0.5}})
+    recorder.stand_in(copying, "curve", [{"step": 0, "copied": 0.5}])
+    recorder.stand_in(copying, "plot")
+    recorder.stand_in(formats, "write_json")
     for name in ("rl_code", "distill"):
         recorder.stand_in(pipeline, name, own)
     for place, name in ((pipeline, "unfinished"), (world, "evaluation_tasks")):
@@ -285,7 +296,7 @@ SMOKE = {"sft": ("schedule", "cold_start", "steps", sft.SMOKE["steps"]),
 # what must be given in any case
 COMPARED = "rl_code lr=0.5 lr=0.25 run"
 BASE = {"model": "teacher.pt", "tests.experiments.compare": COMPARED,
-        "tests.experiments.readiness": "init.pt",
+        "tests.experiments.readiness": "init.pt", "tests.experiments.teacher": "--out teacher.pt",
         **{f"tests.experiments.{name}": "run" for name in (
             "control", "curriculum", "distill_ablation", "judge_controls", "overoptimise",
             "targets", "ties")}}
@@ -321,7 +332,8 @@ for name in ("ppo", "distill", "self_reward"):
 for name, flags in {
         "dpo": {"steps": 3, "lr": 0.25, "beta": 0.75, "kind": "ipo", "nll_coef": 0.5},
         "reward_model": {"ties": "davidson", "outputs": 7},
-        "ppo": {"estimator": "gae", "kl_coef": 0.5, "iterations": 3, "lr": 0.25},
+        "ppo": {"estimator": "gae", "kl_coef": 0.5, "iterations": 3, "lr": 0.25,
+                "baseline": "zscore", "normalise": "constant", "ratio": "sequence"},
         "distill": {"steps": 3, "direction": "jsd", "dpo_coef": 0.75, "pos_coef": 0.25,
                     "neg_coef": 0.5, "rehearsal_rows": 0},
         "self_reward": {"rho": 0.25}}.items():
@@ -410,7 +422,20 @@ TABLE += [
     ("data.world", "tokenizer", "--tokenizer", times("save"), [1]),
     ("data.world", "seed", "--show 3 --seed 5", seeds, {"5"}, "--show 3")]
 
+SMOKE_AMPLE = sft.smoke(ceiling.AMPLE)
 experiments = [
+    ("ceiling", "checkpoint", "--checkpoint init.pt", loaded, ["init.pt"]),
+    ("ceiling", "checkpoint", "--checkpoint init.pt",
+     times("pretrain", "cold_start_sft", "overall_sft", "save_checkpoint"), [0] * 4),
+    ("ceiling", "part", "--part test", of("by_family", "part"), "test"),
+    ("ceiling", "part", "--part test", every("evaluate", "part"), {"test"}),
+    ("ceiling", "n", "--n 9", of("by_family", "count"), 9),
+    ("ceiling", "seed", "--seed 5", seeds, {"5"}),
+    ("ceiling", "smoke", "--smoke", each("pretrain", "schedule"), [SMOKE_AMPLE]),
+    ("ceiling", "smoke", "--smoke", each("overall_sft", "schedule"), [SMOKE_AMPLE]),
+    ("ceiling", "smoke", "--smoke", of("by_family", "count"), 4),
+    ("ceiling", "smoke", "--smoke", every("evaluate", "n"), {"4"}),
+    ("ceiling", "out", "--out there", written, {"there"}),
     ("compare", "stage", "distill steps=3 steps=4 run",
      lambda seen: [given["run"].stages["distill"].steps for given in seen.of("distill")], [3, 4]),
     ("compare", "first", "rl_code lr=0.125 lr=0.25 run",
@@ -420,6 +445,11 @@ experiments = [
      lambda seen: [given["run"].stages["rl_code"].lr for given in seen.of("rl_code")],
      [0.5, 0.125]),
     ("compare", "runs", f"{COMPARED} run", times("rl_code"), [4]),
+    ("copying", "steps", "--steps 30", every("curve", "steps"), {"30"}),
+    ("copying", "every", "--every 7", every("curve", "every"), {"7"}),
+    ("copying", "seeds", "--seeds 2", every("curve", "seed"), {"1", "2"}),
+    ("copying", "out", "--out there", written, {"there"}),
+    ("copying", "out", "--out there", texts("plot", "path"), "there/copying.png"),
     ("distill_ablation", "steps", "run --steps 3", of("rows_of", "settings", "steps"), 3),
     ("distill_ablation", "out", "run --out there", texts("report", "out"), "there"),
     ("judge_controls", "start", "run --start distill", loaded, ["run/distill.student.pt"]),
@@ -444,6 +474,13 @@ experiments = [
     ("targets", "controls", "run --controls other.json", of("build", "controls"), [{"marked": 1}]),
     ("targets", "ablation", "run --ablation other.json", of("build", "ablation"), {"marked": 1}),
     ("targets", "tinyshakespeare", "run --tinyshakespeare 0.25", of("build", "shakespeare"), 0.25),
+    ("teacher", "out", "--out init.pt", every("save_checkpoint", "path"), {"init.pt"}),
+    ("teacher", "out", "--out init.pt", loaded, ["init.pt"]),
+    ("teacher", "eval_n", "--out teacher.pt --eval-n 9", every("evaluate", "n"), {"9"}),
+    ("teacher", "scores", "--out teacher.pt --scores there/s.json", written, {"there"}),
+    ("teacher", "smoke", "--out teacher.pt --smoke", each("pretrain", "schedule"), [SMOKE_AMPLE]),
+    ("teacher", "smoke", "--out teacher.pt --smoke", of("by_family", "count"), 4),
+    ("teacher", "smoke", "--out teacher.pt --smoke", every("evaluate", "n"), {"4"}),
     ("ties", "prompts", "run --prompts 9",
      lambda seen: seen.annotated_rankings["prompts"], 9)]
 for name, models_a_run in {"control": 1, "curriculum": 2, "distill_ablation": 2,
@@ -452,9 +489,9 @@ for name, models_a_run in {"control": 1, "curriculum": 2, "distill_ablation": 2,
 for name in ("compare", "control", "curriculum", "distill_ablation"):
     given = BASE[f"tests.experiments.{name}"]
     experiments += [(name, "eval_n", f"{given} --eval-n 9", every("evaluate", "n"), {"9"})]
-for name in ("compare", "control", "curriculum", "distill_ablation", "judge_controls",
-             "overoptimise", "readiness", "ties"):
-    given = BASE[f"tests.experiments.{name}"]
+for name in ("ceiling", "compare", "control", "copying", "curriculum", "distill_ablation",
+             "judge_controls", "overoptimise", "readiness", "teacher", "ties"):
+    given = BASE.get(f"tests.experiments.{name}", "")
     experiments += [(name, "threads", f"{given} --threads 7", of("set_num_threads", "threads"), 7)]
 TABLE += [(f"tests.experiments.{name}", *entry) for name, *entry in experiments]
 
@@ -528,6 +565,10 @@ def test_a_command_trains_and_saves_one_model_and_evaluates_it_before_and_after(
     if name == "reward_model":
         assert [one["model"] for one in saved] == ["a trained reward model"]
         assert given["rankings"] is None and str(given["data"]) == "there/rankings.jsonl"
+        reported = seen.held_out_report
+        assert reported["model"] == "a trained reward model" and reported["policy"] is model
+        assert reported["settings"] == settings and reported["seed"] == seed
+        assert reported["tokenizer"] is tokenizer and reported["rankings"] is None
         return
     made = ["M_2", "M_3"] if name == "self_reward" else [model]
     assert [one["model"] for one in saved] == made
@@ -611,6 +652,13 @@ def test_own_pairs_reach_the_reward_model_with_the_chosen_reply_ranked_first(see
         levels = formats.parse_ranking(ranking["ranking"], 2)
         replies = texts_of(tokenizer, ranking["rows"])
         assert replies[levels.index(0)].startswith("Plum ") and replies[levels.index(1)] == "No."
+    # measured on the tenth of the same rankings that was not trained on
+    assert seen.held_out_report["rankings"] == seen.reward_model["rankings"]
+
+
+def test_a_teacher_of_a_few_steps_never_replaces_the_one_that_is_given(see):
+    with pytest.raises(ValueError, match="--smoke: would overwrite the teacher"):
+        see("tests.experiments.teacher", "--smoke")
 
 
 def test_an_sft_model_that_is_not_there_yet_is_made_with_the_size_and_seed_asked_for(

@@ -241,7 +241,7 @@ def test_bom_crlf_blank_lines_gzip_and_arrays_all_read_the_same(tmp_path):
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     plain = "\n".join(lines)
     variants = {"a.jsonl": plain.encode(), "b.jsonl": ("\ufeff" + plain + "\n").encode(),
-                "c.jsonl": ("\r\n\r\n".join(lines) + "\r\n").encode(), "d.jsonl.gz": gzip.compress(plain.encode()),
+                "c.jsonl": ("\r\n\r\n".join(lines) + "\r\n").encode(), "d.jsonl.gz": gzip.compress(plain.encode(), mtime=0),
                 "unpacked.jsonl.gz": plain.encode(), "e.json": ("\ufeff \n[" + ",\n".join(lines) + "]").encode(),
                 "f.json": json.dumps(rows, indent=2).encode()}
     for name, data in variants.items():
@@ -283,9 +283,9 @@ GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
     (GOOD.encode() + b'{"prompt": "caf\xe9"}', ":2: byte 0xe9 is not UTF-8"),
     (GOOD.encode("utf-16"), ": the file is UTF-16 text; save it as UTF-8"),
     ('{"prompt": "\\ud83d", "response": "Ho"}', ":1: broken JSON"),
-    (gzip.compress(GOOD.encode() * 100)[:-9], ": the gzip data is cut off or damaged"),
-    (gzip.compress(GOOD.encode())[:10] + b"\xff" * 20, ": the gzip data is cut off or damaged"),
-    (gzip.compress(GOOD.encode()) + b"junk", ": the gzip data is cut off or damaged"),
+    (gzip.compress(GOOD.encode() * 100, mtime=0)[:-9], ": the gzip data is cut off or damaged"),
+    (gzip.compress(GOOD.encode(), mtime=0)[:10] + b"\xff" * 20, ": the gzip data is cut off or damaged"),
+    (gzip.compress(GOOD.encode(), mtime=0) + b"junk", ": the gzip data is cut off or damaged"),
 ])
 def test_a_broken_instruction_file_is_named_with_its_line(tmp_path, data, message):
     assert error_in(tmp_path, data).startswith(message)
@@ -540,7 +540,7 @@ def test_a_labelled_prompt_of_either_spelling_is_a_dialogue(tmp_path):
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer, not the data; fetch the data with git lfs pull"),
 ])
 def test_a_file_of_another_form_is_named_by_its_first_bytes_with_the_remedy(tmp_path, start, form):
-    for name, data in (("a.jsonl", start), ("a.jsonl.gz", gzip.compress(start))):
+    for name, data in (("a.jsonl", start), ("a.jsonl.gz", gzip.compress(start, mtime=0))):
         assert error_in(tmp_path, data, name=name).startswith(f": the file is {form}")
         with pytest.raises(DataError, match=re.escape(f"{name}: the file is {form}")):
             formats.read_text(tmp_path / name)

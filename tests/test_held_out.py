@@ -11,7 +11,7 @@ import pipeline
 import ppo
 import reward_model
 import sft
-from data import formats, real, world
+from data import checkpoints, formats, real, world
 from data import tokenizer as tokenizers
 from model import GPT, Config
 from recorder import Recorder
@@ -27,7 +27,7 @@ def recorder(monkeypatch, tmp_path, tokenizer):
     recorder = Recorder(monkeypatch)
     for place in (sft, dpo, reward_model):
         recorder.stand_in(place, "train", OWN)
-        recorder.stand_in(place, "save_checkpoint")
+    recorder.stand_in(checkpoints, "save_checkpoint")
     recorder.stand_in(dpo, "reference_logprobs", lambda **given: 2 *
                       (torch.zeros(len(given["pairs"])), ))
     for place in (sft, dpo):
@@ -116,7 +116,9 @@ def test_a_reward_model_is_measured_on_rankings_of_other_prompts_than_it_learns(
         [[(prompt + [7, tokenizer.end_id], [False] * len(prompt) + [True, True])] * given["outputs"]
          for prompt in given["prompts"]])
     settings = reward_model.Settings(prompts=200, held_out=100)
-    reward_model.reward_model(small(tokenizer), tokenizer, settings, seed=1)
+    policy = small(tokenizer)
+    made, _ = reward_model.reward_model(policy, tokenizer, settings, seed=1)
+    reward_model.held_out_report(made, policy, tokenizer, settings, seed=1)
     learned, measured = ({ranking["prompt"]
                           for ranking in recorder.one(name)["rankings"]}
                          for name in ("train", "report"))

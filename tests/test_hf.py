@@ -20,6 +20,7 @@ from data import formats, hf, real, world
 from data.checkpoints import save_checkpoint, tokenizer_of
 from data.rows import dialogue_rows, response_rows
 from model import GPT, Cache, Config, export, generate, load_checkpoint
+from tests.benchmarks import peers
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
 BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -201,6 +202,20 @@ def test_a_model_with_smear_is_refused_by_export_in_one_line(tiny_model, tokeniz
     with pytest.raises(ValueError, match="smear") as error:
         export(tiny_model, tokenizer, tmp_path / "out")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="smear"):  # or the weights would be dropped in silence
+        hf.write_model(tmp_path / "out", asdict(tiny_model.config), tiny_model.state_dict())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_benchmark_beside_peers_refuses_a_checkpoint_with_a_part_that_they_lack(
+        tiny_model, tokenizer, tmp_path, monkeypatch, capsys):
+    save_checkpoint(tmp_path / "x.pt", tiny_model, tokenizer, "sft")
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--checkpoint", str(tmp_path / "x.pt")])
+    monkeypatch.setattr(peers, "sft_step", None)
+    with pytest.raises(SystemExit) as stop:
+        peers.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "x.pt: has smear" in err and err.count("\n") == 1
 
 
 def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(tmp_path):
@@ -481,8 +496,14 @@ CALLED = [HI, {"role": "assistant", "content": "", "tool_call": "age Tom"},
           {"role": "assistant", "think": "31+1=32", "content": "32"}]
 
 
-def test_an_export_renders_every_field(tiny_model, tokenizer, tmp_path):
-    export(tiny_model, tokenizer, tmp_path)
+@pytest.fixture
+def plain_model(tokenizer):
+    """Without smear, which the layouts of other makers have no place for."""
+    return GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64)).init_weights(0)
+
+
+def test_an_export_renders_every_field(plain_model, tokenizer, tmp_path):
+    export(plain_model, tokenizer, tmp_path)
     theirs = of_transformers(tmp_path)
     kinds = ("reasoning", "chat", "agent", "judge", "new_prompt")
     records = world.overall_demonstrations(1, dict.fromkeys(kinds, 4))
@@ -511,8 +532,8 @@ def test_an_export_with_chatml_renders_thoughts_and_refuses_tool_calls_as_we_do(
             asked(theirs, talk)
 
 
-def test_an_exported_template_drops_nothing_in_silence(tiny_model, tokenizer, tmp_path):
-    export(tiny_model, tokenizer, tmp_path)
+def test_an_exported_template_drops_nothing_in_silence(plain_model, tokenizer, tmp_path):
+    export(plain_model, tokenizer, tmp_path)
     theirs = of_transformers(tmp_path)
     age = {"name": "age", "parameters": {}}
     calls = [{"function": {"name": "age", "arguments": {"of": "Tom"}}}]
@@ -594,7 +615,7 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     rows, _ = dialogue_rows(words, gsm8k, 512)
     own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
     assert 0 < own["loss"] < 4  # it has seen such text before
-    pairs = [dpo.pair_rows(words, one["prompt"], one["chosen"], one["rejected"]) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
+    pairs = [tuple(response_rows(words, one["prompt"], [one["chosen"], one["rejected"]])) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
     pairs = [pair for pair in pairs if max(len(ids) for ids, _ in pair) < 300][:2]
     own = dpo.train(model, words, pairs, dpo.Settings(steps=1, rows=2, micro_pairs=1, lr=1e-6), seed=1)
     assert own["loss"] == pytest.approx(math.log(2), abs=1e-4)

@@ -26,7 +26,7 @@ def ends(tmp_path_factory):
 def test_two_ranks_end_with_the_weights_of_one_process(ends, what):
     for name, value in ends["one"][what].items():
         if name != "score.bias":  # a constant changes no ranking: its gradient is rounding alone, which AdamW makes large
-            assert torch.allclose(ends["two"][what][name], value, atol=1e-5, rtol=0), name
+            assert torch.allclose(ends["two"][what][name], value, atol=1e-6, rtol=0), name
 
 
 @pytest.mark.slow

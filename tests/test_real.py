@@ -130,3 +130,28 @@ def test_copies_of_a_prompt_are_on_one_side(folder):
     assert train and test and not train & test and len(read.tasks["test"]["chat"]) == 5 * len(test)
     assert len(read.notes) == 2 and "code.jsonl: ignored keys: 'task_id' 100 times" in read.notes[0]
     assert "preference.jsonl: 0 records repeat an earlier one, 160 more only its prompt" in read.notes[1]
+
+
+def test_an_mbpp_prompt_is_the_same_one_whichever_of_its_tests_comes_first(folder):
+    turned = [one | {"test_list": one["test_list"][::-1]} for one in map(program, range(40))]
+    formats.write_jsonl(folder / "code.jsonl", [*map(program, range(40)), *turned])
+    read = real.read_folder(folder)
+    train, test = ({task.prompt.split("\n")[0] for task in read.tasks[part]["code"]} for part in ("train", "test"))
+    assert train and test and not train & test and len(train | test) == 40
+
+    formats.write_jsonl(folder / "code_test.jsonl", turned[:3])
+    read = real.read_folder(folder)
+    assert len(read.tasks["train"]["code"]) == len(read.demonstrations["code"]) == 80 - 6
+    assert not {task.prompt.split("\n")[0] for task in read.tasks["train"]["code"]} & {one["text"] for one in turned[:3]}
+
+
+def test_a_question_that_math_or_code_holds_out_is_in_no_pair_and_no_chat(folder):
+    read = real.read_folder(folder)
+    held = [read.tasks["test"]["math"][0].prompt, read.tasks["test"]["code"][0].prompt.split("\n")[0]]
+    more = [{"prompt": prompt, "chosen": "Yes.", "rejected": "No."} for prompt in held]
+    formats.write_jsonl(folder / "preference.jsonl", [*map(pair, range(100)), *more])
+    read = real.read_folder(folder)
+    prompts = [one["prompt"][-1]["content"] for one in read.pairs]
+    assert len(prompts) == 100 and not set(prompts) & set(held)
+    assert not {one["messages"][-2]["content"] for one in read.demonstrations["chat"]} & set(held)
+    assert read.dropped["pairs of another file's held-out prompts"] == 2

@@ -13,7 +13,7 @@ from data import report as reports
 from data.report import report
 from pipeline import stage_line
 
-OWN = "own"  # results.json: what a stage alone measured
+OWN = "measured"  # results.json: what a stage alone measured
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge", "phrasing")
 STAGES = [("pretrain", "student"), ("pretrain", "teacher"), ("overall_sft", "student"),
           ("overall_sft", "teacher"), ("distill", "student"), ("reward_model", "student"),
@@ -23,8 +23,7 @@ STAGES = [("pretrain", "student"), ("pretrain", "teacher"), ("overall_sft", "stu
 
 def bounds(row: dict) -> tuple[float, float]:
     """The 95% interval of greedy's score, as (low, high)."""
-    return (row["low"], row["high"]) if "low" in row else (row["greedy"] - row["ci"],
-                                                           row["greedy"] + row["ci"])
+    return row["low"], row["high"]
 
 
 class Numbers:
@@ -38,18 +37,18 @@ class Numbers:
 
 
 def made_up() -> dict:
-    """The results of a run; sampled is not greedy, no half-width is another."""
+    """The results of a run; sampled is not greedy, no interval has greedy in its middle."""
     numbers, stages = Numbers(), []
     for k, (name, who) in enumerate(STAGES):
         scores = {
             domain: {
-                "greedy": numbers.next(), "sampled": numbers.next(), "n": 100,
-                "ci": numbers.next() / 10
+                "greedy": numbers.next(), "sampled": numbers.next(), "n": 100
             }
             for domain in DOMAINS
         }
-        for row in scores.values():  # where a row has its interval's two ends
-            row |= {"low": row["greedy"] - row["ci"], "high": row["greedy"] + row["ci"]}
+        for row in scores.values():
+            row |= {"low": row["greedy"] - numbers.next() / 10,
+                    "high": row["greedy"] + numbers.next() / 20}
         own = {"loss": numbers.next()}
         if name == "distill":
             own["filter"] = {"math: kept": 31, "math: positive wrong": 17, "chat: kept": 5}
@@ -173,11 +172,10 @@ def test_the_table_has_every_number_in_the_column_of_its_domain(drawn):
                 continue
             score = stage["eval"][domain]
             low, high = bounds(score)
-            # greedy, then its interval as a half-width or as two ends, then sampled
+            # greedy, then its interval's two ends, then sampled
             assert found[0] == pytest.approx(100 * score["greedy"], abs=0.51)
             assert found[-1] == pytest.approx(100 * score["sampled"], abs=0.51)
-            between = [50 * (high - low)] if len(found) == 3 else [100 * low, 100 * high]
-            assert found[1:-1] == pytest.approx(between, abs=0.51)
+            assert found[1:-1] == pytest.approx([100 * low, 100 * high], abs=0.51)
 
 
 def test_the_head_of_the_report_says_which_run_it_is(drawn):

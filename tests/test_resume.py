@@ -40,7 +40,9 @@ def same(one, other):
 
 def rows_of(tokenizer, seed, count=24):
     records = world.cold_start_demonstrations(seed, count, (1,))
-    return dialogue_rows(tokenizer, records, 256)[:count]
+    rows, dropped = dialogue_rows(tokenizer, records, 256)
+    assert dropped == {}
+    return rows[:count]
 
 
 # ---- keys ----
@@ -64,11 +66,26 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(torch, name, function)
             assert key_of(tokenizer, CPU, weights=small(0)) != key
-    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1), (checkpoints.sandbox, "enabled", False)):
+    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1), (checkpoints.sandbox, "enabled", False),
+                                (tokenizer, "default_system", "Be brief.")):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
             assert key_of(tokenizer, CPU, weights=small(0)) != key
     assert key_of(tokenizer, CPU, weights=small(0)) == key
+
+
+def test_a_stages_key_and_a_concept_files_hold_the_same_surroundings(run, monkeypatch):
+    def keys():
+        return pipeline.settings_of(run, "distill", "student"), key_of(run.tokenizer, run.device, weights=1)
+
+    before = keys()
+    for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1),
+                                (checkpoints.sandbox, "enabled", False), (torch, "get_num_threads", lambda: 7),
+                                (run.tokenizer, "default_system", "Be brief.")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, value)
+            first, second = ([what for what, *_ in checkpoints.differences(*pair)] for pair in zip(before, keys()))
+            assert first == second and len(first) == 1
 
 
 def test_a_lock_in_a_folder_of_data_is_no_data(tmp_path):
@@ -78,6 +95,15 @@ def test_a_lock_in_a_folder_of_data_is_no_data(tmp_path):
     assert digest(tmp_path) == before
     (tmp_path / "code.jsonl").write_text("x")
     assert digest(tmp_path) != before
+
+
+def test_a_folder_of_data_is_another_where_a_file_of_it_has_another_name(tmp_path):
+    for name in ("code", "math", "preference"):
+        (tmp_path / f"{name}.jsonl").write_text(name)
+    before = digest(tmp_path)
+    (tmp_path / "math.jsonl").rename(tmp_path / "math_test.jsonl")
+    assert digest(tmp_path) != before
+    assert digest(tmp_path / "code.jsonl") == digest((tmp_path / "code.jsonl").rename(tmp_path / "other"))  # one file: its bytes
 
 
 # ---- a stage in the middle ----
@@ -196,7 +222,7 @@ def test_what_was_trained_with_an_equal_key_is_not_trained_again(tokenizer, tmp_
     assert "holds this training already, only its evaluation follows" in capsys.readouterr().out
     with pytest.raises(AssertionError):
         once(path, "weights=b", lambda: again, tokenizer, "x", never)
-    assert load_checkpoint(path)[1] == {"config": vars(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": "x",
+    assert load_checkpoint(path)[1] == {"config": vars(model.config), "tokenizer": tokenizer.fingerprint, "tokenizer_json": tokenizer.source, "stage": "x", "default_system": "",
                                         "key": "weights=a", "measured": measured, "settings": {"lr": 1}}
 
 
@@ -287,7 +313,7 @@ def run(tmp_path, tokenizer, monkeypatch):
     return run
 
 
-SCORES = {"math": {"greedy": 0.5, "sampled": 0.25, "n": 2, "ci": 0.1}}
+SCORES = {"math": {"greedy": 0.5, "sampled": 0.25, "n": 2, "low": 0.1, "high": 0.9}}
 
 
 def moved(name, trained):

