@@ -6,7 +6,8 @@
 
 No post-training stage is involved: pretraining and the two SFT stages alone, with the demonstrations shuffled. A family that
 this model does not learn is no measure of a post-training stage, so the world is changed or made easier by this table, and by
-nothing else. Reads greedy answers, in phrasings that were trained; chat families by the rubric's criteria.
+nothing else. Reads greedy answers, in phrasings that were trained; chat families by the rubric's criteria. What cannot be worked out
+(facts, single steps) is counted apart.
 """
 
 import argparse
@@ -66,6 +67,8 @@ def by_family(model: GPT, tokenizer, part: str, count: int) -> dict[str, dict[st
         replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
         scores = [score for score in world.score_replies(tasks, replies) if score is not None]
         row = {"domain": family.domain, "n": len(scores), "score": sum(scores) / len(scores)}
+        known = [score for task, score in zip(tasks, scores) if world.is_fact(task)]
+        row |= {"facts": len(known), "facts_score": sum(known) / len(known) if known else None}
         if family.domain == "chat":
             met = [world_judge.criteria_met(task, reply.content)
                    for task, reply in zip(tasks, replies)]
@@ -110,12 +113,14 @@ def main() -> None:
 def report(model: GPT, tokenizer, table: dict, args) -> None:
     """The table by family, then the line of domains that the pipeline prints too."""
     print(f"{parameter_count(model):,} parameters, {args.part} prompts, greedy\n")
-    print("| family | domain | prompts | score | correct | relevant | complete | polite | concise |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| family | domain | prompts | score | of these facts | score | correct | relevant | complete "
+          "| polite | concise |")
+    print("|---|" + "---|" * 10)
     for name, row in table.items():
         cells = [f"{100 * row[key]:.0f}" if key in row else ""
                  for key in ("correct", "relevant", "complete", "polite", "concise")]
-        print(f"| {name} | {row['domain']} | {row['n']} | {100 * row['score']:.0f} | "
+        facts = f"{row['facts']} | {100 * row['facts_score']:.0f}" if row["facts"] else "0 |"
+        print(f"| {name} | {row['domain']} | {row['n']} | {100 * row['score']:.0f} | {facts} | "
               + " | ".join(cells) + " |")
     low = [name for name, row in table.items() if row.get("correct", row["score"]) < 0.9]
     print(f"\nbelow 90%: {', '.join(low) or 'none'}\n")
