@@ -22,6 +22,7 @@ from data import tokenizer as tokenizers
 from data.checkpoints import save_checkpoint
 from data.command import guarded
 from data.devices import pick_device, seed_of
+from data.measures import mean_of
 from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart
@@ -65,18 +66,17 @@ def by_family(model: GPT, tokenizer, part: str, count: int) -> dict[str, dict[st
         samples = generate(model, tokenizer, prompts, temperature=0.0, run_tool=world.run_tool,
                            seed=seed_of("ceiling"))
         replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
-        scores = [score for score in world.score_replies(tasks, replies) if score is not None]
-        row = {"domain": family.domain, "n": len(scores), "score": sum(scores) / len(scores)}
-        known = [score for task, score in zip(tasks, scores) if world.is_fact(task)]
-        row |= {"facts": len(known), "facts_score": sum(known) / len(known) if known else None}
+        scores = world.score_replies(tasks, replies)
+        found = [row for row in zip(tasks, replies, scores) if row[2] is not None]
+        known = [score for task, _, score in found if world.is_fact(task)]
+        row = {"domain": family.domain, "n": len(found), "score": mean_of([score for *_, score in found]),
+               "facts": len(known), "facts_score": mean_of(known) if known else None}
         if family.domain == "chat":
-            met = [world_judge.criteria_met(task, reply.content)
-                   for task, reply in zip(tasks, replies)]
+            met = [world_judge.criteria_met(task, reply.content) for task, reply, _ in found]
             for name in world_chat.CRITERIA:
-                row[name] = sum(one[name] for one in met) / len(met)
-        wrong = [k for k, score in enumerate(scores) if score < 1]
-        row["wrong"] = [f"{tasks[k].prompt} -> {replies[k].think} | {replies[k].content}"
-                        for k in wrong[:5]]
+                row[name] = mean_of([float(one[name]) for one in met])
+        row["wrong"] = [f"{task.prompt} -> {reply.think} | {reply.content}"
+                        for task, reply, score in found if score < 1][:5]
         table[family.name] = row
     return table
 
