@@ -4,9 +4,12 @@
 
 A dialogue says "My name is Vera and I like chess." and asks for one of the two: the answer is a word of the prompt, which no
 table of facts holds. "Rewrite this politely: buy me the bill" wants the prompt's words in a sentence of one's own. The student's
-shape learns nothing but these two families, on training contents; every `--every` steps it answers held-out ones greedily, and
-counted is the share in which the words that only this prompt has are there. The plot shows the induction circuit being found,
-or not: without smear the share stays at chance for long, then rises at once (Olsson et al., 2209.11895).
+shape learns all of overall SFT from random weights, of which these two families are a fortieth; every `--every` steps it answers
+held-out prompts of the two greedily, and counted is the share in which the words that only this prompt has are there. Without smear
+two heads have to find one another first (Olsson et al., 2209.11895), while everything else in the batch pulls at them.
+
+With `--alone` nothing but the two families is learned: then both models can copy after a few hundred steps. What smear saves is
+not the ability but the wait among other things to learn.
 """
 
 import argparse
@@ -49,14 +52,30 @@ def copied_share(model: GPT, tokenizer, tasks: list) -> float:
     return sum(wanted(task).lower() in reply for task, reply in zip(tasks, replies)) / len(tasks)
 
 
-def curve(smear: int, tokenizer, seed: int, steps: int, every: int) -> list[dict]:
-    """[{"step", "copied"}, ...] of one model from random weights."""
-    rng = random.Random(seed_of(seed, "copying"))
+def alone_rows(tokenizer, context: int, rng: random.Random) -> list:
+    """Demonstrations of the two families, one phrasing each."""
     tasks = [family.task(content, rng.choice(list(world.TRAINED)), rng)
              for family in map(world.BY_NAME.get, FAMILIES) for content in family.contents("train")]
-    records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks]
+    records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks
+               if world.part_of(task) == "train"]
+    return dialogue_rows(tokenizer, records, context)[0]
+
+
+def mixture_rows(tokenizer, context: int, seed: int, steps: int) -> list:
+    """The rows of the student's overall SFT, shuffled."""
+    schedule = sft.SCHEDULES["tiny"]["student"]
+    schedule = replace(schedule, overall=replace(schedule.overall, steps=steps, rows=12))
+    return sft.overall_rows(tokenizer, schedule, seed, context, curriculum=False)[0]
+
+
+def curve(smear: int, tokenizer, seed: int, steps: int, every: int, alone: bool) -> list[dict]:
+    """[{"step", "copied"}, ...] of one model from random weights."""
+    rng = random.Random(seed_of(seed, "copying"))
     config = replace(SIZES["tiny"]["student"], vocab_size=tokenizer.vocab_size, smear=smear)
-    rows, _ = dialogue_rows(tokenizer, records, config.context)
+    if alone:
+        rows = alone_rows(tokenizer, config.context, rng)
+    else:
+        rows = mixture_rows(tokenizer, config.context, seed, steps)
     held_out = [task for name in FAMILIES
                 for task in family_tasks(world.BY_NAME[name], "dev", 60)]
     model = GPT(config).init_weights(seed_of(seed, "student"))
@@ -76,8 +95,9 @@ def curve(smear: int, tokenizer, seed: int, steps: int, every: int) -> list[dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000, help="updates of each model")
-    parser.add_argument("--every", type=int, default=100, help="steps between looks")
+    parser.add_argument("--steps", type=int, default=2400, help="updates of each model")
+    parser.add_argument("--every", type=int, default=200, help="steps between looks")
+    parser.add_argument("--alone", action="store_true", help="the two families and nothing else")
     parser.add_argument("--seeds", type=int, default=3, help="models a setting, seeds 1, 2, ...")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", default="runs/copying", help="folder for the numbers and the plot")
@@ -86,8 +106,8 @@ def main() -> None:
     tokenizer, out, table = tokenizers.tiny(), Path(args.out), {}
     out.mkdir(parents=True, exist_ok=True)
     for seed in range(1, args.seeds + 1):
-        for smear in (0, 1, 3):
-            lines = curve(smear, tokenizer, seed, args.steps, args.every)
+        for smear in (0, 3, 1):
+            lines = curve(smear, tokenizer, seed, args.steps, args.every, args.alone)
             table.setdefault(str(smear), {})[str(seed)] = lines
             first = next((line["step"] for line in lines if line["copied"] >= 0.9), None)
             print(f"seed {seed} smear {smear}: copied {lines[-1]['copied']:.2f} at the end, "
@@ -100,10 +120,11 @@ def plot(table: dict, path: Path) -> None:
     """One line a seed; a colour a setting."""
     figure, axis = plt.subplots(figsize=(7, 4))
     names = {"0": "no smear", "1": "smear, 1 token", "3": "smear, 3 tokens"}
-    for (smear, seeds), colour in zip(table.items(), ("tab:grey", "tab:orange", "tab:blue")):
+    colours = {"0": "tab:grey", "1": "tab:orange", "3": "tab:blue"}
+    for smear, seeds in table.items():
         for seed, lines in seeds.items():
             axis.plot([line["step"] for line in lines], [line["copied"] for line in lines],
-                      color=colour, label=names[smear] if seed == "1" else None)
+                      color=colours[smear], label=names[smear] if seed == "1" else None)
     axis.set(xlabel="steps of 12 dialogues", ylabel="share copied right, held-out prompts",
              title="How soon can two layers copy a word from the prompt?", ylim=(0, 1.02))
     axis.legend()
