@@ -611,6 +611,11 @@ def test_the_commands_hand_on_teacher_reward_model_rehearsal_and_rounds(see):
                             ] and seen.distill["teacher"] is not seen.distill["student"]
     assert seen.distill["tasks"] is None and str(
         seen.distill["data"]) == "there/distill_pairs.jsonl"
+    for more in ("", " --smoke", " --seed 5"):  # the teacher that comes with the project
+        seen = see("distill", f"--init init.pt --out there{more}")
+        assert loaded(seen) == ["init.pt", str(checkpoints.TEACHER)]
+    assert loaded(see("distill", "--init init.pt --size small --out there"))[1:] == [
+        "runs/small-seed1/overall_sft.teacher.pt"]
     seen = see("ppo", "--stage rl_preference --seed 5 --out there")
     trained_first = seen.reward_model
     assert trained_first["policy"] is seen.rl_stage["policy"] and trained_first["seed"] == 5

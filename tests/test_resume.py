@@ -431,7 +431,8 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
             if where == f"evaluation {len(calls)}": die()
             return evaluate(*args, **how)
         sft.learning_rate_scale, sft.evaluate = step, look
-        sys.argv = ["pipeline.py", "--smoke", "--threads", "1", "--eval-n", "1", "--stages", "pretrain,cold_start_sft", "--out", out]
+        sys.argv = ["pipeline.py", "--smoke", "--threads", "1", "--eval-n", "1", "--teacher", "train",
+                    "--stages", "pretrain,cold_start_sft", "--out", out]
         pipeline.main()
     """
     for where in ("middle", "evaluation 1", "evaluation 2"):
