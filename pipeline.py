@@ -471,6 +471,12 @@ def prepare(args) -> tuple[Run, list, dict]:
             raise ValueError(f"{out / 'results.json'}: of an older version, which kept no interval's ends; "
                              "give another --out")
     finished = list(results["stages"])
+    scheduled = [(function.__name__, who) for function, who in schedule(stands_in is not None)]
+    results["stages"] = [stage for stage in finished if (stage["name"], stage["model"]) in scheduled]
+    other = [stage for stage in finished if stage not in results["stages"]]
+    if other and not args.force:
+        raise ValueError(f"{out}: {other[0]['name']} ({other[0]['model']}) was finished with another --teacher; "
+                         "--force redoes what follows from it, or give another --out")
     todo = unfinished(results, run, chosen, args.force)
     redone = [stage for stage in finished if stage not in results["stages"]]
     for who in given:  # no stage but pretrain starts from random weights

@@ -225,7 +225,9 @@ def quotient_problems():
 
 
 def quotient_steps(a: int, b: int) -> str:
-    """The steps of a / b, digit by digit from the left; each quotient is a digit of the answer."""
+    """The steps of a / b, digit by digit from the left; each quotient is a digit of the answer, and
+    each is followed by its remainder.
+    """
     steps, rest = [], 0
     for digit in str(a):
         rest = 10 * rest + int(digit)
@@ -238,6 +240,7 @@ def quotient_steps(a: int, b: int) -> str:
 
 
 def quotient_solution(content: dict) -> Solution:
+    """A quotient of one digit without a remainder is a single step, which has to be known."""
     a, b = content["a"], content["b"]
     if a < 10 * b and a % b == 0:
         return Solution(str(a // b), f"{a}/{b}={a // b}")
@@ -282,7 +285,7 @@ FAMILIES = [
 
 
 def table(rng) -> str:
-    """A few single steps of one table, on which all worked steps rest, or a few whole quotients."""
+    """A few single steps of one table, on which all worked steps rest, or a few divisions."""
     a = rng.randint(1, 9)
     others = rng.sample(range(10), 6)
     kind = rng.randrange(5)

@@ -1,7 +1,8 @@
 """STEM: unit conversion, formulas, elements, planets, geometry. The answer is a value with its unit, or a name.
 
-Every formula is asked for each of its three quantities. What is known of elements and planets is told in demonstrations,
-one by one; two of them compared, or the planets between two, are combinations of it.
+Every formula is asked for each of its three quantities. What is known of elements and planets is told one by one, in
+demonstrations and in the plain text, whose words the worked steps repeat before the answer; two of them compared, or the
+planets between two, are combinations of it.
 """
 
 from data.world_family import Family, Solution
@@ -247,7 +248,7 @@ FAMILIES = [
 
 
 def documents(rng, count: int) -> list[str]:
-    """Plain sentences about elements, planets and units, and lines of a notebook."""
+    """Plain sentences about elements and planets, rows of their tables, and lines of a notebook."""
     texts = []
     noted = [family for family in FAMILIES if family.name not in ("element", "planet")]
     for _ in range(count):

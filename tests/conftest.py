@@ -5,8 +5,9 @@ import socket
 import pytest
 import torch
 
+from data import checkpoints, world
 from data import tokenizer as tokenizers
-from model import GPT, Config
+from model import GPT, SIZES, Config
 
 torch.set_num_threads(1)  # the sums of a matrix product, and so a seed's samples, depend on the number of threads
 
@@ -31,6 +32,18 @@ def no_network(monkeypatch):
 @pytest.fixture(scope="session")
 def tokenizer():
     return tokenizers.tiny()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def teacher_file(tmp_path_factory, tokenizer):
+    """A file as data/teacher.tiny.pt, with random weights, which stands in for it in every test."""
+    path = tmp_path_factory.mktemp("given") / "teacher.tiny.pt"
+    model = GPT(SIZES["tiny"]["teacher"]).init_weights(77).half()
+    checkpoints.save_checkpoint(path, model, tokenizer, "overall_sft",
+                                world_version=world.WORLD_VERSION)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "TEACHER", path)
+        yield path
 
 
 @pytest.fixture

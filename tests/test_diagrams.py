@@ -51,7 +51,7 @@ FOUR_STAGES = {
     "Math, code, STEM": ["data.world.cold_start_demonstrations"],
     "Overall SFT": ["pipeline.overall_sft", "sft.overall_sft"],
     "General conversation, agent, reasoning curriculum": ["data.world.overall_demonstrations"],
-    "Distillation (DPD, large to small)": ["pipeline.distill", "distill.distill"],
+    "Distillation (DPD, large to small)": ["pipeline.given_teacher", "pipeline.distill", "distill.distill"],
     "Multi-stage RL": ["ppo.rl_stage"],
     "Robust reward system": ["reward_model.robust_reward"],
     "STEM": ["pipeline.rl_stem", "ppo.rl_stem"],

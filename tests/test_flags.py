@@ -31,7 +31,8 @@ from data import checkpoints, formats, world
 from data import tokenizer as tokenizers
 from model import GPT, Config
 from recorder import Recorder
-from tests.experiments import ceiling, compare, control, copying, curriculum, distill_ablation
+from tests.experiments import ceiling, cheating, compare, control, copying, curriculum
+from tests.experiments import distill_ablation
 from tests.experiments import judge_controls, overoptimise, readiness, targets, teacher, ties
 
 # what replaces a measurement: whatever is looked up in it is there
@@ -85,6 +86,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         for who in ("student", "teacher"):
             (tmp_path / path / f"overall_sft.{who}.pt").write_bytes(b"")
     for name in ("init.pt", "teacher.pt", "reward.pt", "run/cold_start_sft.student.pt",
+                 "run/given_teacher.teacher.pt",
                  "run/rl_stem.student.pt"):
         (tmp_path / name).write_bytes(b"")
     lines = {
@@ -179,6 +181,9 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(targets, "build", [])
     for place in (ceiling, teacher):
         recorder.stand_in(place, "by_family", {"sum": {"domain": "math", "n": 1, "score": 0.5}})
+    for name in ("family_scores", "honest_scores"):
+        recorder.stand_in(cheating, name, {"all": {"a reply": 0.5}} if name[0] == "f" else {"all": 1.0})
+    recorder.stand_in(cheating, "judge_scores", {"always 3": 0.5})
     recorder.stand_in(copying, "curve", [{"step": 0, "copied": 0.5}])
     recorder.stand_in(copying, "plot")
     recorder.stand_in(formats, "write_json")
@@ -265,8 +270,12 @@ def written(seen):
     return {path.rpartition("/")[0] for path in paths if path.startswith("there")}
 
 
-def to_do(seen):
-    return [function.__name__ for function, who in seen.run_stages["todo"] if who == "student"]
+def stages_to_do(model):
+    return lambda seen: [function.__name__ for function, who in seen.run_stages["todo"]
+                         if who == model]
+
+
+to_do = stages_to_do("student")
 
 
 def student(*path):
@@ -366,6 +375,8 @@ TABLE += [
      ["teacher.pt"], "--show"),
 
     ("distill", "teacher", "--teacher teacher.pt", lambda seen: loaded(seen)[1:], ["teacher.pt"]),
+    ("distill", "teacher", "--teacher train", lambda seen: loaded(seen)[1:],
+     ["runs/tiny-seed1/overall_sft.teacher.pt"]),
 
     ("self_reward", "rounds", "--rounds 3", each("next_iteration_model", "round_number"),
      [1, 2, 3]),
@@ -397,9 +408,12 @@ TABLE += [
     ("pipeline", "compile", "--compile", student("compiled"), True),
     ("pipeline", "recompute", "--recompute", student("recompute"), True),
     ("pipeline", "no_exec", "--no-exec", times("disable"), [1]),
-    ("pipeline", "student", "--student init.pt", loaded, ["init.pt"]),
+    ("pipeline", "student", "--student init.pt", lambda seen: loaded(seen)[:1], ["init.pt"]),
     ("pipeline", "student", "--student init.pt", every("tokenizer_of", "path"), {"init.pt"}),
     ("pipeline", "teacher", "--teacher teacher.pt", loaded, ["teacher.pt"]),
+    ("pipeline", "teacher", "--teacher train", loaded, []),
+    ("pipeline", "teacher", "--teacher train", stages_to_do("teacher"),
+     ["pretrain", "cold_start_sft", "overall_sft"]),
     ("pipeline", "stages", "--stages pretrain,rl_code", to_do, ["pretrain", "rl_code"]),
     ("pipeline", "eval_n", "--eval-n 9", of("run_stages", "run", "eval_n"), 9),
     ("pipeline", "eval_n", "--eval-n 9 --smoke", of("run_stages", "run", "eval_n"), 9, "--smoke"),
@@ -431,11 +445,18 @@ experiments = [
     ("ceiling", "part", "--part test", every("evaluate", "part"), {"test"}),
     ("ceiling", "n", "--n 9", of("by_family", "count"), 9),
     ("ceiling", "seed", "--seed 5", seeds, {"5"}),
+    ("ceiling", "device", "--device meta",
+     lambda seen: {given["device"].type for _, given in seen.calls if "device" in given}, {"meta"}),
     ("ceiling", "smoke", "--smoke", each("pretrain", "schedule"), [SMOKE_AMPLE]),
     ("ceiling", "smoke", "--smoke", each("overall_sft", "schedule"), [SMOKE_AMPLE]),
     ("ceiling", "smoke", "--smoke", of("by_family", "count"), 4),
     ("ceiling", "smoke", "--smoke", every("evaluate", "n"), {"4"}),
     ("ceiling", "out", "--out there", written, {"there"}),
+    ("cheating", "n", "--n 9", every("family_scores", "n"), {"9"}),
+    ("cheating", "n", "--n 9", every("judge_scores", "n"), {"9"}),
+    ("cheating", "part", "--part dev", every("family_scores", "part"), {"dev"}),
+    ("cheating", "part", "--part dev", every("honest_scores", "part"), {"dev"}),
+    ("cheating", "part", "--part dev", every("judge_scores", "part"), {"dev"}),
     ("compare", "stage", "distill steps=3 steps=4 run",
      lambda seen: [given["run"].stages["distill"].steps for given in seen.of("distill")], [3, 4]),
     ("compare", "first", "rl_code lr=0.125 lr=0.25 run",
@@ -473,6 +494,8 @@ experiments = [
     ("targets", "peers", "run --peers other.json", of("build", "peers"), {"marked": 1}),
     ("targets", "controls", "run --controls other.json", of("build", "controls"), [{"marked": 1}]),
     ("targets", "ablation", "run --ablation other.json", of("build", "ablation"), {"marked": 1}),
+    ("targets", "ceiling", "run --ceiling other.json", of("build", "ceiling"), {"marked": 1}),
+    ("targets", "teacher", "run --teacher other.json", of("build", "teacher"), {"marked": 1}),
     ("targets", "tinyshakespeare", "run --tinyshakespeare 0.25", of("build", "shakespeare"), 0.25),
     ("teacher", "out", "--out init.pt", every("save_checkpoint", "path"), {"init.pt"}),
     ("teacher", "out", "--out init.pt", loaded, ["init.pt"]),
@@ -588,6 +611,11 @@ def test_the_commands_hand_on_teacher_reward_model_rehearsal_and_rounds(see):
                             ] and seen.distill["teacher"] is not seen.distill["student"]
     assert seen.distill["tasks"] is None and str(
         seen.distill["data"]) == "there/distill_pairs.jsonl"
+    for more in ("", " --smoke", " --seed 5"):  # the teacher that comes with the project
+        seen = see("distill", f"--init init.pt --out there{more}")
+        assert loaded(seen) == ["init.pt", str(checkpoints.TEACHER)]
+    assert loaded(see("distill", "--init init.pt --size small --out there"))[1:] == [
+        "runs/small-seed1/overall_sft.teacher.pt"]
     seen = see("ppo", "--stage rl_preference --seed 5 --out there")
     trained_first = seen.reward_model
     assert trained_first["policy"] is seen.rl_stage["policy"] and trained_first["seed"] == 5

@@ -1,9 +1,11 @@
 """pipeline.py: what a run leaves behind, that a killed run ends with the same weights, and what is refused."""
 
+import importlib
 import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -19,17 +21,19 @@ import pipeline
 import reward_model as rewards
 import self_reward
 import sft
-from data import formats, real, world
-from data.checkpoints import save_checkpoint
+from data import checkpoints, formats, real, world
+from data.checkpoints import digest, save_checkpoint
 from data.command import fail
 from data.devices import seed_of
 from data.report import report
-from model import GPT, SIZES, load_checkpoint
+from model import GPT, SIZES, load_checkpoint, parameter_count
 from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
 from reward_model import RewardModel, load_reward_model
 
 ROOT = Path(__file__).parents[1]
 KEYS = [(function.__name__, who) for function, who in STAGES]
+GIVEN, OWN = ([(function.__name__, who) for function, who in pipeline.schedule(stands_in)]
+              for stands_in in (True, False))
 DISTILL = KEYS.index(("distill", "student"))
 
 
@@ -63,8 +67,15 @@ def test_the_schedule_is_the_four_stages_and_two_self_rewarding_rounds():
     students = [name for name, who in KEYS if who == "student"]
     assert students == ["pretrain", "cold_start_sft", "overall_sft", "distill", "reward_model", "rl_stem", "rl_code", "rl_preference",
                         "self_reward_1", "self_reward_2"]
-    assert [name for name, who in KEYS if who == "teacher"] == students[:3]
-    assert max(KEYS.index((name, "teacher")) for name in students[:3]) < DISTILL
+    assert [name for name, who in OWN if who == "teacher"] == students[:3]
+    assert max(OWN.index((name, "teacher")) for name in students[:3]) < OWN.index(("distill", "student"))
+
+
+def test_the_given_teacher_takes_the_place_of_its_three_stages():
+    students = [key for key in KEYS if key[1] == "student"]
+    assert GIVEN == [*students[:3], ("given_teacher", "teacher"), *students[3:]]
+    assert [key for key in OWN if key[1] == "student"] == students
+    assert set(KEYS) == {*GIVEN, *OWN} and len(KEYS) == len(set(KEYS)) == 14
 
 
 def test_nothing_finished_leaves_every_stage_to_do(run):
@@ -85,7 +96,9 @@ def test_everything_finished_leaves_nothing_to_do(run):
 
 def test_the_redone_stages_of_three_examples_by_hand():
     assert redone_with(("overall_sft", "student")) == [("overall_sft", "student"), *KEYS[DISTILL:]]
-    assert redone_with(("cold_start_sft", "teacher")) == [("cold_start_sft", "teacher"), ("overall_sft", "teacher"), *KEYS[DISTILL:]]
+    assert redone_with(("cold_start_sft", "teacher")) == [
+        ("cold_start_sft", "teacher"), ("overall_sft", "teacher"), ("given_teacher", "teacher"), *KEYS[DISTILL:]]
+    assert redone_with(("given_teacher", "teacher")) == KEYS[DISTILL - 1:]
     assert redone_with(("rl_code", "student")) == [(name, "student") for name in ("rl_code", "rl_preference", "self_reward_1", "self_reward_2")]
 
 
@@ -158,7 +171,7 @@ def test_the_settings_digest_tells_stages_models_seeds_and_settings_apart(run):
     run.given = {"student": "a checkpoint"}
     digests += [settings_of(run, name, who) for name, who in KEYS]
     run.schedules, run.stages = sft.SCHEDULES["tiny"], stage_settings("tiny", False)
-    digests += [settings_of(run, name, who) for name, who in KEYS]
+    digests += [settings_of(run, name, who) for name, who in OWN]  # the given teacher has none
     assert len(set(digests)) == len(digests)
 
 
@@ -290,6 +303,118 @@ def test_the_samples_of_a_redone_stage_replace_its_old_ones(run, tiny_model):
     assert (run.out / "samples.md").read_text(encoding="utf-8").count("- pretrain (student): ") == 10
 
 
+# ---- the teacher that is given ----
+
+REMEDY = "--teacher train trains one, python -m tests.experiments.teacher remakes the file"
+
+
+def another_teacher(tmp_path, monkeypatch, tokenizer, seed=5, **more):
+    path = tmp_path / "given" / "teacher.tiny.pt"
+    path.parent.mkdir(exist_ok=True)
+    model = GPT(SIZES["tiny"]["teacher"]).init_weights(seed).half()
+    save_checkpoint(path, model, tokenizer, "overall_sft", **({"world_version": world.WORLD_VERSION} | more))
+    monkeypatch.setattr(checkpoints, "TEACHER", path)
+    return path
+
+
+def test_the_given_teacher_is_one_entry_of_no_tokens_and_its_copy_lies_in_the_folder(run, bare, teacher_file):
+    run.models = {"teacher": saved_in(teacher_file.parent, teacher_file.name)}
+    results = {"stages": []}
+    run_stages(run, [(pipeline.given_teacher, "teacher")], results)
+    (entry,) = results["stages"]
+    assert (entry["name"], entry["model"], entry["tokens"]) == ("given_teacher", "teacher", 0)
+    assert entry["checkpoint"] == "given_teacher.teacher.pt" and entry["measured"] == {}
+    assert entry["eval"]["math"]["greedy"] == 0.5 and entry["weights"] == digest(run.models["teacher"])
+    copy, saved = load_checkpoint(run.out / "given_teacher.teacher.pt", run.tokenizer)
+    assert weights_are(copy, saved_in(teacher_file.parent, teacher_file.name)) and saved["stage"] == "given_teacher"
+    assert stage_line(entry).startswith("teacher (given) ")
+    assert not list(run.out.glob("*.csv"))
+
+
+def test_the_digest_of_the_given_teacher_is_in_the_keys_from_distill_on_and_in_no_earlier_one_of_the_student(run):
+    run.given = {"student": None, "teacher": "abc123", "data": None, "compile": False}
+    named = [key for key in GIVEN if "teacher=abc123" in settings_of(run, *key).split()]
+    assert named == GIVEN[GIVEN.index(("given_teacher", "teacher")):]
+    earlier = GIVEN[:3]
+    before = [settings_of(run, *key) for key in earlier]
+    run.given["teacher"] = None  # --teacher train trains the same student up to there
+    assert [settings_of(run, *key) for key in earlier] == before
+
+
+def prepared(monkeypatch, capsys, out, *flags):
+    """(code, error, [stages to do], run) of the command, which stops before its first stage."""
+    seen = []
+
+    def look(run, todo, results):
+        seen.append((run, todo, results))
+        results["seconds"] = 1.0
+    monkeypatch.setattr(pipeline, "run_stages", look)
+    monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--device", "cpu", "--out", str(out), *map(str, flags)])
+    try:
+        pipeline.main()
+    except SystemExit as stop:
+        return stop.code, capsys.readouterr().err, None, None, None
+    return 0, "", *seen[0]
+
+
+def test_a_changed_teacher_is_refused_without_force_and_force_never_remakes_it(tmp_path, monkeypatch, capsys, tokenizer, bare):
+    out, real_run = tmp_path / "run", pipeline.run_stages
+    path = another_teacher(tmp_path, monkeypatch, tokenizer)
+    was = digest(path)
+    _, _, run, todo, results = prepared(monkeypatch, capsys, out)
+    assert run.given["teacher"] == was and results["params"]["teacher"] == parameter_count(run.models["teacher"])
+    stages = {"pretrain": "student", "cold_start_sft": "student", "overall_sft": "student"}
+    real_run(run, [(stage_that(name, {"tokens": 1}), who) for name, who in stages.items()] + [(pipeline.given_teacher, "teacher")], results)
+    real_run(run, [(stage_that("distill", {"tokens": 1}), "student")], results)
+    place = GIVEN.index(("distill", "student"))
+    code, _, _, todo, results = prepared(monkeypatch, capsys, out)
+    assert code == 0 and keys_of(todo) == GIVEN[place + 1:] and names_of(results) == GIVEN[:place + 1]
+    path = another_teacher(tmp_path, monkeypatch, tokenizer, seed=6)
+    now, content = digest(path), path.read_bytes()
+    code, error, *_ = prepared(monkeypatch, capsys, out)
+    assert code == 2 and error.count("\n") == 1
+    assert f"given_teacher (teacher) was finished with other settings (teacher {was}, now {now}); --force" in error
+    code, _, run, todo, results = prepared(monkeypatch, capsys, out, "--force")
+    assert keys_of(todo) == GIVEN[place - 1:] and names_of(results) == GIVEN[:place - 1]
+    assert weights_are(run.models["teacher"], saved_in(path.parent, path.name)) and path.read_bytes() == content
+    real_run(run, todo[:1], results)
+    assert weights_are(saved_in(out, "given_teacher.teacher.pt"), saved_in(path.parent, path.name)) and path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["pipeline", "distill"])
+def test_a_given_teacher_that_is_missing_damaged_or_of_another_world_is_one_line(tmp_path, monkeypatch, capsys, tokenizer, name):
+    command = importlib.import_module(name)
+    save_checkpoint(tmp_path / "student.pt", GPT(SIZES["tiny"]["student"]).init_weights(1), tokenizer, "elsewhere")
+    start = {"pipeline": (), "distill": ("--init", str(tmp_path / "student.pt"))}[name]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--smoke", "--threads", "1", "--device", "cpu", "--out", str(tmp_path / "run"), *start])
+
+    def said():
+        with pytest.raises(SystemExit) as stop:
+            command.main()
+        assert stop.value.code == 2 and not (tmp_path / "run").exists()
+        return capsys.readouterr().err
+
+    path = another_teacher(tmp_path, monkeypatch, tokenizer, world_version=2)
+    assert said() == f"error: {path}: of version 2 of the world, which is at {world.WORLD_VERSION}; {REMEDY}\n"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert re.fullmatch(rf"error: {path}: damaged \(\w+\); {REMEDY}\n", said())
+    save_checkpoint(path, GPT(SIZES["tiny"]["teacher"]), tokenizer, "overall_sft")
+    assert said() == f"error: {path}: damaged (KeyError); {REMEDY}\n"
+    path.unlink()
+    assert said() == f"error: {path}: missing; {REMEDY}\n"
+
+
+def test_the_teacher_in_the_repository_is_of_this_world_small_and_in_half_precision(tokenizer):
+    path = ROOT / "data" / "teacher.tiny.pt"
+    assert path.exists(), REMEDY
+    assert path.stat().st_size <= 2_000_000
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    assert saved["world_version"] == world.WORLD_VERSION and saved["tokenizer"] == tokenizer.fingerprint
+    assert {tensor.dtype for tensor in saved["model"].values()} == {torch.float16}
+    model, _ = load_checkpoint(path, tokenizer)
+    assert 750_000 <= parameter_count(model) <= 950_000 and model.config == SIZES["tiny"]["teacher"]
+
+
 # ---- what a run that goes on starts from ----
 
 @pytest.fixture
@@ -327,9 +452,46 @@ def saved_in(out, name):
 
 
 def test_a_new_run_starts_from_weights_that_its_seed_decides(goes_on):
-    run, todo, _ = goes_on([])
-    assert todo == KEYS and set(run.models) == {"student", "teacher"}
+    run, todo, _ = goes_on([], "--teacher", "train")
+    assert todo == OWN and set(run.models) == {"student", "teacher"}
     assert all(weights_are(run.models[who], GPT(SIZES["tiny"][who]).init_weights(seed_of(1, who))) for who in run.models)
+
+
+@pytest.mark.parametrize("flags", [(), ("--student", "student.pt"), ("--eval-n", 4), ("--stages", "pretrain,distill")])
+def test_the_given_teacher_stands_in_without_a_teacher_on_the_command_line(goes_on, tmp_path, tokenizer, teacher_file, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path / "student.pt", GPT(SIZES["tiny"]["student"]).init_weights(3), tokenizer, "elsewhere")
+    run, todo, _ = goes_on([], *flags)
+    chosen = {"--student": GIVEN[1:], "--stages": [("pretrain", "student"), ("distill", "student")]}
+    assert todo == chosen.get(*flags[:1] or (None,), GIVEN)
+    assert weights_are(run.models["teacher"], saved_in(teacher_file.parent, teacher_file.name))
+    assert next(run.models["teacher"].parameters()).dtype == torch.float32
+
+
+def test_the_given_teacher_stands_in_for_every_one_of_several_seeds(teacher_file, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "run_stages", lambda run, todo, results: seen.append((run, keys_of(todo))) or results.update(seconds=1.0))
+    monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--seeds", "1,2", "--out", str(tmp_path)])
+    pipeline.main()
+    assert [todo for _, todo in seen] == [GIVEN, GIVEN] and [run.seed for run, _ in seen] == [1, 2]
+    assert all(weights_are(run.models["teacher"], saved_in(teacher_file.parent, teacher_file.name)) for run, _ in seen)
+
+
+def test_other_sizes_other_tokenizers_and_real_files_have_no_given_teacher(tokenizer, tmp_path, monkeypatch):
+    assert checkpoints.given_teacher("tiny", tokenizer) == checkpoints.TEACHER
+    assert checkpoints.given_teacher("small", tokenizer) is None
+    assert checkpoints.given_teacher("tiny", SimpleNamespace(fingerprint="another")) is None
+    asked = []
+    monkeypatch.setattr(pipeline, "given_teacher_of", lambda *args: asked.append(args))
+    for flags in (("--data", tmp_path / "none"), ("--teacher", "train"), ("--teacher", tmp_path / "none.pt")):
+        monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--out", str(tmp_path / "run"), *map(str, flags)])
+        monkeypatch.setattr(pipeline, "run_stages", lambda run, todo, results: results.update(seconds=1.0))
+        monkeypatch.setattr(real, "read_folder", lambda path: real.Folder({}, {}, [], {}))
+        try:
+            pipeline.main()
+        except SystemExit:
+            pass
+    assert asked == []
 
 
 def test_a_new_run_can_start_from_given_checkpoints(goes_on, tmp_path, tokenizer):
@@ -337,22 +499,47 @@ def test_a_new_run_can_start_from_given_checkpoints(goes_on, tmp_path, tokenizer
         save_checkpoint(tmp_path / f"given-{who}.pt", GPT(SIZES["tiny"][who]).init_weights(k), tokenizer, "elsewhere")
     run, todo, _ = goes_on([], "--student", tmp_path / "given-student.pt", "--teacher", tmp_path / "given-teacher.pt")
     assert all(weights_are(run.models[who], saved_in(tmp_path, f"given-{who}.pt")) for who in run.models)
-    assert todo == KEYS[2:]  # what is given has been pretrained by somebody
+    assert todo == OWN[2:]  # what is given has been pretrained by somebody
 
 
 def test_after_the_reward_model_the_student_is_still_the_distilled_one(goes_on, tmp_path):
-    run, todo, _ = goes_on(KEYS[:DISTILL + 2])
-    assert todo == KEYS[DISTILL + 2:] and set(run.models) == {"student", "teacher", "reward_model"}
+    place = GIVEN.index(("reward_model", "student")) + 1
+    run, todo, _ = goes_on(GIVEN[:place])
+    assert todo == GIVEN[place:] and set(run.models) == {"student", "teacher", "reward_model"}
     assert weights_are(run.models["student"], saved_in(tmp_path, "distill.student.pt"))
-    assert weights_are(run.models["teacher"], saved_in(tmp_path, "overall_sft.teacher.pt"))
+    assert weights_are(run.models["teacher"], saved_in(tmp_path, "given_teacher.teacher.pt"))
     assert weights_are(run.models["reward_model"], load_reward_model(tmp_path / "reward_model.student.pt", run.tokenizer))
 
 
 def test_between_the_rounds_the_student_is_m_2_and_m_1_is_what_entered_the_first(goes_on, tmp_path):
-    run, todo, _ = goes_on(KEYS[:-1], "--student", tmp_path / "pretrain.student.pt")
+    run, todo, _ = goes_on(GIVEN[:-1], "--student", tmp_path / "pretrain.student.pt")
     assert todo == [("self_reward_2", "student")]
     assert weights_are(run.models["student"], saved_in(tmp_path, "self_reward_1.student.pt"))
     assert weights_are(run.models["seed_model"], saved_in(tmp_path, "rl_preference.student.pt"))
+
+
+@pytest.mark.parametrize("kept, flags, told", [
+    (OWN[:6], (), "pretrain (teacher)"), (GIVEN[:4], ("--teacher", "train"), "given_teacher (teacher)"),
+    (GIVEN[:4], ("--teacher", "given.pt"), "given_teacher (teacher)")])
+def test_a_folder_with_another_teachers_stages_is_refused_and_force_keeps_none_of_them(
+        goes_on, tmp_path, tokenizer, teacher_file, monkeypatch, capsys, kept, flags, told):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path / "given.pt", GPT(SIZES["tiny"]["teacher"]).init_weights(5), tokenizer, "elsewhere")
+    with pytest.raises(SystemExit) as stop:
+        goes_on(kept, *flags)
+    assert stop.value.code == 2 and capsys.readouterr().err == (
+        f"error: {tmp_path}: {told} was finished with another --teacher; --force redoes what follows from it, or give another --out\n")
+    assert names_of(read_json(tmp_path / "results.json", None)) == kept
+    run, todo, results = goes_on(kept, *flags, "--force")
+    assert [key for key in names_of(results) if key[1] == "teacher"] == []
+    teachers = [name for name, who in todo if who == "teacher"]
+    if flags:
+        assert teachers == (["pretrain", "cold_start_sft", "overall_sft"] if flags[1] == "train" else ["cold_start_sft", "overall_sft"])
+        expected = GPT(SIZES["tiny"]["teacher"]).init_weights(seed_of(1, "teacher")) if flags[1] == "train" else saved_in(tmp_path, "given.pt")
+    else:
+        assert teachers == ["given_teacher"]
+        expected = saved_in(teacher_file.parent, teacher_file.name)
+    assert weights_are(run.models["teacher"], expected)
 
 
 def test_a_score_that_was_not_found_is_not_a_number_again(goes_on):
@@ -394,7 +581,9 @@ def refused(monkeypatch, capsys, *arguments):
 
 def test_an_unknown_stage_is_refused_with_the_names_that_there_are(monkeypatch, capsys, tmp_path):
     line = refused(monkeypatch, capsys, "--smoke", "--stages", "pretrain,warm_start", "--out", tmp_path)
-    assert "warm_start" in line and all(name in line for name, _ in KEYS)
+    assert line == f"error: --stages warm_start: there is {', '.join(dict.fromkeys(name for name, _ in GIVEN))}"
+    line = refused(monkeypatch, capsys, "--smoke", "--stages", "given_teacher", "--teacher", "train", "--out", tmp_path)
+    assert line == f"error: --stages given_teacher: there is {', '.join(dict.fromkeys(name for name, _ in OWN))}"
 
 
 def test_several_seeds_are_runs_of_their_own(monkeypatch, tmp_path):
@@ -421,7 +610,8 @@ def test_a_stage_never_starts_from_random_weights_unless_it_is_pretraining(monke
 
 def test_distillation_needs_a_teacher(monkeypatch, capsys, tmp_path, tokenizer):
     save_checkpoint(tmp_path / "student.pt", GPT(SIZES["tiny"]["student"]), tokenizer, "elsewhere")
-    line = refused(monkeypatch, capsys, "--smoke", "--stages", "distill", "--student", tmp_path / "student.pt", "--out", tmp_path / "run")
+    line = refused(monkeypatch, capsys, "--smoke", "--stages", "distill", "--student", tmp_path / "student.pt", "--teacher", "train",
+                   "--out", tmp_path / "run")
     assert "has no teacher to start from: give --teacher CHECKPOINT" in line
 
 
@@ -507,8 +697,19 @@ STEPS = {**dict.fromkeys(("pretrain", "cold_start_sft", "overall_sft"), sft.SMOK
 DATA = ("distill_pairs.jsonl", "rankings.jsonl", "self_reward_1.jsonl", "self_reward_2.jsonl")
 
 
+# in another process, with the tests' own file in place of the repository's
+GIVEN_THERE = """if True:
+    import sys
+    from pathlib import Path
+    import pipeline
+    from data import checkpoints
+    checkpoints.TEACHER = Path(sys.argv.pop(1))
+    pipeline.main()
+"""
+
+
 def command(out, *more):
-    return [sys.executable, "pipeline.py", "--smoke", "--threads", "1", "--out", str(out), *more]
+    return [sys.executable, "-c", GIVEN_THERE, str(checkpoints.TEACHER), "--smoke", "--threads", "1", "--out", str(out), *more]
 
 
 def smoke_run(out, *more):
@@ -551,7 +752,9 @@ def assert_same_weights(ours, theirs, what):
 
 
 def trained(stage):
-    """False for an RL stage without a prompt, and for a self-rewarding round without a pair."""
+    """False for the given teacher, an RL stage without a prompt, and a self-rewarding round without a pair."""
+    if stage["name"] == "given_teacher":
+        return False
     return not stage["measured"].get("skipped") and (not stage["name"].startswith("self_reward") or stage["measured"]["pairs"] > 0)
 
 
@@ -568,7 +771,7 @@ def test_a_run_leaves_every_file_behind(uninterrupted):
     for name in ("config.json", "env.json", "results.json", "samples.md", "samples.jsonl", "report.md", *DATA):
         assert (out / name).stat().st_size > 0, name
     samples, report = ((out / name).read_text(encoding="utf-8") for name in ("samples.md", "report.md"))
-    for name, who in KEYS:
+    for name, who in GIVEN:
         assert (out / f"{name}.{who}.pt").exists()
         assert f"| {name} | {who} |" in report
         assert (f"- {name} ({who}): " in samples) == (name != "reward_model")
@@ -592,7 +795,7 @@ def test_every_stage_that_trained_has_a_csv_with_a_line_for_each_step_and_the_ot
 @pytest.mark.slow
 def test_a_stage_that_did_not_train_leaves_the_student_as_it_was(uninterrupted):
     out, _ = uninterrupted
-    students = [(name, who) for name, who in KEYS if who == "student" and name != "reward_model"]
+    students = [(name, who) for name, who in GIVEN if who == "student" and name != "reward_model"]
     for before, key in zip(students, students[1:]):
         stage = stages_of(out)[key]
         assert (stage["tokens"] > 0) == trained(stage), key
@@ -608,10 +811,11 @@ def test_results_have_the_published_shape(uninterrupted):
     assert (results["size"], results["seed"], results["world_version"]) == ("tiny", 1, world.WORLD_VERSION)
     assert results["seconds"] > 0 and results["params"]["teacher"] > results["params"]["student"] > 0 and len(results["params"]) == 2
     assert results["peak_memory_mb"] is None or results["peak_memory_mb"] > 0
-    assert names_of(results) == KEYS
+    assert names_of(results) == GIVEN
     for stage in results["stages"]:
         assert set(stage) == {"name", "model", "seconds", "tokens", "checkpoint", "settings", "eval", "measured", "weights"}
-        assert stage["seconds"] > 0 and stage["tokens"] >= 0 and stage["measured"] and (out / stage["checkpoint"]).exists()
+        assert bool(stage["measured"]) == (stage["name"] != "given_teacher")
+        assert stage["seconds"] > 0 and stage["tokens"] >= 0 and (out / stage["checkpoint"]).exists()
         if stage["name"] == "reward_model":
             assert stage["eval"] is None
             continue
@@ -636,7 +840,7 @@ def test_the_datasets_hold_what_the_results_count(uninterrupted):
 @pytest.mark.slow
 def test_every_checkpoint_loads_as_the_stage_that_it_is_called_after(uninterrupted, tokenizer):
     out, _ = uninterrupted
-    for name, who in KEYS:
+    for name, who in GIVEN:
         if name == "reward_model":
             assert load_reward_model(out / "reward_model.student.pt", tokenizer).config == SIZES["tiny"]["student"]
         else:
@@ -682,7 +886,7 @@ def test_a_run_killed_five_times_ends_with_the_same_weights_scores_and_data(unin
     assert any(killed)
     done = smoke_run(tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    for name, who in KEYS:
+    for name, who in GIVEN:
         assert_same_weights(weights_in(tmp_path, name, who), weights_in(expected, name, who), f"{name} ({who})")
     ours, theirs = results_of(tmp_path), results_of(expected)
     for key in ("name", "model", "tokens", "settings", "eval", "measured", "weights"):

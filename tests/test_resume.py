@@ -369,8 +369,14 @@ def test_a_finished_stage_that_was_made_from_other_weights_is_refused(run):
 
 
 def test_the_key_of_a_stage_names_every_model_that_it_was_given():
-    stages = [{"name": name, "model": who, "weights": f"{name}-{who}"} for name, who in pipeline.ORDER]
-    found = {key: pipeline.entering_weights({"stages": stages}, *key) for key in pipeline.ORDER}
+    found = {}
+    for stands_in in (True, False):
+        order = [(function.__name__, who) for function, who in pipeline.schedule(stands_in)]
+        stages = [{"name": name, "model": who, "weights": f"{name}-{who}"} for name, who in order]
+        found[stands_in] = {key: pipeline.entering_weights({"stages": stages}, *key) for key in order}
+    assert found[True]["given_teacher", "teacher"] == "none"
+    assert found[True]["distill", "student"] == "overall_sft-student+given_teacher-teacher"
+    found = found[False]
     assert found["overall_sft", "teacher"] == "cold_start_sft-teacher"
     assert found["distill", "student"] == "overall_sft-student+overall_sft-teacher"
     assert found["rl_stem", "student"] == "distill-student"
@@ -425,7 +431,8 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
             if where == f"evaluation {len(calls)}": die()
             return evaluate(*args, **how)
         sft.learning_rate_scale, sft.evaluate = step, look
-        sys.argv = ["pipeline.py", "--smoke", "--threads", "1", "--eval-n", "1", "--stages", "pretrain,cold_start_sft", "--out", out]
+        sys.argv = ["pipeline.py", "--smoke", "--threads", "1", "--eval-n", "1", "--teacher", "train",
+                    "--stages", "pretrain,cold_start_sft", "--out", out]
         pipeline.main()
     """
     for where in ("middle", "evaluation 1", "evaluation 2"):

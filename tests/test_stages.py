@@ -23,7 +23,7 @@ from model import GPT, Config
 from pipeline import STAGES, Run
 from recorder import Recorder
 
-KEYS = [(function.__name__, who) for function, who in STAGES]
+KEYS = [(function.__name__, who) for function, who in STAGES if function is not pipeline.given_teacher]
 DONE = {"tokens": 11, "seconds": 1.0}
 NEXT = SimpleNamespace(name="the next model", config=SimpleNamespace(context=192))
 NO_HOW = ("reward_model", )  # takes no device: it works where its policy is
@@ -142,6 +142,13 @@ def test_every_stage_hands_on_its_model_settings_seed_device_and_log(recorder, t
     if stage.startswith("self_reward"):
         wanted = replace(wanted, held_out=max(wanted.held_out, 1000 + number))
     assert settings == wanted
+
+
+def test_the_given_teacher_is_not_trained(recorder, tmp_path, tokenizer):
+    run = new_run(tmp_path, tokenizer, 1)
+    models = dict(run.models)
+    assert pipeline.given_teacher(run, "teacher") == {"tokens": 0}
+    assert recorder.calls == [] and run.models == models
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -165,7 +165,7 @@ def test_every_demonstration_of_the_world_is_read_back(tokenizer):
         calls = [(turn["tool_call"], result["content"]) for turn, result in zip(turns, turns[1:]) if turn.get("tool_call")]
         assert reply == tokenizers.Reply(turns[-1]["content"], turns[-1].get("think", ""), calls, True)
         kinds.add((bool(reply.think), len(calls)))
-    assert kinds == {(False, 0), (True, 0), (False, 1), (False, 2), (False, 3), (True, 2)}
+    assert kinds == {(False, 0), (True, 0), (False, 1), (False, 2), (True, 2), (True, 3)}
 
 
 def test_padding_is_ignored_when_a_reply_is_read(tokenizer):

@@ -25,7 +25,7 @@ from data.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
-AFTER_SFT = [name for name, _ in pipeline.ORDER if name not in ("pretrain", "cold_start_sft", "overall_sft", "reward_model")]
+AFTER_SFT = [name for name, who in pipeline.ORDER if who == "student" and name not in ("pretrain", "cold_start_sft", "overall_sft", "reward_model")]
 
 
 def changed(settings, text: str):

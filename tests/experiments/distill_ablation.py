@@ -2,7 +2,7 @@
 
     python -m tests.experiments.distill_ablation runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3 --out runs/distill_ablation
 
-Reads overall_sft of student and teacher from each run folder. Every row makes the same number of updates with the same number
+Reads overall_sft of the student and the given teacher from each run folder. Every row makes the same number of updates with the same number
 of positive sequences an update: 16, or 8 and 8 of rehearsal. Seconds and FLOPs (6 per parameter and token that is trained on,
 2 per parameter and token that is only read) are printed, because a row that reads negatives and a teacher costs more.
 The last rows are an upper bound that no teacher can give: SFT on the world's own answers to the queries. What is said of the joint

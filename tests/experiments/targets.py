@@ -133,7 +133,7 @@ def teacher_rows(table: Table, teacher: dict) -> None:
 
 
 def overall_rows(table: Table) -> None:
-    for what, domains in (("mean of math, code, stem, agent", FOUR), ("chat", ("chat",))):
+    for what, domains in (("mean of math, code, stem, agent", FOUR), ("score in chat", ("chat",))):
         table.difference("overall SFT", f"{what}: greedy",
                          lambda run: score(run, "overall_sft", domains, "greedy"),
                          "between 45 and 65", lambda mean, low: 45 <= mean <= 65)
@@ -166,9 +166,10 @@ def closed_row(table: Table) -> None:
         first, last = (score(run, name, DOMAINS, "greedy") for name in ("overall_sft", "rl_preference"))
         goal = score(run, "given_teacher", DOMAINS, "greedy", "teacher")
         return None if None in (first, last, goal) else 100 * (last - first) / (goal - first)
+    third = all(3 * run["params"]["student"] <= run["params"]["teacher"] for run in table.runs)
     table.difference("final student", "share of the distance to its teacher that is closed, percent",
                      closed, "50 or more, at most a third of the parameters",
-                     lambda mean, low: mean >= 50)
+                     lambda mean, low: mean >= 50 and third)
 
 
 def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict,
