@@ -355,8 +355,12 @@ def test_the_annotator_calls_the_same_response_twice_a_tie():
 
 def test_the_annotator_ranks_every_prompts_own_outputs(tiny_model, tokenizer, monkeypatch):
     """With an annotator without noise the ranking is the order of the true scores, ties included."""
-    rng = random.Random(0)
-    monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [rng.randint(0, 5) / 5 for _ in tasks])
+    rng, scores = random.Random(0), {}
+
+    def score_replies(tasks, replies):  # at random, but one for equal replies to a prompt, as the world's own
+        return [scores.setdefault((task.prompt, reply.content, reply.complete), rng.randint(0, 5) / 5)
+                for task, reply in zip(tasks, replies)]
+    monkeypatch.setattr(world, "score_replies", score_replies)
     monkeypatch.setattr(world_chat, "annotate", lambda score, rng, complete: score)
     rankings = annotated_rankings(tiny_model, tokenizer, prompts=6, outputs=3, seed=1)
     assert len(rankings) == 6 and len({ranking["prompt"] for ranking in rankings}) == 6
