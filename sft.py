@@ -45,8 +45,9 @@ from data.command import command, common_flags, out_folder
 from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
-from data.rows import (Row, batches_of, before_reply, dialogue_rows, document_rows, in_rows,
-                       interleave, repeated, split, supervised_count, tell_dropped, tokens_a_row)
+from data.rows import (Row, batches_of, before_reply, check_prompts, dialogue_rows, document_rows,
+                       in_rows, interleave, repeated, split, supervised_count, tell_dropped,
+                       tokens_a_row)
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 

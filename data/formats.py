@@ -605,12 +605,6 @@ def _spelled(record):
     return found
 
 
-def _repeats(path, records):
-    """[a line on records that stand in the file more than once], or []."""
-    whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
-    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
-    prompts = len(records) - len(openings) - whole
-    if not whole and not prompts:
 def _score_order(value):
     """"is below" or "equals" for a pair whose own scores do not set the chosen reply above the
     rejected one, else "". UltraFeedback has them in the record or in its metadata."""
@@ -635,11 +629,22 @@ def _scores(path, scored, count):
 
 
         return []
-    return [f"{path}: {whole} records repeat an earlier one, {prompts} more only its prompt; "
-            "records of one prompt are trained on together or held out together"]
+    told = f"{whole} record{' repeats' if whole == 1 else 's repeat'} an earlier one"
+    if not whole:
+        told = (f"{prompts} record{' repeats' if prompts == 1 else 's repeat'} only the prompt of an "
+                "earlier one")
+    elif prompts:
+        told += f", {prompts} more only its prompt"
+    return [f"{path}: {told}; records of one prompt are trained on together or held out together"]
 
 
 def _tests(value):
+def _repeats(path, records):
+    """[a line on records that stand in the file more than once], or []."""
+    whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
+    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
+    prompts = len(records) - len(openings) - whole
+    if not whole and not prompts:
     setup = _text(value, "test_setup_code") if value.get("test_setup_code") is not None else ""
     return {"test_list": _texts(value, "test_list"), "test_setup_code": _tidy_code(setup)}
 

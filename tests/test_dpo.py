@@ -495,6 +495,6 @@ def test_own_pairs_of_one_prompt_are_never_trained_on_and_held_out(command, tmp_
     records = [{"prompt": f"{k}?", "chosen": str(n), "rejected": "no", "id": n} for n in range(5) for k in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     code, out, err = command("--data", tmp_path / "pairs.jsonl")
-    assert code == 0 and out.count("ignored keys: 'id' 100 times") == 1 and "80 more only its prompt" in out, err
+    assert code == 0 and out.count("ignored keys: 'id' 100 times") == 1 and "80 records repeat only the prompt" in out, err
     asked = [{tuple(chosen[0][:chosen[1].index(True)]) for chosen, _ in pairs} for pairs in (seen, held[0])]
     assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == 20 and len(seen) + len(held[0]) == 100

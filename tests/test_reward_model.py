@@ -412,7 +412,7 @@ def test_a_file_of_ties_alone_is_refused_where_ties_teach_nothing(tiny_model, to
 def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model, tokenizer, tmp_path, monkeypatch):
     path = write(tmp_path / "own.jsonl", [{"prompt": str(k), "responses": [str(n), "no"], "ranking": "A > B"} for n in range(5) for k in range(40)])
     rankings, _, notes = from_file(path, tokenizer, context=40)
-    assert len(notes) == 1 and "0 records repeat an earlier one, 160 more only its prompt" in notes[0]
+    assert len(notes) == 1 and "160 records repeat only the prompt of an earlier one" in notes[0]
     seen = {}
     monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
     monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
