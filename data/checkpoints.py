@@ -172,14 +172,19 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
         model = build(saved["config"]).to(device)
         missing, unexpected = model.load_state_dict(saved.pop("model"), strict=False)
         saved["tokenizer"], saved["stage"]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
     except Exception as error:
         raise ValueError(f"{path}: not a {kind} of this project ({type(error).__name__})") from None
     if named := not_finite(model.state_dict()):
         raise ValueError(f"{path}: {named} is not finite; take the checkpoint of an earlier stage")
     if unexpected or set(missing) - ({"head.weight"} if model.config.tied else set()):
         raise ValueError(f"{path}: not a {kind} of this project (other weights)")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ValueError(f"{path}: cut off or damaged, or not a {kind} of this project") from None
+    try:
     if tokenizer is not None and saved["tokenizer"] != tokenizer.fingerprint:
         raise ValueError(f"{path}: was trained with another tokenizer ({saved['tokenizer']}, here {tokenizer.fingerprint})")
     return model, saved

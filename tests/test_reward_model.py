@@ -310,7 +310,10 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     torch.save([1, 2], tmp_path / "list.pt")
     save_checkpoint(tmp_path / "policy.pt", tiny_model, tokenizer, "overall_sft")  # a language model has no score head
     save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""), "reward_model")
-    for name, reason in (("text", "not a reward model"), ("list", "not a reward model"), ("policy", "not a reward model"),
+    (tmp_path / "short.pt").write_bytes((tmp_path / "policy.pt").read_bytes()[:-1000])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    damaged = "pt: cut off or damaged, or not a reward model of this project$"
+    for name, reason in (("text", damaged), ("short", damaged), ("empty", damaged), ("list", "pt: not a reward model"), ("policy", "pt: not a reward model"),
                          ("missing", "no such checkpoint"), ("other", "another tokenizer")):
         with pytest.raises(ValueError, match=reason) as caught:
             load_reward_model(tmp_path / f"{name}.pt", tokenizer)
