@@ -33,7 +33,7 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
+from data.checkpoints import damage, differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
 from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, seed_of, start
 from data.report import report
@@ -276,6 +276,24 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
 
 def finite(value):
     """The same with None for what is not a number, since JSON has no NaN."""
+def check_kept(out: Path, results: dict, chosen: list, force: bool) -> None:
+    """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or damaged; with
+    --force the stage is one that was made with other settings."""
+    for stage in results["stages"]:
+        path = out / stage["checkpoint"]
+        if (stage["name"], stage["model"]) in chosen and (wrong := damage(path)):
+            if not force:
+                raise ValueError(f"{path}: the checkpoint of the finished stage {stage['name']} ({stage['model']}) {wrong}; put it back, "
+                                 "or --force redoes the stage and what follows")
+            stage["settings"] = ""
+
+
+def check_weights(path: Path, stage: dict, model, remedy: str) -> None:
+    """Raises ValueError where a file of the right form holds other weights than its stage ended with."""
+    if stage.get("weights", now := digest(model)) != now:
+        raise ValueError(f"{path}: holds other weights than those that {stage['name']} ({stage['model']}) ended with; {remedy}")
+
+
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -446,6 +464,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     finished = list(results["stages"])
     todo = unfinished(results, run, chosen, args.force)
     redone = [stage for stage in finished if stage not in results["stages"]]
+    check_kept(out, results, [(function.__name__, who) for function, who in chosen], args.force)
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]
         if needs and needs[0] != "pretrain" and not given[who] and not any(stage["model"] == who for stage in results["stages"]):
@@ -458,15 +477,16 @@ def prepare(args) -> tuple[Run, list, dict]:
         if path is None and not any(model == who for _, model in todo):
             continue  # nothing is asked of it
         model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
-        if last and last.get("weights", digest(model)) != digest(model):
-            raise ValueError(f"{path}: holds other weights than those that {last['name']} ({who}) ended with; to go on from them, give another --out "
-                             f"and this file as --{who}")
+        if last:
+            check_weights(path, last, model, f"to go on from them, give another --out and this file as --{who}")
         run.models[who] = placed(model, args, device)
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
     if "reward_model" in names:
-        run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)
+        path = out / "reward_model.student.pt"
+        run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)
+        check_weights(path, results["stages"][names.index("reward_model")], run.models["reward_model"], "put the file back, or give another --out")
     if "self_reward_1" in names:  # M_1 is the student that entered the first round
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
         seed_model, _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer)

@@ -402,6 +402,57 @@ def test_a_checkpoint_that_was_replaced_is_refused_and_a_redone_stage_loses_its_
     assert not (tmp_path / "pretrain.student.part").exists() and json.loads((tmp_path / "results.json").read_text())["stages"] == []
 
 
+@pytest.mark.parametrize("harm, told", [
+    (lambda path: path.unlink(), "is missing"),
+    (lambda path: path.write_bytes(b""), "is cut off or damaged"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "is cut off or damaged")],
+    ids=["missing", "empty", "cut off"])
+def test_a_finished_stage_without_its_checkpoint_is_named_and_force_redoes_it(
+        run, tmp_path, monkeypatch, capsys, harm, told):
+    """Of the first of two finished stages: nothing would load it."""
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    lines = []
+    for k, name in enumerate(("pretrain", "cold_start_sft")):
+        model = GPT(SIZES["tiny"]["student"]).init_weights(k)
+        save_checkpoint(tmp_path / f"{name}.student.pt", model, run.tokenizer, name)
+        lines.append({"name": name, "model": "student", "settings": "the same", "eval": SCORES,
+                      "checkpoint": f"{name}.student.pt", "weights": digest(model)})
+    (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
+    monkeypatch.setattr(pipeline, "run_stages", interrupt)
+    flags = ("--stages", "pretrain,cold_start_sft", "--out", tmp_path)
+    assert command_line(monkeypatch, capsys, *flags)[0] == 130
+    harm(path := tmp_path / "pretrain.student.pt")
+    assert command_line(monkeypatch, capsys, *flags) == (
+        2, f"error: {path}: the checkpoint of the finished stage pretrain (student) {told}; put it "
+           "back, or --force redoes the stage and what follows\n")
+    # a stage that is not asked for may have lost its checkpoint: what follows goes on without it
+    assert command_line(monkeypatch, capsys, "--stages", "cold_start_sft", "--teacher",
+                        tmp_path / "cold_start_sft.student.pt", "--out", tmp_path)[0] == 130
+    assert command_line(monkeypatch, capsys, "--force", *flags)[0] == 130
+    assert json.loads((tmp_path / "results.json").read_text())["stages"] == []
+
+
+def test_a_reward_model_that_was_replaced_is_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    student = GPT(SIZES["tiny"]["student"]).init_weights(0)
+    save_checkpoint(tmp_path / "pretrain.student.pt", student, run.tokenizer, "pretrain")
+    path = tmp_path / "reward_model.student.pt"
+    save_checkpoint(path, rewards.RewardModel(student), run.tokenizer, "reward_model")
+    ends = {"pretrain": (student, SCORES), "reward_model": (rewards.load_reward_model(path, run.tokenizer), None)}
+    lines = [{"name": name, "model": "student", "settings": "the same", "eval": scores,
+              "checkpoint": f"{name}.student.pt", "weights": digest(model)}
+             for name, (model, scores) in ends.items()]
+    (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
+    monkeypatch.setattr(pipeline, "run_stages", interrupt)
+    flags = ("--stages", "reward_model,rl_preference", "--out", tmp_path)
+    assert command_line(monkeypatch, capsys, *flags)[0] == 130
+    other = rewards.RewardModel(GPT(SIZES["tiny"]["student"]).init_weights(1))
+    save_checkpoint(path, other, run.tokenizer, "reward_model")
+    code, err = command_line(monkeypatch, capsys, *flags)
+    assert code == 2 and err.count("\n") == 1
+    assert f"{path}: holds other weights than those that reward_model (student) ended with" in err
+
+
 def started(code, *args, **more):
     return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
