@@ -41,7 +41,7 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.checkpoints import key_of, key_of_run, kept_training, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags, out_folder
+from data.command import command, common_flags, made_folder, out_folder
 from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
@@ -442,6 +442,7 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
         model = fresh_model(args.size, who, tokenizer, args.seed)
         key = key_of(tokenizer, device, weights=model, settings=(args.seed, schedule))
         if path == kept and kept_training(path, key) is None:
+            made_folder(path.parent, "give --init CHECKPOINT")
             print(f"no {who} checkpoint of these settings yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
             model = model.to(device)
             for stage in (pretrain, cold_start_sft, overall_sft):

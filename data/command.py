@@ -108,8 +108,7 @@ def out_folder(path) -> Path:
     Raises ValueError in one line, with the other's process id, where another process holds it, and OSError where nothing can be written.
     Under torchrun rank 0 holds it for all.
     """
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(path)
     lock = folder.resolve() / ".lock"
     if os.environ.get("RANK", "0") != "0" or lock in HELD:
         return folder
@@ -117,7 +116,7 @@ def out_folder(path) -> Path:
         try:
             file = open(lock, "a+", encoding="ascii")
         except OSError as error:
-            raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+            raise OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out") from None
         if not locked(file):
             file.seek(0)
             other = file.read(20).strip()
@@ -134,7 +133,19 @@ def out_folder(path) -> Path:
         file.flush()
     except OSError as error:
         release()
-        raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+        raise OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out") from None
+    return folder
+
+
+def made_folder(path, remedy: str = "give another --out") -> Path:
+    """The folder, made where it is not there. Raises OSError in one line that ends in the remedy."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        files = [place for place in (folder, *folder.parents) if os.path.isfile(place)]
+        why = f"{files[0]} is a file" if files else error.strerror
+        raise OSError(f"{folder}: the folder cannot be made ({why}); {remedy}") from None
     return folder
 
 

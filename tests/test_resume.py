@@ -535,9 +535,36 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_training(tmp_path
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(OSError):
             command.out_folder(path)
+        assert str(caught.value) == (f"{path}: the folder cannot be made ({tmp_path / 'file'} is a "
+                                     "file); give another --out")
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(OSError) as caught:
+        command.out_folder(long)
+    assert str(caught.value) == (f"{long}: the folder cannot be made (File name too long); give "
+                                 "another --out")
     monkeypatch.setattr(builtins, "open", lambda *args, **how: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    with pytest.raises(OSError, match="run: nothing can be written there .Permission denied"):
+    with pytest.raises(OSError, match="run: nothing can be written there .Permission denied.; give another --out"):
         command.out_folder(tmp_path / "run")
+    monkeypatch.setattr(Path, "mkdir", lambda *args, **how: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(OSError, match="more: the folder cannot be made .Permission denied.; give another --out"):
+        command.out_folder(tmp_path / "more")
+
+
+def test_an_export_or_a_kept_sft_into_a_place_where_a_file_is_ends_in_one_line(tmp_path, tokenizer, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        export_model(GPT(Config(512, 256, 1, 16, 2, 1, 24)), tokenizer, tmp_path / "file")
+    assert str(caught.value).endswith("file is a file); give another --export DIR")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setattr(sft, "pretrain", never)  # before minutes of training
+    args = command.common_flags("x", "runs/x").parse_args(["--smoke"])
+    args.init = None
+    with pytest.raises(OSError) as caught:
+        sft.starting_model(args, "student", tokenizer, CPU)
+    assert str(caught.value) == ("runs/sft-tiny-smoke-seed1: the folder cannot be made (runs is a "
+                                 "file); give --init CHECKPOINT")
 
 
 @pytest.mark.parametrize("name", ["sft", "dpo", "distill", "ppo", "reward_model", "self_reward"])
