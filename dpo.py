@@ -209,7 +209,7 @@ SMOKE = {"steps": 2, "rows": 4}
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/dpo, runs/dpo-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint to start from; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
     parser.add_argument("--lr", type=float, default=None, help=f"AdamW's learning rate; default: {Settings.lr} at size tiny")

@@ -381,7 +381,7 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 # ---- command line ----
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/SIZE-seedSEED, with -data and -smoke after SIZE where those flags are given")
     parser.add_argument("--student", default=None, help="checkpoint that the student starts from; name the stages that follow in --stages")
     parser.add_argument("--teacher", default=None, help="checkpoint of the teacher; distill needs one")
     parser.add_argument("--stages", default=None, help="only these stages, separated by commas; default: all")

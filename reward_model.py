@@ -431,7 +431,7 @@ def rank_by_hand(args, tokenizer, device) -> None:
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/reward_model, runs/reward_model-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint of the SFT model; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--ties", choices=TIES, default=Settings.ties, help="what a tie is worth")
     parser.add_argument("--outputs", type=int, default=Settings.outputs, help="outputs a prompt (K)")

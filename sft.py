@@ -460,7 +460,7 @@ def show_mask(tokenizer, record: dict) -> None:
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/sft, runs/sft-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint to start from; without it, a fresh model")
     parser.add_argument("--pretrain", action="store_true", help="supervise every token of plain text instead of dialogues")
     parser.add_argument("--show-mask", action="store_true", help="print a dialogue with its supervised tokens marked, and stop")

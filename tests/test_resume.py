@@ -754,7 +754,7 @@ def test_a_pipe_that_nobody_reads_any_more_does_not_end_a_run(monkeypatch):
 def test_a_home_folder_is_meant_by_a_tilde_in_every_flag(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    parser = command.common_flags("x")
+    parser = command.common_flags("x", "runs/x")
     parser.add_argument("--init")
     parser.add_argument("runs", nargs="*")
     args = parser.parse_args(["~/run", "--out=~/out", "--data=~/a/b.jsonl", "--init", "~/x.pt"])
