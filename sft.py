@@ -482,6 +482,10 @@ def run(args) -> None:
             records, dropped, notes = formats.read_records(args.data, "instruction")
         print("".join(f"{note}\n" for note in notes), end="")
     if args.show_mask:
+        if records == []:
+            raise ValueError(f"{args.data}: no record is left to show{formats.because(dropped)}")
+        if records and len(records) > 3:
+            print(f"3 of {len(records)} records")
         few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
         examples = records[:3] if records else [demo for kind in few for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
         for record in examples:
