@@ -460,9 +460,11 @@ def run(args) -> None:
                                            log=out / "reward_model.csv"), settings=asdict(settings))
     measured |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
     for name, value in measured.items():
-        if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
+        if value is None or value == [] or name == "tie_width" and settings.ties in ("drop", "half"):
             continue
-        if name == "calibration":
+        if name == "accuracy" and math.isnan(value):
+            print("no strict pair is held out, so no accuracy")
+        elif name == "calibration":
             told = (f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value)
             print("calibration           " + ", ".join(told))
         else:

@@ -691,6 +691,23 @@ def test_own_rankings_are_trained_on_and_leave_a_reward_model_and_a_log(ties, ch
     load_reward_model(tmp_path / "out" / "reward_model.pt", tokenizer)
 
 
+def test_held_out_ties_alone_are_said_to_have_no_accuracy(checkpoint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "own.jsonl", [GOOD | {"prompt": f"Name {n} planets.", "ranking": "A = B = C"}
+                                          for n in range(5)])
+    code, out, err = run_command(monkeypatch, capsys, "--data", path, "--init", checkpoint, "--ties",
+                                 "davidson", "--out", tmp_path / "out")
+    assert code == 0 and out.count("no strict pair is held out, so no accuracy\n") == 1, err
+    assert "nan" not in out and "\ncalibration" not in out
+
+
+def test_too_few_prompts_are_told_with_what_was_dropped(checkpoint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "own.jsonl", [GOOD | {"responses": ["a", "a", "a"]}] * 3)
+    code, _, err = run_command(monkeypatch, capsys, "--data", path, "--init", checkpoint, "--out",
+                               tmp_path / "out")
+    assert code == 2 and err.count("\n") == 1 and err.startswith(
+        f"error: {path}: 0 different prompts are left (dropped 3 records: 3 equal responses); two are")
+
+
 def test_a_typed_ranking_is_kept_and_can_be_trained_on(checkpoint, tmp_path, monkeypatch, capsys):
     lines = iter(["D > C > A", "D > C > A = B", ""])  # the first leaves out B and is asked again; the last prompt is skipped
 
