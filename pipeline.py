@@ -37,7 +37,7 @@ from data.checkpoints import damage, differences, digest, key_line, once, remove
 from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, seed_of, start
 from data.report import report
-from data.rows import dialogue_rows, tell_dropped
+from data.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -162,6 +162,7 @@ def file_rows(run: Run, domains, tell: str | None = None) -> list:
     rows, dropped = dialogue_rows(run.tokenizer, records, context_of(run))
     if tell:
         tell_dropped(tell, dropped)
+        check_prompts(tell, list(map(before_reply, rows)), dropped)
     return rows
 
 
@@ -174,6 +175,7 @@ def file_rankings(run: Run, tell: bool = False) -> list | None:
     rankings = rewards.rankings_of(records, run.tokenizer, context_of(run), dropped)
     if tell:
         tell_dropped("reward_model", dropped)
+        check_prompts("reward_model", [ranking["opening"] for ranking in rankings], dropped)
     rng = random.Random(seed_of(run.seed, "reward_model", "rankings"))
     return rng.sample(rankings, min(len(rankings), settings.prompts))
 
@@ -274,8 +276,6 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     return todo
 
 
-def finite(value):
-    """The same with None for what is not a number, since JSON has no NaN."""
 def check_kept(out: Path, results: dict, chosen: list, force: bool) -> None:
     """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or damaged; with
     --force the stage is one that was made with other settings."""
@@ -294,6 +294,8 @@ def check_weights(path: Path, stage: dict, model, remedy: str) -> None:
         raise ValueError(f"{path}: holds other weights than those that {stage['name']} ({stage['model']}) ended with; {remedy}")
 
 
+def finite(value):
+    """The same with None for what is not a number, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -462,9 +464,9 @@ def prepare(args) -> tuple[Run, list, dict]:
             raise ValueError(f"{out / 'results.json'}: of an older version, which kept no interval's ends; "
                              "give another --out")
     finished = list(results["stages"])
+    check_kept(out, results, [(function.__name__, who) for function, who in chosen], args.force)
     todo = unfinished(results, run, chosen, args.force)
     redone = [stage for stage in finished if stage not in results["stages"]]
-    check_kept(out, results, [(function.__name__, who) for function, who in chosen], args.force)
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]
         if needs and needs[0] != "pretrain" and not given[who] and not any(stage["model"] == who for stage in results["stages"]):

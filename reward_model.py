@@ -40,7 +40,7 @@ from data.command import ask, command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
-from data.rows import Row, ranking_rows, split
+from data.rows import Row, check_prompts, ranking_rows, split
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import sampled_rows, starting_model
 
@@ -455,6 +455,8 @@ def run(args) -> None:
     print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))
+    if rankings is not None:
+        check_prompts(args.data, [ranking["opening"] for ranking in rankings], dropped)
     model, measured = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
                       lambda: reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl",
                                            log=out / "reward_model.csv"), settings=asdict(settings))

@@ -447,7 +447,6 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
             model = model.to(device)
             for stage in (pretrain, cold_start_sft, overall_sft):
                 stage(model, tokenizer, schedule, seed=args.seed, device=device)
-            path.parent.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, model, tokenizer, "overall_sft", key=key)
     print(f"{who}: {path}")
     return placed(load_checkpoint(path, tokenizer, device)[0], args, device)
@@ -482,11 +481,11 @@ def run(args) -> None:
             records, dropped, notes = formats.read_records(args.data, "instruction")
         print("".join(f"{note}\n" for note in notes), end="")
     if args.show_mask:
+        few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
         if records == []:
             raise ValueError(f"{args.data}: no record is left to show{formats.because(dropped)}")
         if records and len(records) > 3:
             print(f"3 of {len(records)} records")
-        few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
         examples = records[:3] if records else [demo for kind in few for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
         for record in examples:
             show_mask(tokenizer, record)
@@ -519,6 +518,7 @@ def run(args) -> None:
             rows, left_out = dialogue_rows(tokenizer, records, model.config.context)
             if dropped := dropped | left_out:
                 print(formats.dropped_line(dropped))
+            check_prompts(args.data, [before_reply(row) for row in rows], dropped)
             measured = trained(sft_on_rows, rows, settings, stage=name)
             looks = ", ".join(f"{loss:.3f}" for loss in measured["held_out_losses"])
             print(f"held-out loss at each quarter: {looks}, on {measured['held_out_rows']} rows; {measured['rows']} rows trained on")

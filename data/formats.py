@@ -178,6 +178,12 @@ def dropped_line(dropped):
     return line + (": " + ", ".join(f"{count} {reason}" for reason, count in reasons) if reasons else "")
 
 
+def because(dropped):
+    """` (dropped 3 records: 3 empty reply)` for the end of a message that too little is left; ""
+    where nothing was dropped."""
+    return f" ({dropped_line(dropped)})" if dropped else ""
+
+
 def read_text(path):
     r"""(text, notes) of a file for pretraining, with "\n" line ends: plain text, or records
     {"text": ...}, which are joined by a blank line. notes are lines to print, as in `read_records`.
@@ -628,6 +634,12 @@ def _scores(path, scored, count):
             f"records, here first{also}; all are learned as they stand{remedy}"]
 
 
+def _repeats(path, records):
+    """[a line on records that stand in the file more than once], or []."""
+    whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
+    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
+    prompts = len(records) - len(openings) - whole
+    if not whole and not prompts:
         return []
     told = f"{whole} record{' repeats' if whole == 1 else 's repeat'} an earlier one"
     if not whole:
@@ -639,12 +651,6 @@ def _scores(path, scored, count):
 
 
 def _tests(value):
-def _repeats(path, records):
-    """[a line on records that stand in the file more than once], or []."""
-    whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
-    openings = {opening(record.get("messages") or record["prompt"]) for record in records}
-    prompts = len(records) - len(openings) - whole
-    if not whole and not prompts:
     setup = _text(value, "test_setup_code") if value.get("test_setup_code") is not None else ""
     return {"test_list": _texts(value, "test_list"), "test_setup_code": _tidy_code(setup)}
 

@@ -533,7 +533,7 @@ def test_a_folder_is_held_by_rank_0_alone_and_again_by_who_holds_it(tmp_path, mo
 def test_a_folder_that_cannot_be_written_is_refused_before_any_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError) as caught:
             command.out_folder(path)
         assert str(caught.value) == (f"{path}: the folder cannot be made ({tmp_path / 'file'} is a "
                                      "file); give another --out")

@@ -203,7 +203,7 @@ def test_a_split_keeps_the_records_of_a_prompt_together_and_holds_out_as_asked()
     random.Random(0).shuffle(shuffled)
     assert sorted(split("x", [k for k, _ in shuffled], [text for _, text in shuffled], 10)[1]) == sorted(held)
     assert [len(side) for side in split("x", [1, 2, 3], ["a", "b", "a"], 10)] in ([1, 2], [2, 1])
-    with pytest.raises(ValueError, match="x: 1 different prompts are left; two are needed"):
+    with pytest.raises(ValueError, match="x: 1 different prompt is left; two are needed"):
         split("x", [1, 2], ["a", "a"], 10)
 
 
