@@ -239,7 +239,8 @@ def run(args) -> None:
         if dropped := dropped | left_out:
             print(formats.dropped_line(dropped))
         if not kept:
-            raise ValueError(f"{args.data}: no pair is left to train on{formats.because(dropped)}; give more data")
+            raise ValueError(f"{args.data}: no pair is left to train on{formats.because(dropped)}; "
+                             "give more data")
         openings = [formats.opening(record["prompt"]) for record, _ in kept]
         check_prompts(args.data, openings, dropped)
         pairs, held_out = split(args.data, [tuple(rows) for _, rows in kept], openings, 10)

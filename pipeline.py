@@ -277,21 +277,23 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
 
 
 def check_kept(out: Path, results: dict, chosen: list, force: bool) -> None:
-    """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or damaged; with
-    --force the stage is one that was made with other settings."""
+    """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or
+    damaged; with --force the stage becomes one that was made with other settings."""
     for stage in results["stages"]:
         path = out / stage["checkpoint"]
         if (stage["name"], stage["model"]) in chosen and (wrong := damage(path)):
             if not force:
-                raise ValueError(f"{path}: the checkpoint of the finished stage {stage['name']} ({stage['model']}) {wrong}; put it back, "
-                                 "or --force redoes the stage and what follows")
+                raise ValueError(f"{path}: the checkpoint of the finished stage {stage['name']} "
+                                 f"({stage['model']}) {wrong}; put it back, or --force redoes the "
+                                 "stage and what follows")
             stage["settings"] = ""
 
 
 def check_weights(path: Path, stage: dict, model, remedy: str) -> None:
     """Raises ValueError where a file of the right form holds other weights than its stage ended with."""
     if stage.get("weights", now := digest(model)) != now:
-        raise ValueError(f"{path}: holds other weights than those that {stage['name']} ({stage['model']}) ended with; {remedy}")
+        raise ValueError(f"{path}: holds other weights than those that {stage['name']} "
+                         f"({stage['model']}) ended with; {remedy}")
 
 
 def finite(value):
@@ -383,7 +385,8 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 # ---- command line ----
 
 def main() -> None:
-    parser = common_flags(__doc__, "runs/SIZE-seedSEED, with -data and -smoke after SIZE where those flags are given")
+    parser = common_flags(__doc__, "runs/SIZE-seedSEED, with -data and -smoke after SIZE where those "
+                          "flags are given")
     parser.add_argument("--student", default=None, help="checkpoint that the student starts from; name the stages that follow in --stages")
     parser.add_argument("--teacher", default=None, help="checkpoint of the teacher; distill needs one")
     parser.add_argument("--stages", default=None, help="only these stages, separated by commas; default: all")
@@ -480,7 +483,8 @@ def prepare(args) -> tuple[Run, list, dict]:
             continue  # nothing is asked of it
         model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
         if last:
-            check_weights(path, last, model, f"to go on from them, give another --out and this file as --{who}")
+            check_weights(path, last, model, "to go on from them, give another --out and this file "
+                          f"as --{who}")
         run.models[who] = placed(model, args, device)
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
@@ -488,7 +492,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     if "reward_model" in names:
         path = out / "reward_model.student.pt"
         run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)
-        check_weights(path, results["stages"][names.index("reward_model")], run.models["reward_model"], "put the file back, or give another --out")
+        stage = results["stages"][names.index("reward_model")]
+        check_weights(path, stage, run.models["reward_model"], "put it back, or give another --out")
     if "self_reward_1" in names:  # M_1 is the student that entered the first round
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
         seed_model, _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer)

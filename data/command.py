@@ -20,7 +20,7 @@ ABOVE_ZERO = ("lr", "beta")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """The default of every flag, but not of one whose default is None: its help says what that means."""
+    """The default of every flag but those whose default is None: their help says what that means."""
 
     def _get_help_string(self, action):
         return action.help if action.default is None else super()._get_help_string(action)
@@ -123,7 +123,7 @@ def out_folder(path) -> Path:
         try:
             file = open(lock, "a+", encoding="ascii")
         except OSError as error:
-            raise OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out") from None
+            raise unwritable(folder, error) from None
         if not locked(file):
             file.seek(0)
             other = file.read(20).strip()
@@ -140,8 +140,12 @@ def out_folder(path) -> Path:
         file.flush()
     except OSError as error:
         release()
-        raise OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out") from None
+        raise unwritable(folder, error) from None
     return folder
+
+
+def unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out")
 
 
 def made_folder(path, remedy: str = "give another --out") -> Path:
@@ -239,14 +243,16 @@ def command(parser: argparse.ArgumentParser, run, stopped: str) -> None:
 
 
 def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
-    """The flags that every concept file and the pipeline share; `folder`: where a run goes without --out."""
+    """The flags that every concept file and the pipeline share; `folder`: where a run goes without
+    --out."""
     parser = Parser(doc)
     parser.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="model and schedule")
     parser.add_argument("--seed", type=int, default=1, help="demonstrations, initial weights, order and sampling; never the evaluation")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1),
                         help="CPU threads; a run repeats bit for bit only with the same number")
-    parser.add_argument("--out", default=None, help=f"folder for what the run leaves behind; default: {folder}")
+    parser.add_argument("--out", default=None,
+                        help=f"folder for what the run leaves behind; default: {folder}")
     parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (README)")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")
