@@ -369,7 +369,7 @@ SMOKE = {"steps": 2, "queries": 60, "margin": 0.0, "max_new": 64}  # untrained m
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/distill, runs/distill-smoke with --smoke")
     parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--teacher", default=None,
                         help="the teacher's checkpoint, or `train`; default: at size tiny data/teacher.tiny.pt, at other sizes train")

@@ -35,7 +35,7 @@ from data.checkpoints import key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
-from data.rows import Row, ranking_rows, split, supervised_count
+from data.rows import Row, check_prompts, ranking_rows, split, supervised_count
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
@@ -209,7 +209,7 @@ SMOKE = {"steps": 2, "rows": 4}
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/dpo, runs/dpo-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint to start from; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
     parser.add_argument("--lr", type=float, default=None, help=f"AdamW's learning rate; default: {Settings.lr} at size tiny")
@@ -239,8 +239,10 @@ def run(args) -> None:
         if dropped := dropped | left_out:
             print(formats.dropped_line(dropped))
         if not kept:
-            raise ValueError(f"{args.data}: no pair is left to train on; the context holds {model.config.context} tokens")
+            raise ValueError(f"{args.data}: no pair is left to train on{formats.because(dropped)}; "
+                             "give more data")
         openings = [formats.opening(record["prompt"]) for record, _ in kept]
+        check_prompts(args.data, openings, dropped)
         pairs, held_out = split(args.data, [tuple(rows) for _, rows in kept], openings, 10)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)

@@ -33,12 +33,12 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import formats, real, world
-from data.checkpoints import differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
+from data.checkpoints import damage, differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
 from data.checkpoints import given_teacher as given_teacher_of
 from data.command import common_flags, fail, known_failure, out_folder, release
 from data.devices import rank, seed_of, start
 from data.report import report
-from data.rows import dialogue_rows, tell_dropped
+from data.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -168,6 +168,7 @@ def file_rows(run: Run, domains, tell: str | None = None) -> list:
     rows, dropped = dialogue_rows(run.tokenizer, records, context_of(run))
     if tell:
         tell_dropped(tell, dropped)
+        check_prompts(tell, list(map(before_reply, rows)), dropped)
     return rows
 
 
@@ -180,6 +181,7 @@ def file_rankings(run: Run, tell: bool = False) -> list | None:
     rankings = rewards.rankings_of(records, run.tokenizer, context_of(run), dropped)
     if tell:
         tell_dropped("reward_model", dropped)
+        check_prompts("reward_model", [ranking["opening"] for ranking in rankings], dropped)
     rng = random.Random(seed_of(run.seed, "reward_model", "rankings"))
     return rng.sample(rankings, min(len(rankings), settings.prompts))
 
@@ -292,6 +294,26 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
     return todo
 
 
+def check_kept(out: Path, results: dict, chosen: list, force: bool) -> None:
+    """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or
+    damaged; with --force the stage becomes one that was made with other settings."""
+    for stage in results["stages"]:
+        path = out / stage["checkpoint"]
+        if (stage["name"], stage["model"]) in chosen and (wrong := damage(path)):
+            if not force:
+                raise ValueError(f"{path}: the checkpoint of the finished stage {stage['name']} "
+                                 f"({stage['model']}) {wrong}; put it back, or --force redoes the "
+                                 "stage and what follows")
+            stage["settings"] = ""
+
+
+def check_weights(path: Path, stage: dict, model, remedy: str) -> None:
+    """Raises ValueError where a file of the right form holds other weights than its stage ended with."""
+    if stage.get("weights", now := digest(model)) != now:
+        raise ValueError(f"{path}: holds other weights than those that {stage['name']} "
+                         f"({stage['model']}) ended with; {remedy}")
+
+
 def finite(value):
     """The same with None for what is not a number, since JSON has no NaN."""
     if isinstance(value, dict):
@@ -383,7 +405,8 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
 # ---- command line ----
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/SIZE-seedSEED, with -data and -smoke after SIZE where those "
+                          "flags are given")
     parser.add_argument("--student", default=None, help="checkpoint that the student starts from; name the stages that follow in --stages")
     parser.add_argument("--teacher", default=None,
                         help="checkpoint of the teacher, or `train` for one that this run trains; default: at size tiny "
@@ -477,6 +500,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     if other and not args.force:
         raise ValueError(f"{out}: {other[0]['name']} ({other[0]['model']}) was finished with another --teacher; "
                          "--force redoes what follows from it, or give another --out")
+    check_kept(out, results, [(function.__name__, who) for function, who in chosen], args.force)
     todo = unfinished(results, run, chosen, args.force)
     redone = [stage for stage in finished if stage not in results["stages"]]
     for who in given:  # no stage but pretrain starts from random weights
@@ -491,15 +515,18 @@ def prepare(args) -> tuple[Run, list, dict]:
         if path is None and not any(model == who for _, model in todo):
             continue  # nothing is asked of it
         model = load_checkpoint(path, run.tokenizer)[0] if path else fresh_model(args.size, who, run.tokenizer, args.seed)
-        if last and last.get("weights", digest(model)) != digest(model):
-            raise ValueError(f"{path}: holds other weights than those that {last['name']} ({who}) ended with; to go on from them, give another --out "
-                             f"and this file as --{who}")
+        if last:
+            check_weights(path, last, model, "to go on from them, give another --out and this file "
+                          f"as --{who}")
         run.models[who] = placed(model, args, device)
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
     if "reward_model" in names:
-        run.models["reward_model"] = rewards.load_reward_model(out / "reward_model.student.pt", run.tokenizer, device)
+        path = out / "reward_model.student.pt"
+        run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)
+        stage = results["stages"][names.index("reward_model")]
+        check_weights(path, stage, run.models["reward_model"], "put it back, or give another --out")
     if "self_reward_1" in names:  # M_1 is the student that entered the first round
         entered = [stage for stage in results["stages"][:names.index("self_reward_1")] if stage["model"] == "student" and stage["eval"]]
         seed_model, _ = load_checkpoint(out / entered[-1]["checkpoint"] if entered else given["student"], run.tokenizer)

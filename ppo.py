@@ -503,7 +503,7 @@ def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) ->
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/STAGE, runs/STAGE-smoke with --smoke")
     parser.add_argument("--init", default=None, help="the policy's checkpoint; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--stage", choices=list(STAGE_SETTINGS), default="rl_stem", help="which reward")
     parser.add_argument("--reward-model", default=None, help="checkpoint of python reward_model.py, for rl_preference; default: one is trained first")

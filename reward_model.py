@@ -40,7 +40,7 @@ from data.command import ask, command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.formats import parse_ranking, write_csv
-from data.rows import Row, ranking_rows, split
+from data.rows import Row, check_prompts, ranking_rows, split
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import sampled_rows, starting_model
 
@@ -431,7 +431,7 @@ def rank_by_hand(args, tokenizer, device) -> None:
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/reward_model, runs/reward_model-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint of the SFT model; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--ties", choices=TIES, default=Settings.ties, help="what a tie is worth")
     parser.add_argument("--outputs", type=int, default=Settings.outputs, help="outputs a prompt (K)")
@@ -455,14 +455,18 @@ def run(args) -> None:
     print("".join(f"{note}\n" for note in notes), end="")
     if dropped:
         print(formats.dropped_line(dropped))
+    if rankings is not None:
+        check_prompts(args.data, [ranking["opening"] for ranking in rankings], dropped)
     model, measured = once(out / "reward_model.pt", key_of_run(args, tokenizer, device, weights=trunk), lambda: RewardModel(trunk), tokenizer, "reward_model",
                       lambda: reward_model(trunk, tokenizer, settings, seed=args.seed, rankings=rankings, data=out / "rankings.jsonl",
                                            log=out / "reward_model.csv"), settings=asdict(settings))
     measured |= held_out_report(model, trunk, tokenizer, settings, seed=args.seed, rankings=rankings)
     for name, value in measured.items():
-        if value is None or name == "tie_width" and settings.ties in ("drop", "half"):
+        if value is None or value == [] or name == "tie_width" and settings.ties in ("drop", "half"):
             continue
-        if name == "calibration":
+        if name == "accuracy" and math.isnan(value):
+            print("no strict pair is held out, so no accuracy")
+        elif name == "calibration":
             told = (f"{row['predicted']:.2f} predicted {row['observed']:.2f} observed ({row['pairs']} pairs)" for row in value)
             print("calibration           " + ", ".join(told))
         else:

@@ -359,7 +359,7 @@ SMOKE = {"prompts": 8, "requests": 40, "held_out": 8, "training": replace(Settin
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/self_reward, runs/self_reward-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint of M_1; default: a run's overall_sft, or SFT is done first")
     parser.add_argument("--rounds", type=int, default=2, help="how many next iteration models")
     parser.add_argument("--lr", type=float, default=None, help=f"of DPO; default: {Settings.training.lr} at size tiny")

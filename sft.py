@@ -41,12 +41,13 @@ from torch import Tensor
 from data import formats, hf, world, world_judge
 from data import tokenizer as tokenizers
 from data.checkpoints import key_of, key_of_run, kept_training, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags, out_folder
+from data.command import command, common_flags, made_folder, out_folder
 from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
 from data.measures import interval, mean_of
-from data.rows import (Row, batches_of, before_reply, dialogue_rows, document_rows, in_rows,
-                       interleave, repeated, split, supervised_count, tell_dropped, tokens_a_row)
+from data.rows import (Row, batches_of, before_reply, check_prompts, dialogue_rows, document_rows,
+                       in_rows, interleave, repeated, split, supervised_count, tell_dropped,
+                       tokens_a_row)
 from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
 
 
@@ -442,11 +443,11 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
         model = fresh_model(args.size, who, tokenizer, args.seed)
         key = key_of(tokenizer, device, weights=model, settings=(args.seed, schedule))
         if path == kept and kept_training(path, key) is None:
+            made_folder(path.parent, "give --init CHECKPOINT")
             print(f"no {who} checkpoint of these settings yet: pretraining and SFT come first (a minute or two at size tiny)", flush=True)
             model = model.to(device)
             for stage in (pretrain, cold_start_sft, overall_sft):
                 stage(model, tokenizer, schedule, seed=args.seed, device=device)
-            path.parent.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, model, tokenizer, "overall_sft", key=key)
     print(f"{who}: {path}")
     return placed(load_checkpoint(path, tokenizer, device)[0], args, device)
@@ -459,7 +460,7 @@ def show_mask(tokenizer, record: dict) -> None:
 
 
 def main() -> None:
-    parser = common_flags(__doc__)
+    parser = common_flags(__doc__, "runs/sft, runs/sft-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint to start from; without it, a fresh model")
     parser.add_argument("--pretrain", action="store_true", help="supervise every token of plain text instead of dialogues")
     parser.add_argument("--show-mask", action="store_true", help="print a dialogue with its supervised tokens marked, and stop")
@@ -482,6 +483,10 @@ def run(args) -> None:
         print("".join(f"{note}\n" for note in notes), end="")
     if args.show_mask:
         few = world.overall_demonstrations(args.seed, dict.fromkeys(schedule.demonstrations, 4)).values()
+        if records == []:
+            raise ValueError(f"{args.data}: no record is left to show{formats.because(dropped)}")
+        if records and len(records) > 3:
+            print(f"3 of {len(records)} records")
         examples = records[:3] if records else [demo for kind in few for demo in (kind[0] if isinstance(kind[0], list) else kind)[:1]]
         for record in examples:
             show_mask(tokenizer, record)
@@ -514,6 +519,7 @@ def run(args) -> None:
             rows, left_out = dialogue_rows(tokenizer, records, model.config.context)
             if dropped := dropped | left_out:
                 print(formats.dropped_line(dropped))
+            check_prompts(args.data, [before_reply(row) for row in rows], dropped)
             measured = trained(sft_on_rows, rows, settings, stage=name)
             looks = ", ".join(f"{loss:.3f}" for loss in measured["held_out_losses"])
             print(f"held-out loss at each quarter: {looks}, on {measured['held_out_rows']} rows; {measured['rows']} rows trained on")

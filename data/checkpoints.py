@@ -141,6 +141,17 @@ def not_finite(weights: dict) -> str | None:
 
 # ---- checkpoints ----
 
+def damage(path: Path) -> str:
+    """"is missing" or "is cut off or damaged", or "" where the file opens. Its tensors are not read:
+    a stage that goes on from them compares their digest."""
+    if not path.exists():
+        return "is missing"
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+    except Exception:
+        return "is cut off or damaged"
+    return ""
+
 
 def save_checkpoint(path: Path, model: nn.Module, tokenizer, stage: str, **more) -> None:
     """The model with its config and its tokenizer, written by rank 0; the others wait."""
@@ -169,11 +180,16 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
         return model.to(device), {"stage": "Qwen3 directory" if config["qk_norm"] else "Llama directory"}
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ValueError(f"{path}: cut off or damaged, or not a {kind} of this project") from None
+    try:
         model = build(saved["config"]).to(device)
         missing, unexpected = model.load_state_dict(saved.pop("model"), strict=False)
         saved["tokenizer"], saved["stage"]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
     except Exception as error:
         raise ValueError(f"{path}: not a {kind} of this project ({type(error).__name__})") from None
     if named := not_finite(model.state_dict()):

@@ -19,11 +19,18 @@ LEAST = {"steps": 1, "iterations": 1, "rounds": 1, "eval_n": 1, "threads": 1, "r
 ABOVE_ZERO = ("lr", "beta")
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """The default of every flag but those whose default is None: their help says what that means."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with the defaults in --help, and its errors in one line."""
 
     def __init__(self, doc: str):
-        super().__init__(description=doc.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(description=doc.split("\n\n")[0], formatter_class=Help)
 
     def error(self, message: str):
         fail(f"{message}; --help lists the flags")
@@ -108,8 +115,7 @@ def out_folder(path) -> Path:
     Raises ValueError in one line, with the other's process id, where another process holds it, and OSError where nothing can be written.
     Under torchrun rank 0 holds it for all.
     """
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(path)
     lock = folder.resolve() / ".lock"
     if os.environ.get("RANK", "0") != "0" or lock in HELD:
         return folder
@@ -117,7 +123,7 @@ def out_folder(path) -> Path:
         try:
             file = open(lock, "a+", encoding="ascii")
         except OSError as error:
-            raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+            raise unwritable(folder, error) from None
         if not locked(file):
             file.seek(0)
             other = file.read(20).strip()
@@ -134,7 +140,23 @@ def out_folder(path) -> Path:
         file.flush()
     except OSError as error:
         release()
-        raise OSError(f"{folder}: nothing can be written there ({error.strerror})") from None
+        raise unwritable(folder, error) from None
+    return folder
+
+
+def unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"{folder}: nothing can be written there ({error.strerror}); give another --out")
+
+
+def made_folder(path, remedy: str = "give another --out") -> Path:
+    """The folder, made where it is not there. Raises OSError in one line that ends in the remedy."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        files = [place for place in (folder, *folder.parents) if os.path.isfile(place)]
+        why = f"{files[0]} is a file" if files else error.strerror
+        raise OSError(f"{folder}: the folder cannot be made ({why}); {remedy}") from None
     return folder
 
 
@@ -220,15 +242,17 @@ def command(parser: argparse.ArgumentParser, run, stopped: str) -> None:
     guarded(run, parser.parse_args(), stopped=stopped)
 
 
-def common_flags(doc: str) -> argparse.ArgumentParser:
-    """The flags that every concept file and the pipeline share."""
+def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
+    """The flags that every concept file and the pipeline share; `folder`: where a run goes without
+    --out."""
     parser = Parser(doc)
     parser.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="model and schedule")
     parser.add_argument("--seed", type=int, default=1, help="demonstrations, initial weights, order and sampling; never the evaluation")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1),
                         help="CPU threads; a run repeats bit for bit only with the same number")
-    parser.add_argument("--out", default=None, help="folder for what the run leaves behind")
+    parser.add_argument("--out", default=None,
+                        help=f"folder for what the run leaves behind; default: {folder}")
     parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (README)")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")

@@ -116,7 +116,7 @@ def read_records(path, kind):
     rows = _numbered(path)
     if not rows:
         raise DataError(f"{path}:1: the file holds no record; expected one JSON object per line or an array of them")
-    records, dropped, ignored, spelled = [], {}, {}, {}
+    records, dropped, ignored, spelled, scored = [], {}, {}, {}, {}
     for where, value in rows:
         try:
             for made in _convert(value, kind, ignored):
@@ -124,6 +124,8 @@ def read_records(path, kind):
                     dropped[made] = dropped.get(made, 0) + 1
                     continue
                 records.append(made)
+                if kind != "instruction" and (order := _score_order(value)):
+                    scored.setdefault(order, []).append(where)
                 for what, found in _spelled(made):
                     spelled.setdefault(what, (where, found, []))[2].append(made)
         except DataError as error:
@@ -133,7 +135,7 @@ def read_records(path, kind):
         notes.append(f"{path}:{where}: the text holds {what}, {_clip(found)}, in {len(those)} of "
                      f"{len(records)} records, here first, and is learned as it stands; give "
                      "messages with roles, or take it out")
-    return records, dropped, notes + _repeats(path, records)
+    return records, dropped, notes + _scores(path, scored, len(records)) + _repeats(path, records)
 
 
 def opening(messages):
@@ -174,6 +176,12 @@ def dropped_line(dropped):
     reasons = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
     line = f"dropped {total} record{'' if total == 1 else 's'}"
     return line + (": " + ", ".join(f"{count} {reason}" for reason, count in reasons) if reasons else "")
+
+
+def because(dropped):
+    """` (dropped 3 records: 3 empty reply)` for the end of a message that too little is left; ""
+    where nothing was dropped."""
+    return f" ({dropped_line(dropped)})" if dropped else ""
 
 
 def read_text(path):
@@ -603,6 +611,29 @@ def _spelled(record):
     return found
 
 
+def _score_order(value):
+    """"is below" or "equals" for a pair whose own scores do not set the chosen reply above the
+    rejected one, else "". UltraFeedback has them in the record or in its metadata."""
+    metadata = value["metadata"] if isinstance(value.get("metadata"), dict) else {}
+    chosen, rejected = ((value | metadata).get(key) for key in ("score_chosen", "score_rejected"))
+    if any(type(score) not in (int, float) for score in (chosen, rejected)):
+        return ""
+    return "is below" if chosen < rejected else "equals" if chosen == rejected else ""
+
+
+def _scores(path, scored, count):
+    """[a line on pairs that their own scores do not rank as they stand], or [].
+    `scored`: what `_score_order` says -> where."""
+    if not scored:
+        return []
+    (first, places), *others = ((order, scored[order]) for order in ("is below", "equals")
+                                if order in scored)
+    also = "".join(f", and {order} it in {len(more)}" for order, more in others)
+    remedy = "; swap their replies, or take them out" if first == "is below" else ""
+    return [f"{path}:{places[0]}: score_chosen {first} score_rejected in {len(places)} of {count} "
+            f"records, here first{also}; all are learned as they stand{remedy}"]
+
+
 def _repeats(path, records):
     """[a line on records that stand in the file more than once], or []."""
     whole = len(records) - len({json.dumps(record, sort_keys=True) for record in records})
@@ -610,8 +641,13 @@ def _repeats(path, records):
     prompts = len(records) - len(openings) - whole
     if not whole and not prompts:
         return []
-    return [f"{path}: {whole} records repeat an earlier one, {prompts} more only its prompt; "
-            "records of one prompt are trained on together or held out together"]
+    told = f"{whole} record{' repeats' if whole == 1 else 's repeat'} an earlier one"
+    if not whole:
+        told = (f"{prompts} record{' repeats' if prompts == 1 else 's repeat'} only the prompt of an "
+                "earlier one")
+    elif prompts:
+        told += f", {prompts} more only its prompt"
+    return [f"{path}: {told}; records of one prompt are trained on together or held out together"]
 
 
 def _tests(value):

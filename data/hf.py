@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from data import tokenizer as tokenizers
+from data.command import made_folder
 from data.formats import replacing, write_text
 from data.tokenizer import Tokenizer
 
@@ -169,8 +170,7 @@ def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> Non
     if config.get("smear"):
         raise ValueError("--export: this model has smear, a part that the Llama and Qwen3 layouts "
                          "lack; only models without it can be exported")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder, "give another --export DIR")
     head = config["head_dim"] or config["width"] // config["heads"]
     sizes = {"qkv": [config["heads"] * head, config["kv_heads"] * head, config["kv_heads"] * head], "gate_up": [config["ffn"]] * 2}
     stored = {}

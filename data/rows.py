@@ -62,6 +62,15 @@ def tell_dropped(stage: str, dropped: dict) -> None:
         print(f"{stage}: {formats.dropped_line(dropped)}", flush=True)
 
 
+def check_prompts(name: str, prompts: list[str], dropped: dict | None = None) -> None:
+    """Raises ValueError, which begins with `name`, where there are fewer than two different prompts;
+    `dropped`: how many records were left out and why."""
+    if (count := len(set(prompts))) < 2:
+        left = f"{count} different prompt{' is' if count == 1 else 's are'} left"
+        raise ValueError(f"{name}: {left}{formats.because(dropped)}; two are needed, one to train on "
+                         "and one to hold out; give more data")
+
+
 def split(name: str, items: list, prompts: list[str], share: int, most: int | None = None
           ) -> tuple[list, list]:
     """(trained on, held out): about one in `share` of the items, no more than `most`, whole prompts
@@ -70,10 +79,8 @@ def split(name: str, items: list, prompts: list[str], share: int, most: int | No
 
     Raises ValueError, which begins with `name`, where all items have one prompt.
     """
+    check_prompts(name, prompts)
     counts = Counter(prompts)
-    if len(counts) < 2:
-        raise ValueError(f"{name}: {len(counts)} different prompts are left; two are needed, one "
-                         "to train on and one to hold out; give more data")
     hashes = {prompt: zlib.crc32(prompt.encode()) for prompt in counts}
     order = sorted(counts, key=lambda prompt: (hashes[prompt] % share, hashes[prompt], prompt))
     apart, total = {order[0]}, counts[order[0]]

@@ -98,7 +98,7 @@ def test_a_record_whose_answer_is_no_number_is_dropped_and_counted(tmp_path):
         return {"text": f"Set x {k}.", "code": "x = 1", "test_list": ["assert x == 1"]}
 
     def pair(k):
-        return {"prompt": f"{k}?", "chosen": "Yes.", "rejected": "No."}
+        return {"prompt": f"Is it {k}?", "chosen": "Yes.", "rejected": "No."}
     for name, make in (("math", record), ("code", program), ("preference", pair)):
         formats.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
     read = real.read_folder(tmp_path)

@@ -455,10 +455,13 @@ def test_own_pairs_are_trained_on_and_leave_a_checkpoint_and_a_log(command, tmp_
 
 @pytest.mark.parametrize("text, place", [
     (json.dumps(PAIRS[0]) + '\n{"prompt": "a", ', ":2: "), ("", ":1: "), ('{"prompt": "a", "response": "b"}\n', ":1: "), (None, ": "),
-    (json.dumps({"prompt": "9" * 200, "chosen": "a", "rejected": "b"}), ": no pair is left"),
-    ('{"prompt": "a", "chosen": "b", "rejected": "b"}', ": no pair is left"),
-    ('{"prompt": "a", "chosen": "b", "rejected": "c"}', ": 1 different prompts are left; two are needed"),
-], ids=["broken", "empty", "layout", "missing", "long", "identical", "one prompt"])
+    (json.dumps({"prompt": "9" * 200, "chosen": "a", "rejected": "b"}),
+     ": no pair is left to train on (dropped 1 record: 1 longer than the context of 128 tokens)"),
+    ('{"prompt": "a", "chosen": "b", "rejected": "b"}', ": no pair is left to train on (dropped 1 record: 1 identical pair)"),
+    ('{"prompt": "a", "chosen": "b", "rejected": "c"}', ": 1 different prompt is left; two are needed"),
+    ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "d", "chosen": "", "rejected": "c"}',
+     ": 1 different prompt is left (dropped 1 record: 1 empty reply); two are needed"),
+], ids=["broken", "empty", "layout", "missing", "long", "identical", "one prompt", "one left"])
 def test_a_bad_file_ends_with_one_line_and_code_two(command, tmp_path, text, place):
     path = tmp_path / "pairs.jsonl"
     if text is not None:
@@ -495,6 +498,6 @@ def test_own_pairs_of_one_prompt_are_never_trained_on_and_held_out(command, tmp_
     records = [{"prompt": f"{k}?", "chosen": str(n), "rejected": "no", "id": n} for n in range(5) for k in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     code, out, err = command("--data", tmp_path / "pairs.jsonl")
-    assert code == 0 and out.count("ignored keys: 'id' 100 times") == 1 and "80 more only its prompt" in out, err
+    assert code == 0 and out.count("ignored keys: 'id' 100 times") == 1 and "80 records repeat only the prompt" in out, err
     asked = [{tuple(chosen[0][:chosen[1].index(True)]) for chosen, _ in pairs} for pairs in (seen, held[0])]
     assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == 20 and len(seen) + len(held[0]) == 100

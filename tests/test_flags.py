@@ -541,6 +541,19 @@ def test_every_flag_has_an_entry(name, monkeypatch):
     assert flags == told, "state in TABLE what the flag must reach"
 
 
+@pytest.mark.parametrize("name, folder", [
+    ("sft", "runs/sft, "), ("dpo", "runs/dpo, "), ("distill", "runs/distill, "),
+    ("ppo", "runs/STAGE, "), ("reward_model", "runs/reward_model, "),
+    ("self_reward", "runs/self_reward, "), ("pipeline", "runs/SIZE-seedSEED, "), ("model", None)])
+def test_help_tells_the_default_folder_and_no_default_of_none(name, folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(name).main()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in told and "(default: " in told
+    assert folder is None or f"leaves behind; default: {folder}" in told
+
+
 def test_every_command_has_entries():
     root = Path(__file__).parents[1]
     commands = {".".join(path.relative_to(root).with_suffix("").parts)

@@ -2,6 +2,7 @@
 import ast
 import gzip
 import json
+import math
 import re
 from pathlib import Path
 
@@ -580,6 +581,47 @@ def test_labels_of_other_alphabets_are_refused(label):
     for plain in "AIS":
         with pytest.raises(DataError, match="unknown label"):
             parse_ranking(text.replace(plain, label), 20)
+
+
+BELOW = "score_chosen is below score_rejected in "
+AS_THEY_STAND = "; all are learned as they stand"
+SWAP = AS_THEY_STAND + "; swap their replies, or take them out"
+
+
+@pytest.mark.parametrize("scores, told", [
+    ([(8, 7), (6.5, 7), (3, 4)], ":2: " + BELOW + "2 of 3 records, here first" + SWAP),
+    ([(5, 5), (6, 7)], ":2: " + BELOW + "1 of 2 records, here first, and equals it in 1" + SWAP),
+    ([(8, 7), (5, 5.0)],
+     ":2: score_chosen equals score_rejected in 1 of 2 records, here first" + AS_THEY_STAND),
+    ([(8, 7), (7, 6)], None), ([("1", "2"), (None, 3), (True, 2), (math.nan, 1)], None)])
+@pytest.mark.parametrize("kind", ["preference", "ranking"])
+@pytest.mark.parametrize("place", ["record", "metadata"])
+def test_a_pair_whose_scores_say_the_opposite_is_said(tmp_path, scores, told, kind, place):
+    rows = []
+    for k, (chosen, rejected) in enumerate(scores):
+        held = {"score_chosen": chosen, "score_rejected": rejected}
+        row = {"prompt": str(k), "chosen": "a", "rejected": "b"}
+        rows.append(row | (held if place == "record" else {"metadata": held}))
+    records, _, notes = read_all(tmp_path, rows, kind)
+    assert len(records) == len(rows)
+    assert [note for note in notes if "ignored" not in note] == ([told] if told else [])
+
+
+def test_the_scores_of_a_dropped_pair_count_nothing(tmp_path):
+    row = {"prompt": "a", "chosen": "", "rejected": "b", "score_chosen": 1, "score_rejected": 2}
+    assert not any("below" in note for note in read_all(tmp_path, [row], "preference")[2])
+
+
+@pytest.mark.parametrize("replies, told", [
+    (["Ho", "He"], "1 record repeats only the prompt of an earlier one"),
+    (["Ho", "He", "Ha"], "2 records repeat only the prompt of an earlier one"),
+    (["Ho", "Ho"], "1 record repeats an earlier one"),
+    (["Ho", "Ho", "Ho"], "2 records repeat an earlier one"),
+    (["Ho", "Ho", "He"], "1 record repeats an earlier one, 1 more only its prompt")])
+def test_a_line_on_repeats_leaves_out_what_there_is_none_of(tmp_path, replies, told):
+    rows = [{"prompt": "Hi", "response": reply} for reply in replies]
+    assert read_all(tmp_path, rows)[2] == [
+        f": {told}; records of one prompt are trained on together or held out together"]
 
 
 def test_repeated_records_are_counted(tmp_path):

@@ -459,6 +459,14 @@ def test_without_tools_a_call_ends_the_reply(tokenizer):
     assert samples.tokens[0].tolist() == call
 
 
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refused(*args, **how):
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(torch, "load", refused)
+    with pytest.raises(ValueError, match=r"x\.pt: cannot be read \(Permission denied\)"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
 def test_a_row_that_is_cut_off_in_a_tool_result_is_truncated(tokenizer):
     call = [tokenizer.call_id, *tokenizer.encode("calc 2+3"), tokenizer.end_id]
     samples = generate(Scripted(3, call + [tokenizer.end_id] * 20), tokenizer, [[1, 2, 3]], temperature=0, max_new=len(call) + 1, run_tool=lambda text: "5")

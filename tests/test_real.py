@@ -129,7 +129,7 @@ def test_copies_of_a_prompt_are_on_one_side(folder):
     train, test = ({task.prompt for task in read.tasks[part]["chat"]} for part in ("train", "test"))
     assert train and test and not train & test and len(read.tasks["test"]["chat"]) == 5 * len(test)
     assert len(read.notes) == 2 and "code.jsonl: ignored keys: 'task_id' 100 times" in read.notes[0]
-    assert "preference.jsonl: 0 records repeat an earlier one, 160 more only its prompt" in read.notes[1]
+    assert "preference.jsonl: 160 records repeat only the prompt of an earlier one" in read.notes[1]
 
 
 def test_an_mbpp_prompt_is_the_same_one_whichever_of_its_tests_comes_first(folder):

@@ -408,6 +408,57 @@ def test_a_checkpoint_that_was_replaced_is_refused_and_a_redone_stage_loses_its_
     assert not (tmp_path / "pretrain.student.part").exists() and json.loads((tmp_path / "results.json").read_text())["stages"] == []
 
 
+@pytest.mark.parametrize("harm, told", [
+    (lambda path: path.unlink(), "is missing"),
+    (lambda path: path.write_bytes(b""), "is cut off or damaged"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "is cut off or damaged")],
+    ids=["missing", "empty", "cut off"])
+def test_a_finished_stage_without_its_checkpoint_is_named_and_force_redoes_it(
+        run, tmp_path, monkeypatch, capsys, harm, told):
+    """Of the first of two finished stages: nothing would load it."""
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    lines = []
+    for k, name in enumerate(("pretrain", "cold_start_sft")):
+        model = GPT(SIZES["tiny"]["student"]).init_weights(k)
+        save_checkpoint(tmp_path / f"{name}.student.pt", model, run.tokenizer, name)
+        lines.append({"name": name, "model": "student", "settings": "the same", "eval": SCORES,
+                      "checkpoint": f"{name}.student.pt", "weights": digest(model)})
+    (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
+    monkeypatch.setattr(pipeline, "run_stages", interrupt)
+    flags = ("--stages", "pretrain,cold_start_sft", "--out", tmp_path)
+    assert command_line(monkeypatch, capsys, *flags)[0] == 130
+    harm(path := tmp_path / "pretrain.student.pt")
+    assert command_line(monkeypatch, capsys, *flags) == (
+        2, f"error: {path}: the checkpoint of the finished stage pretrain (student) {told}; put it "
+           "back, or --force redoes the stage and what follows\n")
+    # a stage that is not asked for may have lost its checkpoint: what follows goes on without it
+    assert command_line(monkeypatch, capsys, "--stages", "cold_start_sft", "--teacher",
+                        tmp_path / "cold_start_sft.student.pt", "--out", tmp_path)[0] == 130
+    assert command_line(monkeypatch, capsys, "--force", *flags)[0] == 130
+    assert json.loads((tmp_path / "results.json").read_text())["stages"] == []
+
+
+def test_a_reward_model_that_was_replaced_is_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    student = GPT(SIZES["tiny"]["student"]).init_weights(0)
+    save_checkpoint(tmp_path / "pretrain.student.pt", student, run.tokenizer, "pretrain")
+    path = tmp_path / "reward_model.student.pt"
+    save_checkpoint(path, rewards.RewardModel(student), run.tokenizer, "reward_model")
+    ends = {"pretrain": (student, SCORES), "reward_model": (rewards.load_reward_model(path, run.tokenizer), None)}
+    lines = [{"name": name, "model": "student", "settings": "the same", "eval": scores,
+              "checkpoint": f"{name}.student.pt", "weights": digest(model)}
+             for name, (model, scores) in ends.items()]
+    (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
+    monkeypatch.setattr(pipeline, "run_stages", interrupt)
+    flags = ("--stages", "reward_model,rl_preference", "--out", tmp_path)
+    assert command_line(monkeypatch, capsys, *flags)[0] == 130
+    other = rewards.RewardModel(GPT(SIZES["tiny"]["student"]).init_weights(1))
+    save_checkpoint(path, other, run.tokenizer, "reward_model")
+    code, err = command_line(monkeypatch, capsys, *flags)
+    assert code == 2 and err.count("\n") == 1
+    assert f"{path}: holds other weights than those that reward_model (student) ended with" in err
+
+
 def started(code, *args, **more):
     return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
@@ -489,11 +540,38 @@ def test_a_folder_is_held_by_rank_0_alone_and_again_by_who_holds_it(tmp_path, mo
 def test_a_folder_that_cannot_be_written_is_refused_before_any_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError) as caught:
             command.out_folder(path)
+        assert str(caught.value) == (f"{path}: the folder cannot be made ({tmp_path / 'file'} is a "
+                                     "file); give another --out")
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(OSError) as caught:
+        command.out_folder(long)
+    assert str(caught.value) == (f"{long}: the folder cannot be made (File name too long); give "
+                                 "another --out")
     monkeypatch.setattr(builtins, "open", lambda *args, **how: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    with pytest.raises(OSError, match="run: nothing can be written there .Permission denied"):
+    with pytest.raises(OSError, match="run: nothing can be written there .Permission denied.; give another --out"):
         command.out_folder(tmp_path / "run")
+    monkeypatch.setattr(Path, "mkdir", lambda *args, **how: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(OSError, match="more: the folder cannot be made .Permission denied.; give another --out"):
+        command.out_folder(tmp_path / "more")
+
+
+def test_an_export_or_a_kept_sft_into_a_place_where_a_file_is_ends_in_one_line(tmp_path, tokenizer, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        export_model(GPT(Config(512, 256, 1, 16, 2, 1, 24)), tokenizer, tmp_path / "file")
+    assert str(caught.value).endswith("file is a file); give another --export DIR")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setattr(sft, "pretrain", never)  # before minutes of training
+    args = command.common_flags("x", "runs/x").parse_args(["--smoke"])
+    args.init = None
+    with pytest.raises(OSError) as caught:
+        sft.starting_model(args, "student", tokenizer, CPU)
+    assert str(caught.value) == ("runs/sft-tiny-smoke-seed1: the folder cannot be made (runs is a "
+                                 "file); give --init CHECKPOINT")
 
 
 @pytest.mark.parametrize("name", ["sft", "dpo", "distill", "ppo", "reward_model", "self_reward"])
@@ -683,7 +761,7 @@ def test_a_pipe_that_nobody_reads_any_more_does_not_end_a_run(monkeypatch):
 def test_a_home_folder_is_meant_by_a_tilde_in_every_flag(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    parser = command.common_flags("x")
+    parser = command.common_flags("x", "runs/x")
     parser.add_argument("--init")
     parser.add_argument("runs", nargs="*")
     args = parser.parse_args(["~/run", "--out=~/out", "--data=~/a/b.jsonl", "--init", "~/x.pt"])

@@ -310,7 +310,10 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     torch.save([1, 2], tmp_path / "list.pt")
     save_checkpoint(tmp_path / "policy.pt", tiny_model, tokenizer, "overall_sft")  # a language model has no score head
     save_checkpoint(tmp_path / "other.pt", RewardModel(tiny_model), SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""), "reward_model")
-    for name, reason in (("text", "not a reward model"), ("list", "not a reward model"), ("policy", "not a reward model"),
+    (tmp_path / "short.pt").write_bytes((tmp_path / "policy.pt").read_bytes()[:-1000])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    damaged = "pt: cut off or damaged, or not a reward model of this project$"
+    for name, reason in (("text", damaged), ("short", damaged), ("empty", damaged), ("list", "pt: not a reward model"), ("policy", "pt: not a reward model"),
                          ("missing", "no such checkpoint"), ("other", "another tokenizer")):
         with pytest.raises(ValueError, match=reason) as caught:
             load_reward_model(tmp_path / f"{name}.pt", tokenizer)
@@ -355,8 +358,12 @@ def test_the_annotator_calls_the_same_response_twice_a_tie():
 
 def test_the_annotator_ranks_every_prompts_own_outputs(tiny_model, tokenizer, monkeypatch):
     """With an annotator without noise the ranking is the order of the true scores, ties included."""
-    rng = random.Random(0)
-    monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [rng.randint(0, 5) / 5 for _ in tasks])
+    rng, scores = random.Random(0), {}
+
+    def score_replies(tasks, replies):  # at random, but one for equal replies to a prompt, as the world's own
+        return [scores.setdefault((task.prompt, reply.content, reply.complete), rng.randint(0, 5) / 5)
+                for task, reply in zip(tasks, replies)]
+    monkeypatch.setattr(world, "score_replies", score_replies)
     monkeypatch.setattr(world_chat, "annotate", lambda score, rng, complete: score)
     rankings = annotated_rankings(tiny_model, tokenizer, prompts=6, outputs=3, seed=1)
     assert len(rankings) == 6 and len({ranking["prompt"] for ranking in rankings}) == 6
@@ -408,7 +415,7 @@ def test_a_file_of_ties_alone_is_refused_where_ties_teach_nothing(tiny_model, to
 def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model, tokenizer, tmp_path, monkeypatch):
     path = write(tmp_path / "own.jsonl", [{"prompt": str(k), "responses": [str(n), "no"], "ranking": "A > B"} for n in range(5) for k in range(40)])
     rankings, _, notes = from_file(path, tokenizer, context=40)
-    assert len(notes) == 1 and "0 records repeat an earlier one, 160 more only its prompt" in notes[0]
+    assert len(notes) == 1 and "160 records repeat only the prompt of an earlier one" in notes[0]
     seen = {}
     monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
     monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
@@ -682,6 +689,23 @@ def test_own_rankings_are_trained_on_and_leave_a_reward_model_and_a_log(ties, ch
     assert code == 0 and "accuracy " in out and "calibration " in out, err
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"reward_model.pt", "reward_model.csv"}
     load_reward_model(tmp_path / "out" / "reward_model.pt", tokenizer)
+
+
+def test_held_out_ties_alone_are_said_to_have_no_accuracy(checkpoint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "own.jsonl", [GOOD | {"prompt": f"Name {n} planets.", "ranking": "A = B = C"}
+                                          for n in range(5)])
+    code, out, err = run_command(monkeypatch, capsys, "--data", path, "--init", checkpoint, "--ties",
+                                 "davidson", "--out", tmp_path / "out")
+    assert code == 0 and out.count("no strict pair is held out, so no accuracy\n") == 1, err
+    assert "nan" not in out and "\ncalibration" not in out
+
+
+def test_too_few_prompts_are_told_with_what_was_dropped(checkpoint, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "own.jsonl", [GOOD | {"responses": ["a", "a", "a"]}] * 3)
+    code, _, err = run_command(monkeypatch, capsys, "--data", path, "--init", checkpoint, "--out",
+                               tmp_path / "out")
+    assert code == 2 and err.count("\n") == 1 and err.startswith(
+        f"error: {path}: 0 different prompts are left (dropped 3 records: 3 equal responses); two are")
 
 
 def test_a_typed_ranking_is_kept_and_can_be_trained_on(checkpoint, tmp_path, monkeypatch, capsys):

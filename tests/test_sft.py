@@ -203,7 +203,7 @@ def test_a_split_keeps_the_records_of_a_prompt_together_and_holds_out_as_asked()
     random.Random(0).shuffle(shuffled)
     assert sorted(split("x", [k for k, _ in shuffled], [text for _, text in shuffled], 10)[1]) == sorted(held)
     assert [len(side) for side in split("x", [1, 2, 3], ["a", "b", "a"], 10)] in ([1, 2], [2, 1])
-    with pytest.raises(ValueError, match="x: 1 different prompts are left; two are needed"):
+    with pytest.raises(ValueError, match="x: 1 different prompt is left; two are needed"):
         split("x", [1, 2], ["a", "a"], 10)
 
 
@@ -507,6 +507,31 @@ def test_every_look_at_the_held_out_loss_is_returned(tiny_model, tokenizer):
 def test_show_mask_command_prints_every_kind_and_trains_nothing(tmp_path, monkeypatch, capsys):
     code, out, _ = run_command(monkeypatch, capsys, "--show-mask", "--out", tmp_path / "out")
     assert code == 0 and out.count("<|user|>") >= 5 and "[<|end|>]" in out and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("count, told", [(1, ""), (3, ""), (21, "3 of 21 records\n")])
+def test_show_mask_says_how_many_of_the_records_it_shows(count, told, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f'{{"prompt": "{k}", "response": "b"}}\n' for k in range(count)))
+    code, out, _ = run_command(monkeypatch, capsys, "--show-mask", "--data", path)
+    shown = "".join(f"<|user|>{k}<|assistant|>[b][<|end|>]\n" for k in range(min(count, 3)))
+    assert (code, out) == (0, told + shown)
+
+
+def test_show_mask_of_a_file_without_a_record_shows_nothing_else(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "a", "response": ""}\n')
+    assert run_command(monkeypatch, capsys, "--show-mask", "--data", path) == (
+        2, "", f"error: {path}: no record is left to show (dropped 1 record: 1 empty reply)\n")
+
+
+def test_too_few_prompts_of_a_file_are_told_with_what_was_dropped(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "a", "response": ""}\n{"prompt": "a", "response": "b"}\n')
+    code, _, err = run_command(monkeypatch, capsys, "--data", path, "--out", tmp_path / "out")
+    assert (code, err) == (2, f"error: {path}: 1 different prompt is left (dropped 1 record: 1 empty "
+                              "reply); two are needed, one to train on and one to hold out; give "
+                              "more data\n")
 
 
 def test_padding_of_a_mask_is_never_supervised(tokenizer):
