@@ -60,7 +60,7 @@ class Settings:
     beta: float = 0.1
     dpo_coef: float = 0.1  # a_dpo; at 1 it goes on pushing the negative down long after the student has left it, and what it knew goes too
     pos_coef: float = 1.0  # a_pos
-    neg_coef: float = 0.3  # a_neg; with 1 the samples lose what they gain: after its first mistake the teacher is unsure too
+    neg_coef: float = 0.3  # a_neg; with 1 samples lose 6 to 9 points: what follows a first mistake keeps the student unsure
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
     temperature: float = 1.0  # of both distributions inside the KL; the loss is multiplied by its square
     queries: int = 6400  # the student is short of data, so twice the queries are worth more than more steps on fewer
