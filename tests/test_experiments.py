@@ -240,7 +240,8 @@ def test_the_joint_loss_is_compared_with_rehearsal_on_both_sides(tmp_path, capsy
         {"more SFT on own demonstrations": 10, "L_DPO alone": 20, "SFT on teacher samples": 30, "L_pos alone": 40})
 
 
-def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokenizer, monkeypatch):
+@pytest.mark.parametrize("alone", [True, False])
+def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokenizer, monkeypatch, alone):
     shown, asked, batch_loss = [], [], sft.batch_loss
 
     def looked(model, tokenizer, tasks):
@@ -253,12 +254,15 @@ def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokeniz
 
     monkeypatch.setattr(copying, "copied_share", looked)
     monkeypatch.setattr(sft, "batch_loss", learned)
-    lines = copying.curve(3, tokenizer, 1, steps=3, every=2)
+    lines = copying.curve(3, tokenizer, 1, steps=3, every=2, alone=alone)
     assert lines == [{"step": step, "copied": 0.5} for step in (0, 2, 3)]
     assert [len(batch) for batch in shown] == [12] * 3
     assert asked[0] == asked[1] == asked[2] and len(asked[0]) > 60
     texts = sum(shown, [])
-    assert len(set(texts)) == 36 and not [one for one in texts for prompt in asked[0] if prompt in one]
+    assert len(set(texts)) == 36 or not alone
+    assert not [one for one in texts for prompt in asked[0] if prompt in one]
+    two_families = [one for one in texts if "My name is" in one or "me " in one]
+    assert (len(two_families) == 36) == alone
 
 
 @pytest.mark.parametrize("name", ["targets", "control", "readiness", "curriculum", "distill_ablation", "ties", "overoptimise", "judge_controls"])

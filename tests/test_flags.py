@@ -180,7 +180,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(overoptimise, "plot")
     recorder.stand_in(targets, "build", [])
     for place in (ceiling, teacher):
-        recorder.stand_in(place, "by_family", {"sum": {"domain": "math", "n": 1, "score": 0.5}})
+        recorder.stand_in(place, "by_family", {"sum": {"domain": "math", "n": 1, "score": 0.5, "facts": 0}})
     for name in ("family_scores", "honest_scores"):
         recorder.stand_in(cheating, name, {"all": {"a reply": 0.5}} if name[0] == "f" else {"all": 1.0})
     recorder.stand_in(cheating, "judge_scores", {"always 3": 0.5})
@@ -468,6 +468,7 @@ experiments = [
     ("compare", "runs", f"{COMPARED} run", times("rl_code"), [4]),
     ("copying", "steps", "--steps 30", every("curve", "steps"), {"30"}),
     ("copying", "every", "--every 7", every("curve", "every"), {"7"}),
+    ("copying", "alone", "--alone", every("curve", "alone"), {"True"}),
     ("copying", "seeds", "--seeds 2", every("curve", "seed"), {"1", "2"}),
     ("copying", "out", "--out there", written, {"there"}),
     ("copying", "out", "--out there", texts("plot", "path"), "there/copying.png"),

@@ -4,7 +4,7 @@
 
 A dialogue says "My name is Vera and I like chess." and asks for one of the two: the answer is a word of the prompt, which no
 table of facts holds. "Rewrite this politely: buy me the bill" wants the prompt's words in a sentence of one's own. The student's
-shape learns all of overall SFT from random weights, of which these two families are a fortieth; every `--every` steps it answers
+shape learns all of overall SFT from random weights, of which these two families are one row in 27; every `--every` steps it answers
 held-out prompts of the two greedily, and counted is the share in which the words that only this prompt has are there. Without smear
 two heads have to find one another first (Olsson et al., 2209.11895), while everything else in the batch pulls at them.
 
