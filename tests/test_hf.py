@@ -611,7 +611,7 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     words, model = hf.read_tokenizer(folder), load_checkpoint(folder)[0]
     model.recompute = True
     fixtures = Path(__file__).parent / "fixtures"
-    gsm8k, _ = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")
+    gsm8k = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")[0]
     rows, _ = dialogue_rows(words, gsm8k, 512)
     own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
     assert 0 < own["loss"] < 4  # it has seen such text before
