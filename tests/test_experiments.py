@@ -266,12 +266,14 @@ def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokeniz
 
 
 @pytest.mark.parametrize("name", ["targets", "control", "readiness", "curriculum", "distill_ablation", "ties", "overoptimise", "judge_controls"])
+@pytest.mark.slow
 def test_an_experiment_on_a_folder_that_is_no_run_ends_with_one_line(name, tmp_path):
     done = subprocess.run([sys.executable, "-m", f"tests.experiments.{name}", str(tmp_path / "nothing")], capture_output=True, text=True,
                           cwd=Path(targets.__file__).parents[2])
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.slow
 def test_a_comparison_names_the_checkpoint_that_is_missing_before_it_starts(tmp_path):
     done = subprocess.run([sys.executable, "-m", "tests.experiments.compare", "rl_code", "lr=1e-4", "lr=2e-4", str(tmp_path)], capture_output=True, text=True,
                           cwd=Path(targets.__file__).parents[2])

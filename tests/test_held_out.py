@@ -79,6 +79,7 @@ def evaluation_prompts() -> set:
     }
 
 
+@pytest.mark.slow
 def test_no_stage_of_the_world_trains_on_a_prompt_of_the_evaluation(recorder, tokenizer,
                                                                     monkeypatch):
     held_out, model, seed = evaluation_prompts(), small(tokenizer), 1
@@ -91,6 +92,7 @@ def test_no_stage_of_the_world_trains_on_a_prompt_of_the_evaluation(recorder, to
 
 
 @pytest.mark.parametrize("stage", ["cold_start_sft", "overall_sft"])
+@pytest.mark.slow
 def test_the_held_out_dialogues_of_sft_have_prompts_that_are_not_trained_on(
         recorder, tokenizer, stage):
     schedule, model = sft.smoke(sft.SCHEDULES["tiny"]["student"]), small(tokenizer)

@@ -263,6 +263,7 @@ def test_a_stage_without_the_model_that_it_needs_names_the_stage_before_it(run, 
 
 
 @pytest.mark.parametrize("smoke", [True, False])
+@pytest.mark.slow
 def test_both_rounds_have_the_prompts_of_the_model_that_entered_the_first_which_is_checked_except_in_smoke(run, monkeypatch, smoke):
     """The student is M_1, then M_2, then M_3; each is a new model, and M_1 is kept as it was."""
     checked, rounds, measured = [], [], []

@@ -1096,6 +1096,7 @@ def test_show_says_when_there_is_nothing_to_show(policy, tokenizer, tmp_path, mo
     (("--ratio", "token"), {"ratio": "token"}), (("--ratio", "sequence"), GSPO),
     (("--ratio", "sequence", "--normalise", "sequence", "--baseline", "zscore"), GSPO | {"baseline": "zscore"}),
     (("--kl-coef", "0.25", "--iterations", "7", "--lr", "0.125"), {"kl_coef": 0.25, "iterations": 7, "lr": 0.125})], ids=str)
+@pytest.mark.slow
 def test_a_flag_reaches_its_setting_and_changes_no_other(policy, tokenizer, tmp_path, monkeypatch, capsys, flags, expected):
     given = []
 

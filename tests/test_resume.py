@@ -265,6 +265,7 @@ def concept(tmp_path, tokenizer, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.slow
 def test_a_concept_file_that_was_stopped_in_its_last_evaluation_has_saved_and_trains_nothing_again(concept, name, tmp_path, monkeypatch):
     module, evaluation, which, file = EVALUATIONS[name]
     original, calls = getattr(module, evaluation), []
@@ -575,6 +576,7 @@ def test_an_export_or_a_kept_sft_into_a_place_where_a_file_is_ends_in_one_line(t
 
 
 @pytest.mark.parametrize("name", ["sft", "dpo", "distill", "ppo", "reward_model", "self_reward"])
+@pytest.mark.slow
 def test_every_concept_file_holds_its_folder_while_it_trains(concept, name, monkeypatch, tmp_path):
     module, held = EVALUATIONS[name][0], []
     monkeypatch.setattr(module, "evaluate", lambda *args, **how: {}, raising=False)
@@ -729,6 +731,7 @@ def shown(tmp_path, **more):
     return subprocess.run([sys.executable, *SHOWN, "--data", str(tmp_path / "x.jsonl")], cwd=ROOT, capture_output=True, timeout=60, **more)
 
 
+@pytest.mark.slow
 def test_what_the_console_cannot_show_is_escaped(tmp_path):
     done = shown(tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert done.returncode == 0 and rb"<|user|>Gr\xf6\xdfe?<|assistant|>[G][r][][\xf6][][\xdf][e]" in done.stdout and done.stderr == b""
@@ -736,6 +739,7 @@ def test_what_the_console_cannot_show_is_escaped(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="closes file descriptors by their numbers")
 @pytest.mark.parametrize("closed", [pytest.param((1,), marks=pytest.mark.slow), pytest.param((2,), marks=pytest.mark.slow), (0, 1, 2)], ids=str)
+@pytest.mark.slow
 def test_a_training_outlives_a_terminal_that_is_closed(tmp_path, tokenizer, closed):
     save_checkpoint(tmp_path / "init.pt", small(0), tokenizer, "overall_sft")
     formats.write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": f"Name {n}.", "chosen": "Mars " * n, "rejected": "No. " * n} for n in range(1, 7)])

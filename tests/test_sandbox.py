@@ -118,6 +118,7 @@ def test_a_hostile_program_costs_its_own_reward_and_nothing_else(hostile_batch, 
     assert hostile_batch[place - 1 : place + 2] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_without_fork_the_culprit_is_found_and_the_rest_unaffected():
     names = ["hang", "power tower", "memory bomb", "sys.exit", "subclasses", "object that equals everything"]
     patch = "import collections\ncollections.Counter.most_common = lambda self, n: [9]\ndef f(x):\n    return 9"
@@ -206,6 +207,7 @@ UNFENCED = {
 
 
 @needs_fork
+@pytest.mark.slow
 def test_without_the_other_fences_the_limits_still_fail_the_culprit_and_nobody_else(tmp_path):
     loose = without_fences(tmp_path)
     killer = "kills its server"  # in a batch of its own: a stopped child without a server would stay for ever

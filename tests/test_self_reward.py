@@ -217,6 +217,7 @@ def accepted_of(tokenizer, script, replies, settings=TINY, **how):
     return accepted, counts, played
 
 
+@pytest.mark.slow
 def test_good_prompts_are_accepted_as_they_stand_and_counted(tokenizer, script):
     good = [*train_prompts(4), "Why is the moon so green?", "Count my trains"]
     accepted, counts, played = accepted_of(tokenizer, script, good)
@@ -261,6 +262,7 @@ def test_an_evaluation_prompt_is_refused_by_its_words_where_it_cannot_be_parsed(
     assert accepted == [] and counts["evaluation prompt"] == len(replies)
 
 
+@pytest.mark.slow
 def test_no_held_out_content_is_accepted_in_any_phrasing_whether_it_is_on_a_list_or_not(tokenizer, script, monkeypatch):
     monkeypatch.setattr(self_reward, "evaluation_words", frozenset)
     rng = random.Random(2)
@@ -659,6 +661,7 @@ def command(tmp_path, tokenizer, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_one_smoke_round_from_a_random_checkpoint_leaves_a_checkpoint_and_its_data(command, tmp_path, tokenizer):
     code, out, err = command("--smoke", "--rounds", "1")
     assert code == 0, err

@@ -352,6 +352,7 @@ def test_a_text_that_is_too_short_is_refused():
         sft.pretrain_on_text(model, words, "short", Settings(1), seed=1)
 
 
+@pytest.mark.slow
 def test_chat_prompts_are_one_turn_questions_of_the_training_part_and_none_twice():
     prompts = sft.chat_prompts("tiny", 3)
     assert len(set(prompts)) == len(prompts) > 200 and prompts == sft.chat_prompts("tiny", 3) != sft.chat_prompts("tiny", 4)

@@ -360,6 +360,7 @@ def test_both_responses_of_a_judge_pair_have_different_true_rewards():
     assert {world.part_of(task) for task, _, _ in pairs} == {"test"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_world_in_another_process():
     """hash() differs from process to process; nothing that is drawn may depend on it."""
     program = ("import json; from data import world; shares = dict.fromkeys(('reasoning', 'chat', 'agent', 'judge', 'new_prompt'), 12);"
@@ -924,6 +925,7 @@ def cheats():
 
 
 @pytest.mark.parametrize("domain, limit", [("math", 0.05), ("code", 0.05), ("stem", 0.05), ("agent", 0.05), ("chat", 0.2)])
+@pytest.mark.slow
 def test_the_best_of_a_hundred_constants_is_paid_next_to_nothing(cheats, domain, limit):
     """Chat is the true reward over 5, so 0.2 is one point of five; babble and the empty reply are among its constants."""
     replies = cheating.constants(domain)
@@ -940,10 +942,12 @@ def test_a_constant_verdict_is_right_half_of_the_time():
 
 
 @pytest.mark.parametrize("domain, limit", [("math", 0.05), ("code", 0.05), ("stem", 0.05), ("agent", 0.05), ("chat", 0.2)])
+@pytest.mark.slow
 def test_no_cheat_that_reads_no_question_pays(cheats, domain, limit):
     assert max(cheats[domain]["all"].values()) < limit
 
 
+@pytest.mark.slow
 def test_a_guess_among_options_is_paid_no_more_than_chance(cheats):
     """Two options and a difference, or the order of three: 1/6 for the latter, within four standard errors of some 100 prompts."""
     for domain, family, chance in (("math", "comparison", 0.0), ("stem", "planet", 1 / 6),
@@ -955,6 +959,7 @@ def test_a_guess_among_options_is_paid_no_more_than_chance(cheats):
     assert cheats["agent"]["all"]["right, after half of the calls"] == 0
 
 
+@pytest.mark.slow
 def test_a_guess_among_elements_is_right_for_one_pair_in_twenty_and_for_one_that_is_asked(cheats):
     """15 * 14 contents; those of evaluation are few, and a guess that is right for one of its pairs
     is right in two orders and four phrasings.
@@ -973,6 +978,7 @@ def test_a_guess_among_elements_is_right_for_one_pair_in_twenty_and_for_one_that
     assert all(value == 0 for name, value in guesses.items() if name.endswith("option alone"))
 
 
+@pytest.mark.slow
 def test_the_undone_expression_is_no_answer(cheats):
     for domain in ("math", "stem"):
         assert [value for name, value in cheats[domain]["all"].items() if name.startswith("undone")] == [0.0] * 4
