@@ -1,6 +1,6 @@
 """Agent: questions that need a tool. The model writes a call, the tool's result is inserted, and it goes on.
 
-Two tools: `calc 347*29` is the calculator, `price lamp` (age, height, stock) looks a value up in a table that no text of
+Two tools: `calc 347*29` is the calculator, `price red lamp` (age, height, stock) looks a value up in a table that no text of
 the world ever prints, so that a right answer without the calls that it takes is luck and does not count.
 """
 
@@ -8,10 +8,13 @@ import zlib
 
 from data.calculator import calculate
 from data.world_family import NAMES, Family, Solution
+from data.world_math import compared
 
 ITEMS = ("lamp chair table sofa clock mirror carpet vase pillow bed desk stool fan radio phone camera candle ring blanket coat hat "
          "boot glove belt bag drum flute guitar piano violin").split()
-TABLES = {"price": (ITEMS, 2, 60), "stock": (ITEMS, 2, 99), "age": (NAMES, 4, 90), "height": (NAMES, 80, 199)}
+COLOURS = "red blue green yellow white black brown orange".split()
+GOODS = [f"{colour} {item}" for colour in COLOURS for item in ITEMS]
+TABLES = {"price": (GOODS, 2, 60), "stock": (GOODS, 2, 99), "age": (NAMES, 4, 90), "height": (NAMES, 80, 199)}
 
 
 def run_tool(call: str) -> str:
@@ -46,8 +49,8 @@ def lookup_problems():
 
 
 def total_problems():
-    for item in ITEMS:
-        yield from ((3 if n < 10 else 5, {"n": n, "x": item}) for n in range(2, 20))
+    for goods in GOODS:
+        yield from ((3 if n < 10 else 5, {"n": n, "x": goods}) for n in range(2, 20))
 
 
 def age(name: str) -> int:
@@ -71,8 +74,7 @@ def total_solution(content: dict) -> Solution:
 def older_solution(content: dict) -> Solution:
     a, b = content["a"], content["b"]
     older, younger = (a, b) if age(a) > age(b) else (b, a)
-    compared = f"{age(a)}{'>' if older == a else '<'}{age(b)}"
-    return Solution(f"{older} by {age(older) - age(younger)} years", compared,
+    return Solution(f"{older} by {age(older) - age(younger)} years", compared(age(a), age(b)),
                     calls=(f"age {a}", f"age {b}", f"calc {age(older)}-{age(younger)}"))
 
 
@@ -84,7 +86,7 @@ FAMILIES = [
         "price": ("Look up the price of the {x}.", "What does the {x} cost in the shop?", "Find out what the {x} costs.", "The {x}: what is its price?",
                   "Check the price tag of the {x}."),
         "stock": ("Look up the stock of the {x}.", "What is the stock of the {x}?", "Find the stock of the {x}.", "The {x}: how many are in stock?",
-                  "Check how often the shop has the {x}."),
+                  "Check how many the shop has of the {x}."),
         "age": ("Look up the age of {x}.", "How old is {x}?", "Find out how old {x} is.", "{x}: what is the age?", "Check the age of {x}."),
         "height": ("Look up the height of {x}.", "How tall is {x}?", "Find out how tall {x} is.", "{x}: what is the height?", "Check how tall {x} is.")},
            lookup_problems, lambda c: Solution(run_tool(f"{c['kind']} {c['x']}") + UNITS[c["kind"]], calls=(f"{c['kind']} {c['x']}",))),

@@ -136,7 +136,7 @@ def fact_problems():
 
 def list_problems():
     for a in GROUPS:
-        yield from ((n - 1, {"kind": "one", "n": n, "x": a}) for n in (2, 3, 4))
+        yield from ((n - 1, {"kind": "one", "n": n, "x": a}) for n in (2, 3, 4, 5))
         for b in GROUPS:
             if a != b:
                 yield from ((n + m - 1, {"kind": "two", "n": n, "x": a, "m": m, "y": b}) for n in (2, 3) for m in (2, 3))
@@ -353,8 +353,8 @@ def documents(rng, count: int) -> list[str]:
             texts.append(f"The {animal} {SOUNDS[animal]}. {thing[0].upper() + thing[1:]} is {COLOURS[thing]}.")
         elif kind == 2:
             group = rng.choice(list(GROUPS))
-            words = rng.sample(GROUPS[group], 4)
-            texts.append(f"{join(words).capitalize()} are {group}.")
+            words = join(neighbours(GROUPS[group], 4, rng.sample))
+            texts.append(f"{group.capitalize()}: {words}. {words.capitalize()} are {group}.")
         elif kind == 3:
             word = rng.choice(list(OPPOSITES))
             texts.append(f"The opposite of {word} is {OPPOSITES[word]}. What is not {word} is {OPPOSITES[word]}.")

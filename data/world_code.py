@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.world_family import Family, Solution
-from data.world_math import column_difference, column_sum
+from data.world_math import column_sum, quotient_steps
 
 FRAMES = ("Write f(x) that {}.", "Give me a Python function f(x) that {}.", "I need f(x): it {}.",
           "Code a function f(x) which {}.", "Please program f(x) so that it {}.")
@@ -128,8 +128,8 @@ def print_problems():
         yield from ((1, {"kind": "sum", "e": f"{a} + {b}"}) for a in range(1, 40))
         for a in range(1, 10):
             yield from ((2, {"kind": "sum", "e": f"{a} + {b} * {c}"}) for c in range(2, 6))
-            yield 3, {"kind": "sum", "e": f"{a * b + a % b} % {b}"}
-            yield 3, {"kind": "sum", "e": f"{a * b + a} // {b}"}
+        for a in range(10, 100):
+            yield from ((3, {"kind": "sum", "e": f"{a} {operator} {b}"}) for operator in ("%", "//"))
 
 
 def print_solution(content: dict) -> Solution:
@@ -138,38 +138,50 @@ def print_solution(content: dict) -> Solution:
         b, c = int(rest[0]), int(rest[2])
         return Solution(str(int(a) + b * c), f"{b}*{c}={b * c} {a}+{b * c}={int(a) + b * c}")
     b = int(rest[0])
-    whole, left = divmod(int(a), b)
     if operator == "%":
-        return Solution(str(left), f"{b}*{whole}={b * whole} {a}-{b * whole}: {column_difference(int(a), b * whole)}")
+        return Solution(str(int(a) % b), quotient_steps(int(a), b))
     if operator == "//":
-        return Solution(str(whole), f"{b}*{whole}={b * whole}")
+        return Solution(str(int(a) // b), quotient_steps(int(a), b))
     return Solution(str(int(a) + b), column_sum(int(a), b))
 
 
 def print_list_problems():
-    for a in range(1, 10):
-        for b in range(1, 10):
-            c = (a * 7 + b * 3) % 10
-            items = f"[{a}, {b}, {c}]"
-            yield 1, {"kind": "index", "l": items, "i": (a + b) % 3}
-            yield 2, {"kind": "call", "l": items, "g": "max"}
-            yield 2, {"kind": "call", "l": items, "g": "min"}
-            yield 4, {"kind": "call", "l": items, "g": "sum"}
-            yield 3, {"kind": "call", "l": items, "g": "sorted"}
-            d = (a + b * 5) % 10
-            yield 4, {"kind": "index", "l": f"[{a}, {b}, {c}, {d}]", "i": (a * b) % 4}
-            yield 5, {"kind": "call", "l": f"[{a}, {b}, {c}, {d}]", "g": "sorted"}
+    for a, b, third in itertools.product(range(1, 10), range(1, 10), range(0, 10, 2)):
+        c = (a * 7 + b * 3 + third) % 10
+        items = f"[{a}, {b}, {c}]"
+        yield 1, {"kind": "index", "l": items, "i": (a + b) % 3}
+        yield 2, {"kind": "call", "l": items, "g": "max"}
+        yield 2, {"kind": "call", "l": items, "g": "min"}
+        yield 4, {"kind": "call", "l": items, "g": "sum"}
+        yield 3, {"kind": "call", "l": items, "g": "sorted"}
+        d = (a + b * 5) % 10
+        yield 4, {"kind": "index", "l": f"[{a}, {b}, {c}, {d}]", "i": (a * b) % 4}
+        yield 5, {"kind": "call", "l": f"[{a}, {b}, {c}, {d}]", "g": "sorted"}
 
 
 def print_list_solution(content: dict) -> Solution:
     items = [int(x) for x in content["l"][1:-1].split(", ")]
     if content["kind"] == "index":
-        return Solution(str(items[content["i"]]))
+        place = content["i"]
+        return Solution(str(items[place]), " ".join(f"{i}:{items[i]}" for i in range(place + 1)))
     call = content["g"]
     if call == "sum":
         total = items[0] + items[1]
         return Solution(str(sum(items)), f"{items[0]}+{items[1]}={total} {total}+{items[2]}={sum(items)}")
-    return Solution(str({"max": max, "min": min, "sorted": sorted}[call](items)))
+    if call == "sorted":
+        return Solution(str(sorted(items)), sorting_steps(items))
+    return Solution(str({"max": max, "min": min}[call](items)))
+
+
+def sorting_steps(items: list[int]) -> str:
+    """The smallest item, then the list without it, until one is left."""
+    steps = []
+    while len(items) > 1:
+        least = min(items)
+        place = items.index(least)
+        items = items[:place] + items[place + 1:]
+        steps.append(f"{least} {items}")
+    return " ".join(steps)
 
 
 # a right body and the same body broken in one place; k is a number

@@ -115,13 +115,13 @@ EXPRESSION_FRAMES = ("What is {}?", "Work out {}.", "Compute {} step by step.", 
 
 
 def comparison_problems():
-    for a in range(1, 100, 2):
-        for b in range(2, 100, 3):
+    for a in range(1, 100):
+        for b in range(a % 2 + 1, 100, 2):
             if a != b:
                 yield (1 if max(a, b) < 20 else 2), {"kind": "two", "a": a, "b": b}
-    for a in range(3, 100, 9):
-        for b in range(5, 100, 11):
-            yield from ((3, {"kind": "three", "a": a, "b": b, "c": c}) for c in range(7, 100, 13) if len({a, b, c}) == 3)
+    for a in range(3, 100, 4):
+        for b in range(5, 100, 5):
+            yield from ((3, {"kind": "three", "a": a, "b": b, "c": c}) for c in range(7, 100, 6) if len({a, b, c}) == 3)
     for a in range(1, 10):
         for b in range(11, 100, 2):
             if b % 10 and a * 10 != b:
@@ -136,19 +136,30 @@ def comparison_solution(content: dict) -> Solution:
         c = content["c"]
         high, low = max(a, b), min(a, b)
         most, least = max(high, c), min(low, c)
-        steps = f"{a}{sign(a, b)}{b} {high}{sign(high, c)}{c} {low}{sign(low, c)}{c}"
+        steps = f"{compared(a, b)} {compared(high, c)}"
+        if c < high:
+            steps += f" {compared(low, c)}"
         return Solution(str(most - least), f"{steps} {most}-{least}: {column_difference(most, least)}")
     if isinstance(a, int):
         high, low = max(a, b), min(a, b)
-        return Solution(f"{high} by {high - low}", f"{a}{sign(a, b)}{b} {high}-{low}: {column_difference(high, low)}")
+        return Solution(f"{high} by {high - low}", f"{compared(a, b)} {high}-{low}: {column_difference(high, low)}")
     left, right = (int(x[2:].ljust(2, "0")) for x in (a, b))  # hundredths
     high, low = max(left, right), min(left, right)
     return Solution(f"{a if left > right else b} by {(high - low) / 100}",
-                    f"{left / 100:.2f}{sign(left, right)}{right / 100:.2f} {high}-{low}: {column_difference(high, low)}")
+                    f"{compared(left, right)} {high}-{low}: {column_difference(high, low)}")
 
 
-def sign(a: int, b: int) -> str:
-    return ">" if a > b else "<"
+def compared(a: int, b: int) -> str:
+    """The steps of comparing two numbers below 100: the tens first, the units where the tens are equal."""
+    def sign(x: int, y: int) -> str:
+        return "=" if x == y else ">" if x > y else "<"
+
+    steps = []
+    if max(a, b) > 9:
+        steps.append(f"{a // 10}{sign(a // 10, b // 10)}{b // 10}")
+        if a // 10 == b // 10:
+            steps.append(f"{a % 10}{sign(a % 10, b % 10)}{b % 10}")
+    return " ".join([*steps, f"{a}{sign(a, b)}{b}"])
 
 
 def bare_difference(content: dict) -> str:
@@ -240,10 +251,8 @@ def quotient_steps(a: int, b: int) -> str:
 
 
 def quotient_solution(content: dict) -> Solution:
-    """A quotient of one digit without a remainder is a single step, which has to be known."""
+    """Digit by digit, in one form for all; the rest of a division by 2 or 5 ends in a decimal."""
     a, b = content["a"], content["b"]
-    if a < 10 * b and a % b == 0:
-        return Solution(str(a // b), f"{a}/{b}={a // b}")
     rest = a % b
     last = f"{rest}/{b}={quotient_text(rest, b)}" if rest else ""
     return Solution(quotient_text(a, b), f"{quotient_steps(a, b)} {last}".strip())
@@ -288,8 +297,8 @@ def table(rng) -> str:
     """A few single steps of one table, on which all worked steps rest, or a few divisions."""
     a = rng.randint(1, 9)
     others = rng.sample(range(10), 6)
-    kind = rng.randrange(5)
-    if kind == 4:
+    kind = rng.randrange(6)
+    if kind > 3:
         b = max(a, 2)
         return " ".join(quotient_steps(rng.randrange(b, 10 * b), b) for _ in range(3))
     if kind == 0:

@@ -2,11 +2,11 @@
 
 Every formula is asked for each of its three quantities. What is known of elements and planets is told one by one, in
 demonstrations and in the plain text, whose words the worked steps repeat before the answer; two of them compared, or the
-planets between two, are combinations of it.
+planet some places after another, are combinations of it.
 """
 
 from data.world_family import Family, Solution
-from data.world_math import column_difference, column_sum, product_steps
+from data.world_math import column_difference, column_sum, compared, product_steps
 
 ELEMENTS = {"hydrogen": ("H", 1), "helium": ("He", 2), "lithium": ("Li", 3), "carbon": ("C", 6), "nitrogen": ("N", 7),
             "oxygen": ("O", 8), "neon": ("Ne", 10), "sodium": ("Na", 11), "sulfur": ("S", 16), "iron": ("Fe", 26),
@@ -85,7 +85,8 @@ def element_problems():
         yield level, {"kind": "number", "e": name}
         for other in ELEMENTS:
             if other != name:
-                yield 5, {"kind": "heavier", "e": name, "f": other}
+                high, low = sorted((ELEMENTS[name][1], ELEMENTS[other][1]))[::-1]
+                yield (3 if high < 20 else 4 if high % 10 >= low % 10 else 5), {"kind": "heavier", "e": name, "f": other}
 
 
 def element_solution(content: dict) -> Solution:
@@ -103,7 +104,7 @@ def element_solution(content: dict) -> Solution:
     n, m = ELEMENTS[e][1], ELEMENTS[f][1]
     high, low = max(n, m), min(n, m)
     return Solution(f"{e if n > m else f} by {high - low}",
-                    f"{e} {n} {f} {m} {n}{'>' if n > m else '<'}{m} {high}-{low}: {column_difference(high, low)}")
+                    f"{e} {n} {f} {m} {compared(n, m)} {high}-{low}: {column_difference(high, low)}")
 
 
 def planet_problems():
@@ -114,9 +115,9 @@ def planet_problems():
             yield 3, {"kind": "after", "p": planet}
         for j, other in enumerate(PLANETS):
             if i != j:
-                yield from ((4, {"kind": "order", "p": planet, "q": other, "r": third}) for third in PLANETS if third not in (planet, other))
-                if 1 < abs(i - j) < 5:
-                    yield 5, {"kind": "between", "p": planet, "q": other}
+                yield 4, {"kind": "farther", "p": planet, "q": other}
+            if abs(i - j) > 1:
+                yield 5, {"kind": "later" if j > i else "earlier", "k": abs(i - j), "p": planet}
 
 
 def planet_solution(content: dict) -> Solution:
@@ -129,11 +130,13 @@ def planet_solution(content: dict) -> Solution:
         return Solution(ORDINALS[i], f"{PLANETS[i]} is the {ORDINALS[i]} planet.")
     if kind == "after":
         return Solution(PLANETS[i + 1], f"After {PLANETS[i]} comes {PLANETS[i + 1]}.")
+    if kind in ("later", "earlier"):
+        sign, there = ("+", i + content["k"]) if kind == "later" else ("-", i - content["k"])
+        return Solution(PLANETS[there], f"{PLANETS[i]} is planet {i + 1}. {i + 1}{sign}{content['k']}={there + 1} Planet {there + 1} is {PLANETS[there]}.")
     j = PLANETS.index(content["q"])
-    if kind == "order":
-        places = [PLANETS.index(content[key]) for key in "pqr"]
-        return Solution(", ".join(PLANETS[place] for place in sorted(places)), " ".join(f"{PLANETS[place]} {place + 1}" for place in places))
-    return Solution(", ".join(PLANETS[min(i, j) + 1:max(i, j)]), f"{PLANETS[i]} {i + 1} {PLANETS[j]} {j + 1}")
+    high, low = max(i, j) + 1, min(i, j) + 1
+    return Solution(f"{PLANETS[high - 1]} by {high - low}",
+                    f"{PLANETS[i]} {i + 1} {PLANETS[j]} {j + 1} {compared(i + 1, j + 1)} {high}-{low}={high - low}")
 
 
 def geometry_problems():
@@ -224,12 +227,13 @@ FAMILIES = [
                 "The {n} planet: what is it called?", "What do we call the {n} planet?"),
         "after": ("Which planet comes after {p}?", "Name the planet that follows {p}.", "What planet is next after {p}?",
                   "{p}: which planet is next?", "Going outwards, what follows {p}?"),
-        "order": ("Order {p}, {q} and {r} by their place from the Sun.", "Which is the order of {p}, {q} and {r} from the Sun outwards?",
-                  "{p}, {q}, {r}: sort them, nearest to the Sun first.", "Name {p}, {q} and {r} in order, starting at the Sun.",
-                  "Going outwards, in what order do {p}, {q} and {r} come?"),
-        "between": ("Which planets lie between {p} and {q}?", "Name the planets between {p} and {q}.",
-                    "{p} and {q}: which planets are between them?", "List the planets from {p} to {q}, both left out.",
-                    "Going from {p} to {q}, which planets are passed?")}, planet_problems, planet_solution,
+        "farther": ("Which is farther from the Sun, {p} or {q}, and by how many places?", "Name the farther planet and by how many places: {p} or {q}.",
+                    "{p} or {q}: which lies farther out, and by how many places?", "Compare {p} and {q}: which is farther out, and by how many places?",
+                    "Of {p} and {q}, which circles farther from the Sun, and by how many places?"),
+        "later": ("Which planet comes {k} places after {p}?", "Name the planet {k} places after {p}.", "What planet is {k} places behind {p}?",
+                  "{p}, then {k} places on: which planet is it?", "Going {k} places outwards from {p}, which planet do we reach?"),
+        "earlier": ("Which planet comes {k} places before {p}?", "Name the planet {k} places before {p}.", "What planet is {k} places ahead of {p}?",
+                    "{p}, then {k} places back: which planet is it?", "Going {k} places inwards from {p}, which planet do we reach?")}, planet_problems, planet_solution,
            facts=("place", "nth", "after")),
     Family("geometry", "stem", {
         "area": ("What is the area of a rectangle of {a} cm by {b} cm?", "Find the area of a {a} cm by {b} cm rectangle.",
@@ -262,7 +266,8 @@ def documents(rng, count: int) -> list[str]:
             texts.append(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}.")
         elif kind == 1:
             i = rng.randrange(8)
-            text = f"{PLANETS[i]} is the {ORDINALS[i]} planet. The {ORDINALS[i]} planet is {PLANETS[i]}."
+            text = f"{PLANETS[i]} is the {ORDINALS[i]} planet. The {ORDINALS[i]} planet is {PLANETS[i]}. "
+            text += f"{PLANETS[i]} is planet {i + 1}. Planet {i + 1} is {PLANETS[i]}."
             if i < 7:
                 text += f" After {PLANETS[i]} comes {PLANETS[i + 1]}."
             texts.append(text)

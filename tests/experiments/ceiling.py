@@ -29,7 +29,7 @@ from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
 AMPLE = sft.Schedule(
     pretrain=sft.Settings(3000, **sft.FROM_SCRATCH),
     cold_start=sft.Settings(1500),
-    overall=sft.Settings(9000),
+    overall=sft.Settings(11000),
     documents=40000,
     cold_start_demonstrations=12000,
     shares=sft.SHARES,
