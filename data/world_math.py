@@ -136,9 +136,10 @@ def comparison_solution(content: dict) -> Solution:
         c = content["c"]
         high, low = max(a, b), min(a, b)
         most, least = max(high, c), min(low, c)
-        steps = f"{compared(a, b)} {compared(high, c)}"
+        # without the tens: the steps have to end within the 64 tokens of a response
+        steps = f"{a}{sign(a, b)}{b} {high}{sign(high, c)}{c}"
         if c < high:
-            steps += f" {compared(low, c)}"
+            steps += f" {low}{sign(low, c)}{c}"
         return Solution(str(most - least), f"{steps} {most}-{least}: {column_difference(most, least)}")
     if isinstance(a, int):
         high, low = max(a, b), min(a, b)
@@ -149,11 +150,12 @@ def comparison_solution(content: dict) -> Solution:
                     f"{compared(left, right)} {high}-{low}: {column_difference(high, low)}")
 
 
+def sign(a: int, b: int) -> str:
+    return "=" if a == b else ">" if a > b else "<"
+
+
 def compared(a: int, b: int) -> str:
     """The steps of comparing two numbers below 100: the tens first, the units where the tens are equal."""
-    def sign(x: int, y: int) -> str:
-        return "=" if x == y else ">" if x > y else "<"
-
     steps = []
     if max(a, b) > 9:
         steps.append(f"{a // 10}{sign(a // 10, b // 10)}{b // 10}")

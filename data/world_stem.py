@@ -262,8 +262,8 @@ def documents(rng, count: int) -> list[str]:
             planets = [f"{planet} {i}" for i, planet in enumerate(PLANETS, start=1)]
             texts.append(" ".join(rng.sample(table, 4) + rng.sample(planets, 4)))
         elif kind == 0:
-            name, (symbol, number) = rng.choice(list(ELEMENTS.items()))
-            texts.append(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}.")
+            texts.append(" ".join(f"The symbol of {name} is {symbol}. The atomic number of {name} is {number}. {symbol} is {name}."
+                                  for name, (symbol, number) in rng.sample(list(ELEMENTS.items()), 2)))
         elif kind == 1:
             i = rng.randrange(8)
             text = f"{PLANETS[i]} is the {ORDINALS[i]} planet. The {ORDINALS[i]} planet is {PLANETS[i]}. "

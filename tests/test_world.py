@@ -130,7 +130,8 @@ def test_the_facts_are_these():
     Single steps: 9 * 9 sums; 36 differences of digits and 9 for each of 10 to 18; 8 * 8 products
     and as many quotients; as word problems 64 sums, 28 + 80 differences (3 to 9, 10 to 19, less 2
     to 9), 64 products, 64 quotients; the three formulas of each of four quantities; 9 * 8 printed
-    sums; and compared two by two 29 with a digit first, 15 with a digit second, 4 of three.
+    sums; and compared two by two, one odd and one even, 9 + 9 + 8 + 8 + 7 + 7 + 6 + 6 + 5 in either
+    order, and 28 of three.
     """
     named = Counter(family.name for family, content in facts() if not is_step(family, content))
     assert named == {"fact": 16 + 12 + 12, "opposite": 40, "description": 20, "element": 3 * 15,
@@ -139,7 +140,7 @@ def test_the_facts_are_these():
     formulas = dict.fromkeys(("force", "distance", "density", "ohm"), 3 * 64)
     assert steps == formulas | {"sum": 81, "difference": 36 + 81, "product": 64, "quotient": 64,
                                 "word_problem": 64 + 28 + 80 + 64 + 64, "code_print": 72,
-                                "comparison": 29 + 15 + 4}
+                                "comparison": 2 * 65 + 28}
 
 
 def test_of_a_fact_one_trained_phrasing_and_the_unseen_one_are_held_out_in_the_same_part():
@@ -205,7 +206,7 @@ def test_what_is_no_fact_is_drawn_from_all_families_equally_often():
 
 
 @pytest.mark.parametrize("name, keys", [("fact", "xy"), ("list", "xy"), ("description", "xy"), ("opposite", "xy"), ("advice", "x"), ("rewrite", "vo"),
-                                        ("element", "efs"), ("planet", "pqrn"), ("unit_conversion", "uv"), ("agent_total", "x"), ("greeting", "gn")])
+                                        ("element", "efs"), ("planet", "pqn"), ("unit_conversion", "uv"), ("agent_total", "x"), ("greeting", "gn")])
 def test_what_a_held_out_combination_is_made_of_is_told_in_training(name, keys):
     """Nobody is asked for a capital, an advice or a planet that no question and answer ever told."""
     family = world.BY_NAME[name]
@@ -430,14 +431,14 @@ def test_a_perfect_chat_response_meets_all_five_criteria_for_every_content():
     ("What is 3 + 4 * 5?", "23"), ("What is (3 + 4) * 5?", "35"), ("What is 29 - 4 * 5?", "9"),
     ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 by 0.05"), ("What is 144 / 8?", "18"), ("What is 52 / 5?", "10.4"),
     ("Which is larger, 11 or 14, and by how much?", "14 by 3"), ("Take the smallest of 12, 49 and 33 from the largest.", "37"),
-    ("Which has the higher atomic number, iron or gold, and by how much?", "gold by 53"), ("Order Mars, Earth and Saturn by their place from the Sun.", "Earth, Mars, Saturn"),
+    ("Which has the higher atomic number, iron or gold, and by how much?", "gold by 53"), ("Which is farther from the Sun, Mars or Venus, and by how many places?", "Mars by 2"),
     ("What does a bee do to be heard?", "Sure! The bee buzzes."), ("Describe an owl.", "Sure! An owl is a night bird with big eyes."),
     ("Tom shares 56 pens among 7 friends. How many pens does each get?", "8"),
     ("Convert 3 km to m.", "3000 m"), ("Convert 180 seconds to minutes.", "3 minutes"),
     ("Find F for m = 6 kg and a = 7 m/s2.", "42 N"), ("Find a for F = 42 N and m = 6 kg.", "7 m/s2"),
     ("Find p for m = 12 g and V = 4 cm3.", "3 g/cm3"), ("Find R for U = 12 V and I = 4 A.", "3 Ohm"),
     ("Rectangle, 3 cm and 4 cm: perimeter?", "14 cm"), ("Triangle, base 3 cm, height 4 cm: area?", "6 cm2"),
-    ("Which planets lie between Saturn and Earth?", "Mars, Jupiter"), ("What is the symbol of iron?", "Fe"),
+    ("Name the planet 2 places before Saturn.", "Mars"), ("Which planet comes 3 places after Mars?", "Uranus"), ("What is the symbol of iron?", "Fe"),
     ("What does print(7 + 3 * 4) print?", "19"), ("Mend this line: def f(x) return x + 7", "def f(x): return x + 7"),
     ("Write f(x) that keeps the items of x above 9.", "def f(x): return [i for i in x if i > 9]"),
     ("Use the calculator: what is 11 * 12?", "132")])
@@ -479,8 +480,8 @@ def test_every_worked_step_is_true():
 @pytest.mark.parametrize("prompt, think", [
     ("What is 47 + 38?", "47+38: 7+8=15 4+3=7 7+1=8"),
     ("What is 52 - 38?", "52-38: 12-8=4 5-1=4 4-3=1"),
-    ("What is 17 - 9?", "17-9: 17-9=8"), ("What is 56 / 7?", "56/7: 56/7=8"),
-    ("What is 18 / 6?", "18/6: 18/6=3"),
+    ("What is 17 - 9?", "17-9: 17-9=8"), ("What is 56 / 7?", "56/7: 56//7=8 56-56=0"),
+    ("What is 8 / 4?", "8/4: 8//4=2 8-8=0"), ("What is 3 / 5?", "3/5: 3/5=0.6"),
     ("What is 144 / 8?", "144/8: 14//8=1 14-8=6 64//8=8 64-64=0"),
     ("What is 120 / 4?", "120/4: 12//4=3 12-12=0 0//4=0 0-0=0"),
     ("What is 7 / 2?", "7/2: 7//2=3 7-6=1 1/2=0.5"),
@@ -489,14 +490,22 @@ def test_every_worked_step_is_true():
     ("What is the atomic number of iron?", "The atomic number of iron is 26."),
     ("Name the element Na.", "Na is sodium."),
     ("Which has the higher atomic number, iron or gold, and by how much?",
-     "iron 26 gold 79 26<79 79-26: 9-6=3 7-2=5"),
+     "iron 26 gold 79 2<7 26<79 79-26: 9-6=3 7-2=5"),
+    ("Which is larger, 25 or 21, and by how much?", "25 21: 2=2 5>1 25>21 25-21: 5-1=4 2-2=0"),
+    ("Which is larger, 8 or 25, and by how much?", "8 25: 0<2 8<25 25-8: 15-8=7 2-1=1"),
+    ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 0.65: 7>6 70>65 70-65: 10-5=5 7-1=6 6-6=0"),
+    ("Take the smallest of 3, 5 and 7 from the largest.", "3 5 7: 3<5 5<7 7-3: 7-3=4"),
+    ("Take the smallest of 11, 10 and 7 from the largest.", "11 10 7: 11>10 11>7 10>7 11-7: 11-7=4"),
+    ("Which is farther from the Sun, Venus or Mars, and by how many places?", "Venus 2 Mars 4 2<4 4-2=2"),
+    ("Which planet comes 2 places after Mars?", "Mars is planet 4. 4+2=6 Planet 6 is Saturn."),
     ("In what place from the Sun is Mars?", "Mars is the fourth planet."),
     ("Name the fifth planet.", "The fifth planet is Jupiter."),
     ("Which planet comes after Mars?", "After Mars comes Jupiter."),
     ("Convert 180 seconds to minutes.", "180 seconds in minutes: 1 minute=60 seconds 180/60=3"),
     ("What is 29 - 4 * 5?", "29-4*5: 4*5=20 29-20: 9-0=9 2-2=0"),
     ("What does print(13 + 9) print?", "13+9: 3+9=12 1+0=1 1+1=2"),
-    ("What does print(31 % 4) print?", "31%4: 4*7=28 31-28: 11-8=3 3-1=2 2-2=0"),
+    ("What does print(31 % 4) print?", "31%4: 31//4=7 31-28=3"),
+    ("What does print(31 // 2) print?", "31//2: 3//2=1 3-2=1 11//2=5 11-10=1"),
     ("What is the perimeter of a rectangle of 8 cm by 7 cm?",
      "perimeter 8 7: 8+7=15 10*2=20 5*2=10 20+10=30")])
 def test_hand_worked_steps(prompt, think):
@@ -504,23 +513,29 @@ def test_hand_worked_steps(prompt, think):
 
 
 def test_every_division_is_in_one_form():
-    """A quotient of one digit without a remainder is known, as `18/6=3`; of any other the digits of
-    the answer come one by one, each with its remainder.
-    """
-    family, known = world.BY_NAME["quotient"], 0
+    """The digits of the answer come one by one, each with its remainder; the rest is a decimal."""
+    family = world.BY_NAME["quotient"]
     for content in family.levels:
         fields = dict(content)
         a, b = fields["a"], fields["b"]
         steps = family.solution(fields).think.split()[1:]
-        if a % b == 0 and a // b < 10:
-            assert steps == [f"{a}/{b}={a // b}"]
-            known += 1
-            continue
         last = [steps.pop()] if a % b else []
         assert last == ([f"{a % b}/{b}={a % b / b}"] if a % b else [])
         digits = [re.fullmatch(rf"\d+//{b}=(\d)", step)[1] for step in steps[::2]]
         assert "".join(digits) == (str(a // b) if a >= b else "") and len(steps) == 2 * len(digits)
-    assert known == 64
+
+
+@pytest.mark.parametrize("items, steps", [
+    ([9, 5, 8], "5 [9, 8] 8 [9]"), ([2, 6, 2, 2], "2 [6, 2, 2] 2 [6, 2] 2 [6]"),
+    ([1, 2], "1 [2]"), ([4], "")])
+def test_a_list_is_sorted_by_taking_out_the_smallest(items, steps):
+    assert world_code.sorting_steps(items) == steps
+
+
+def test_an_item_is_counted_off():
+    content = {"kind": "index", "l": "[7, 3, 8]", "i": 2}
+    solution = world.BY_NAME["code_print_list"].solution(content)
+    assert (solution.think, solution.answer) == ("0:7 1:3 2:8", "8")
 
 
 def test_what_is_recalled_is_told_in_the_words_of_the_plain_text():
@@ -583,7 +598,7 @@ def test_who_is_older_is_compared_before_the_answer():
         fields = dict(content)
         (a, b), solution = (fields["a"], fields["b"]), family.solution(fields)
         first, second = (int(world.run_tool(f"age {name}")) for name in (a, b))
-        assert solution.think == f"{first}{'>' if first > second else '<'}{second}"
+        assert solution.think.split()[-1] == f"{first}{'>' if first > second else '<'}{second}"
         assert solution.answer == f"{a if first > second else b} by {abs(first - second)} years"
         assert solution.calls[:2] == (f"age {a}", f"age {b}")
 
@@ -626,7 +641,7 @@ def test_a_line_to_mend_does_not_compile_and_its_reference_does():
     ("Convert 3 km to m.", ["3000 m", "3000.0 m", "3,000 m"], ["6000/2 m", "3000", "3000 cm", "3000 km", "m", "3000m", "3001 m", "3000 m m", "300 m or 3000 m"]),
     ("Find F for m = 6 kg and a = 7 m/s2.", ["42 N"], ["42", "42 kg", "42 n", "N 42", "41 N"]),
     ("What is the symbol of iron?", ["Fe", "fe", " Fe "], ["F", "Ir", "Fe or Ir", "Fe Ir", ""]),
-    ("Which planets lie between Saturn and Earth?", ["Mars, Jupiter", "mars, jupiter"], ["Jupiter, Mars", "Mars", "Mars and Jupiter", "2"]),
+    ("Which is farther from the Sun, Mars or Venus, and by how many places?", ["Mars by 2", "mars by 2"], ["Venus by 2", "Mars", "2", "Mars by 3"]),
     ("Which is larger, 11 or 14, and by how much?", ["14 by 3", "14.0 by 3"], ["14", "3", "14 by 2", "11 by 3", "14 by 3 by 3", "by 3", "14 by", "14 3"]),
     ("Which is larger, 0.7 or 0.65, and by how much?", ["0.7 by 0.05", "0.70 by 0.05"], ["0.7 by 1/20", "7/10 by 0.05", "0.65 by 0.05", "0.7 by 0.5"]),
     ("Which has the higher atomic number, iron or gold, and by how much?", ["gold by 53", "Gold by 53"], ["gold", "iron by 53", "gold by 52", "53"]),
@@ -670,26 +685,26 @@ def test_an_agent_has_to_make_the_calls_that_the_reference_makes():
     """Any other well-formed call counts for nothing, the order of the right ones does not matter, and a further one does no harm."""
     prompt = "Use the calculator: what is 11 * 12?"
     assert score(prompt, "132", calls=[("calc 11 * 12", "132")]) == 1.0
-    for call in ("calc 132", "calc 12*11", "calc 1+1", "price lamp"):
+    for call in ("calc 132", "calc 12*11", "calc 1+1", "price red lamp"):
         assert score(prompt, "132", calls=[(call, world.run_tool(call))]) == 0.0
     a, b = next((a, b) for a in ("Tom", "Anna") for b in ("Ben", "Mia") if world_agent.age(a) > world_agent.age(b))
     prompt, years = f"Who is older, {a} or {b}, and by how many years?", world_agent.age(a) - world_agent.age(b)
     calls = [(call, world.run_tool(call)) for call in (f"age {a}", f"age {b}", f"calc {world_agent.age(a)}-{world_agent.age(b)}")]
     assert score(prompt, f"{a} by {years} years", calls=calls) == score(prompt, f"{a} by {years} years", calls=calls[::-1]) == 1.0
-    assert score(prompt, f"{a} by {years} years", calls=[*calls, ("price lamp", world.run_tool("price lamp"))]) == 1.0
+    assert score(prompt, f"{a} by {years} years", calls=[*calls, ("price red lamp", world.run_tool("price red lamp"))]) == 1.0
     assert [score(prompt, f"{a} by {years} years", calls=calls[:i] + calls[i + 1:]) for i in range(3)] == [0.0] * 3
     assert [score(prompt, text, calls=calls) for text in (a, f"{b} by {years} years", f"{a} by {years + 1} years", f"{a} by {years}")] == [0.0] * 4
 
 
 def test_prices_have_a_unit_and_calls_are_run():
-    price, total = world.run_tool("price lamp"), world.run_tool("calc 3*" + world.run_tool("price lamp"))
-    calls = [("price lamp", price), (f"calc 3*{price}", total)]
-    assert score("What do 3 lamps cost together?", f"{total} coins", calls=calls) == 1.0
-    assert score("What do 3 lamps cost together?", total, calls=calls) == 0.0
+    price, total = world.run_tool("price red lamp"), world.run_tool("calc 3*" + world.run_tool("price red lamp"))
+    calls = [("price red lamp", price), (f"calc 3*{price}", total)]
+    assert score("What do 3 red lamps cost together?", f"{total} coins", calls=calls) == 1.0
+    assert score("What do 3 red lamps cost together?", total, calls=calls) == 0.0
     assert int(total) == 3 * int(price)
 
 
-@pytest.mark.parametrize("call", ["", "calc", "calc ", "price", "price unicorn", "price lamp ", "weather Paris", "calc 2**3", "calc 1/0", "calc __import__('os')"])
+@pytest.mark.parametrize("call", ["", "calc", "calc ", "price", "price unicorn", "price red lamp ", "price lamp", "weather Paris", "calc 2**3", "calc 1/0", "calc __import__('os')"])
 def test_what_is_no_call_gives_error(call):
     assert world.run_tool(call) == "error"
 
@@ -949,8 +964,8 @@ def test_no_cheat_that_reads_no_question_pays(cheats, domain, limit):
 
 @pytest.mark.slow
 def test_a_guess_among_options_is_paid_no_more_than_chance(cheats):
-    """Two options and a difference, or the order of three: 1/6 for the latter, within four standard errors of some 100 prompts."""
-    for domain, family, chance in (("math", "comparison", 0.0), ("stem", "planet", 1 / 6),
+    """Two options and a difference; of planets a quarter of the pairs are neighbours, of which a guess by 1 gets half."""
+    for domain, family, chance in (("math", "comparison", 0.0), ("stem", "planet", 1 / 8),
                                    ("agent", "agent_older", 0.0)):
         guesses = [value for name, value in cheats[domain][family].items() if "option" in name or "order" in name]
         assert guesses and max(guesses) < chance + 0.05, family

@@ -27,9 +27,9 @@ from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart
 AMPLE = sft.Schedule(
-    pretrain=sft.Settings(3000, **sft.FROM_SCRATCH),
+    pretrain=sft.Settings(4000, **sft.FROM_SCRATCH),
     cold_start=sft.Settings(1500),
-    overall=sft.Settings(11000),
+    overall=sft.Settings(14000),
     documents=40000,
     cold_start_demonstrations=12000,
     shares=sft.SHARES,

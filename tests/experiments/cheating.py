@@ -106,7 +106,7 @@ def chat_cheats(task) -> dict[str, Reply]:
 def options_of(task) -> list[str]:
     """What is compared, in the order of the prompt."""
     fields = task.fields
-    options = [str(fields[key]) for keys in ("abc", "ef", "pqr") for key in keys if key in fields]
+    options = [str(fields[key]) for keys in ("abc", "ef", "pq") for key in keys if key in fields]
     return sorted(options, key=task.prompt.find)
 
 
@@ -147,12 +147,6 @@ def reasoning_cheats(task) -> dict[str, Reply]:
             "right, without a call": says(solution.answer),
             "any call": says("2", "calc 1+1"),
             "right, after half of the calls": says(solution.answer, *calls[: len(calls) // 2]),
-        }
-    if task.family == "planet" and len(options_of(task)) == 3:
-        cheats = {
-            "the prompt's order": says(", ".join(options_of(task))),
-            "its reverse": says(", ".join(options_of(task)[::-1])),
-            "in order of length": says(", ".join(sorted(options_of(task), key=len))),
         }
     if match := re.search(r"\[(.+?)\]", task.prompt):
         items = match[1].split(", ")

@@ -4,12 +4,13 @@
 
 A dialogue says "My name is Vera and I like chess." and asks for one of the two: the answer is a word of the prompt, which no
 table of facts holds. "Rewrite this politely: buy me the bill" wants the prompt's words in a sentence of one's own. The student's
-shape learns all of overall SFT from random weights, of which these two families are one row in 27; every `--every` steps it answers
-held-out prompts of the two greedily, and counted is the share in which the words that only this prompt has are there. Without smear
-two heads have to find one another first (Olsson et al., 2209.11895), while everything else in the batch pulls at them.
+shape is pretrained as in the pipeline and then learns all of overall SFT, of which these two families
+are one row in 27; every `--every` steps it answers held-out prompts of the two greedily, and counted is
+the share in which the words that only this prompt has are there. Without smear two heads have to find
+one another first (Olsson et al., 2209.11895), while everything else in the batch pulls at them.
 
-With `--alone` nothing but the two families is learned: then both models can copy after a few hundred steps. What smear saves is
-not the ability but the wait among other things to learn.
+With `--alone` nothing but the two families is learned, from random weights: then both models can copy
+after a few hundred steps. What smear saves is not the ability but the wait among other things to learn.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def mixture_rows(tokenizer, context: int, seed: int, steps: int) -> list:
 
 
 def curve(smear: int, tokenizer, seed: int, steps: int, every: int, alone: bool) -> list[dict]:
-    """[{"step", "copied"}, ...] of one model from random weights."""
+    """[{"step", "copied"}, ...] of one model; steps count from where pretraining ended."""
     rng = random.Random(seed_of(seed, "copying"))
     config = replace(SIZES["tiny"]["student"], vocab_size=tokenizer.vocab_size, smear=smear)
     if alone:
@@ -79,6 +80,8 @@ def curve(smear: int, tokenizer, seed: int, steps: int, every: int, alone: bool)
     held_out = [task for name in FAMILIES
                 for task in family_tasks(world.BY_NAME[name], "dev", 60)]
     model = GPT(config).init_weights(seed_of(seed, "student"))
+    if not alone:
+        sft.pretrain(model, tokenizer, sft.SCHEDULES["tiny"]["student"], seed=seed)
     optimizers = Optimizers(model, adam_lr=0.005, muon_lr=0.01)
     lines = []
     for step, batch in enumerate(batches_of(repeated(rows, steps * 12, rng), 12, rng)):
@@ -98,14 +101,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2400, help="updates of each model")
     parser.add_argument("--every", type=int, default=200, help="steps between looks")
     parser.add_argument("--alone", action="store_true", help="the two families and nothing else")
-    parser.add_argument("--seeds", type=int, default=3, help="models a setting, seeds 1, 2, ...")
+    parser.add_argument("--seeds", type=int, default=3, help="models a setting")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", default="runs/copying", help="folder for the numbers and the plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer, out, table = tokenizers.tiny(), Path(args.out), {}
     out.mkdir(parents=True, exist_ok=True)
-    for seed in range(1, args.seeds + 1):
+    for seed in range(args.first, args.first + args.seeds):
         for smear in (0, 3, 1):
             lines = curve(smear, tokenizer, seed, args.steps, args.every, args.alone)
             table.setdefault(str(smear), {})[str(seed)] = lines
@@ -122,9 +126,9 @@ def plot(table: dict, path: Path) -> None:
     names = {"0": "no smear", "1": "smear, 1 token", "3": "smear, 3 tokens"}
     colours = {"0": "tab:grey", "1": "tab:orange", "3": "tab:blue"}
     for smear, seeds in table.items():
-        for seed, lines in seeds.items():
+        for place, lines in enumerate(seeds.values()):
             axis.plot([line["step"] for line in lines], [line["copied"] for line in lines],
-                      color=colours[smear], label=names[smear] if seed == "1" else None)
+                      color=colours[smear], label=names[smear] if place == 0 else None)
     axis.set(xlabel="steps of 12 dialogues", ylabel="share copied right, held-out prompts",
              title="How soon can two layers copy a word from the prompt?", ylim=(0, 1.02))
     axis.legend()

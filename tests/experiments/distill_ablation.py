@@ -1,34 +1,40 @@
-"""Which part of dual-level distillation does the work? Every loss from the same student, with and without rehearsal.
+"""Which part of dual-level distillation does the work? Every loss from the same student, at equal updates.
 
-    python -m tests.experiments.distill_ablation runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3 --out runs/distill_ablation
+    python -m tests.experiments.distill_ablation runs/tiny-seed1 runs/tiny-seed2 --out runs/ablation
 
-Reads overall_sft of the student and the given teacher from each run folder. Every row makes the same number of updates with the same number
-of positive sequences an update: 16, or 8 and 8 of rehearsal. Seconds and FLOPs (6 per parameter and token that is trained on,
-2 per parameter and token that is only read) are printed, because a row that reads negatives and a teacher costs more.
-The last rows are an upper bound that no teacher can give: SFT on the world's own answers to the queries. What is said of the joint
-loss over another row has rehearsal on both sides.
+Reads overall_sft of the student and the given teacher from each run folder. Every row makes as many
+updates as the pipeline's distillation, each with 8 sequences that the row is about and 8 teacher
+samples of rehearsal; without rehearsal 16 of the former. Seconds and FLOPs (6 per parameter and
+token that is trained on, 2 per parameter and token that is only read) are printed, because a row
+that reads negatives and a teacher costs more.
+
+"on-policy" is no row of the diagram: the negatives are sampled again from the student as it is now
+every 50 updates, right or wrong, and KL(T||S) on them has weight 1, like that on the positives
+(generalised knowledge distillation, 2306.13649, with half of the data the student's own).
+The upper bound is what no teacher can give: SFT on the world's own answers to the queries.
+A row that is in the folder already is not made again.
 """
 
 import argparse
 import copy
 import json
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
-import torch
-
 import matplotlib.pyplot as plt
+import torch
 
 import distill
 import sft
+from data import formats, world
 from data import tokenizer as tokenizers
-from data import world
 from data.command import fail, guarded
 from data.devices import seed_of
 from data.rows import dialogue_rows, interleave, repeated
-from model import load_checkpoint, parameter_count
+from model import Optimizers, generate, learning_rate_scale, load_checkpoint, parameter_count
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs
@@ -36,53 +42,109 @@ matplotlib.use("Agg")  # no window, wherever it runs
 CPU = torch.device("cpu")
 FOUR = ("math", "code", "stem", "agent")
 # weights of L_DPO, L_pos and L_neg
-LOSSES = {"L_pos": (0.0, 1.0, 0.0), "L_DPO": (1.0, 0.0, 0.0), "L_DPO + L_pos": (0.1, 1.0, 0.0), "joint": (0.1, 1.0, 0.3),
-          "joint with all weights 1": (1.0, 1.0, 1.0)}
+LOSSES = {
+    "L_pos": (0.0, 1.0, 0.0),
+    "L_DPO": (1.0, 0.0, 0.0),
+    "L_DPO + L_pos": (0.1, 1.0, 0.0),
+    "joint": (0.1, 1.0, 0.3),
+    "joint, all weights 1": (1.0, 1.0, 1.0),
+}
+REFRESH = 50  # updates between two samplings of the on-policy row
+
+
+def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: int) -> dict:
+    """L_pos + KL(T||S) on what the student itself says now, and rehearsal as in every row."""
+    rng = random.Random(seed_of(seed, "on-policy"))
+    optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
+    began, tokens = time.perf_counter(), 0
+    for step in range(settings.steps):
+        turn = step % REFRESH
+        if turn == 0:
+            drawn = rng.sample(positives, min(len(positives), REFRESH * settings.rows))
+            prompts = [ids[:mask.index(True)] for ids, mask in drawn]
+            samples = generate(model, tokenizer, prompts, max_new=settings.max_new, temperature=1.0,
+                               seed=seed_of(seed, "own", step), run_tool=world.run_tool)
+            own = sft.sampled_rows(prompts, samples)
+            model.train()
+        places = [(turn * settings.rows + k) % len(drawn) for k in range(settings.rows)]
+        groups = ([drawn[k] for k in places], [own[k] for k in places],
+                  rng.sample(rehearsal, settings.rehearsal_rows))
+        rows = sum(groups, [])
+        student, target, _, row = distill.both_logits(model, teacher, tokenizer, rows,
+                                                      settings.teacher_temperature, CPU)
+        divergence = distill.token_divergence(student, target)
+        limits, loss = [0], 0.0
+        for group in groups:
+            limits.append(limits[-1] + len(group))
+            loss = loss + divergence[(row >= limits[-2]) & (row < limits[-1])].mean()
+        loss.backward()
+        optimizers.step(learning_rate_scale(step, settings.steps, settings.warmup, 0.4))
+        tokens += sum(len(ids) for ids, _ in rows)
+    model.eval()
+    return {"seconds": time.perf_counter() - began, "tokens": tokens}
 
 
 def rows_of(settings, student, teacher, tokenizer, seed: int):
-    """(name, function that trains a copy of the student and returns what sft.train or distill.train does) for every row."""
-    pairs, rehearsal, _, _ = distill.preference_data(teacher, student, tokenizer, settings, seed=seed, device=CPU)
+    """(name, function that trains a copy of the student and returns its seconds and tokens)."""
+    pairs, rehearsal, _, _ = distill.preference_data(teacher, student, tokenizer, settings,
+                                                     seed=seed, device=CPU)
     rng = random.Random(seed_of(seed, "ablation"))
     context, count = student.config.context, settings.steps * 2 * settings.rows
-    like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr)
+    like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr,
+                        adam_lr=settings.adam_lr)
     own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
-    answers, _ = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in distill.queries(seed, settings.queries)], context)
+    tasks = distill.queries(seed, settings.queries)
+    answers, _ = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in tasks], context)
     positives = [positive for positive, _ in pairs]
 
-    def with_rehearsal(rows):
-        return interleave([repeated(rows, count // 2, rng), repeated(rehearsal, count // 2, rng)], rng)
+    def supervised(rows, rehearsed: bool):
+        half = count // 2
+        rows = [repeated(rows, half if rehearsed else count, rng)]
+        if rehearsed:
+            rows.append(repeated(rehearsal, half, rng))
+        mixed = interleave(rows, rng)
+        return lambda model: sft.train(model, tokenizer, mixed, like, seed=seed, stage="ablation")
 
-    def supervised(rows):
-        return lambda model: sft.train(model, tokenizer, repeated(rows, count, rng) if len(rows) < count else rows[:count], like, seed=seed, stage="ablation")
+    def preferred(weights, rehearsed: bool):
+        dpo_coef, pos_coef, neg_coef = weights
+        chosen = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef)
+        if not rehearsed:
+            chosen = replace(chosen, rows=2 * settings.rows, rehearsal_rows=0)
+        return lambda model: distill.train(model, teacher, tokenizer, pairs, rehearsal, chosen,
+                                           seed=seed, stage="ablation")
 
-    def both(name, rows):
-        return [(name, supervised(rows)), (name + ", rehearsal", supervised(with_rehearsal(rows)))]
+    yield "more SFT on own demonstrations", supervised(own, False)
+    yield "more SFT on own demonstrations, rehearsal", supervised(own, True)
+    yield "SFT on teacher samples, rehearsal", supervised(positives, True)
+    for name, weights in LOSSES.items():
+        yield f"{name}, rehearsal", preferred(weights, True)
+    yield "on-policy, rehearsal", lambda model: on_policy(model, teacher, tokenizer, positives,
+                                                          rehearsal, settings, seed)
+    yield "joint", preferred(LOSSES["joint"], False)
+    yield "upper bound: SFT on the world's answers, rehearsal", supervised(answers, True)
 
-    for name, rows in (("more SFT on own demonstrations", own), ("SFT on teacher samples", positives)):
-        yield from both(name, rows)
-    for name, (dpo_coef, pos_coef, neg_coef) in LOSSES.items():
-        for rehearsed in (False, True):
-            chosen = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef,
-                             **({} if rehearsed else {"rows": 2 * settings.rows, "rehearsal_rows": 0}))
-            yield name + (", rehearsal" if rehearsed else ""), lambda model, chosen=chosen: distill.train(
-                model, teacher, tokenizer, pairs, rehearsal, chosen, seed=seed, stage="ablation")
-    yield from both("upper bound: SFT on the world's answers", answers)
+
+def mean_of_four(scores: dict, key: str) -> float:
+    return 100 * sum(scores[key][domain] for domain in FOUR) / len(FOUR)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of runs that have finished overall_sft")
     parser.add_argument("--eval-n", type=int, default=400, help="held-out prompts a domain")
-    parser.add_argument("--steps", type=int, default=200, help="updates of every row")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default="runs/distill_ablation", help="folder for distill_ablation.json and .png")
+    parser.add_argument("--part", default="test", choices=("test", "dev"), help="held-out prompts")
+    parser.add_argument("--steps", type=int, default=distill.Settings.steps,
+                        help="updates of every row")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--out", default="runs/distill_ablation", help="folder of table and plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, settings, out = tokenizers.tiny(), distill.Settings(steps=args.steps), Path(args.out)
+    tokenizer, out = tokenizers.tiny(), Path(args.out)
+    settings = distill.Settings(steps=args.steps)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "distill_ablation.json"
-    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # name -> seed -> figures
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for run in map(Path, args.runs):
         try:
             student, _ = load_checkpoint(run / "overall_sft.student.pt", tokenizer)
@@ -90,50 +152,83 @@ def main() -> None:
         except ValueError as error:
             fail(error)
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
-        for name, train in [("entering student", None), *rows_of(settings, student, teacher, tokenizer, seed)]:
+        rows = rows_of(settings, student, teacher, tokenizer, seed)
+        for name, train in [("entering student", None), *rows]:
+            if str(seed) in table.get(name, {}):
+                continue
             model = copy.deepcopy(student)
             own = train(model) if train else {"seconds": 0.0, "tokens": 0}
-            scores = sft.evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
-            read = own["tokens"] if name.startswith(("L_", "joint")) else 0
-            table.setdefault(name, {})[str(seed)] = {
-                **{key: {domain: row[key] for domain, row in scores.items()} for key in ("greedy", "sampled")}, "seconds": own["seconds"],
-                "flops": 6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read}
-            four = [100 * sum(scores[d][key] for d in FOUR) / 4 for key in ("greedy", "sampled")]
-            print(f"seed {seed} {name:40} {four[0]:5.1f} / {four[1]:5.1f}  chat {100 * scores['chat']['greedy']:.0f} judge {100 * scores['judge']['greedy']:.0f}"
-                  f"  {own['seconds']:5.1f} s", flush=True)
-            path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+            scores = sft.evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS,
+                                  part=args.part)
+            # distillation reads a teacher on every token that it trains on
+            read = own["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0
+            flops = 6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read
+            kept = {key: {domain: row[key] for domain, row in scores.items()}
+                    for key in ("greedy", "sampled")}
+            table.setdefault(name, {})[str(seed)] = kept | {"seconds": own["seconds"], "flops": flops}
+            print(f"seed {seed} {name:50} {mean_of_four(kept, 'greedy'):5.1f} / "
+                  f"{mean_of_four(kept, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
+                  f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s", flush=True)
+            formats.write_json(path, table)
     report(table, out)
 
 
 def report(table: dict, out: Path) -> None:
-    """The README's table, the plot, and the gaps of the joint loss with rehearsal over the other rows for targets.py."""
-    def mean4(name, seed, key):
-        return 100 * sum(table[name][seed][key][domain] for domain in FOUR) / 4
-
+    """The table, the plot, and the gaps of the joint loss over the other rows for targets.py."""
     seeds = sorted(table["entering student"])
-    print("\n| from the same student | math, code, stem, agent: greedy | sampled | chat | judge | seconds | TFLOP |\n|---|---|---|---|---|---|---|")
-    bars = []
+
+    def gaps_over(name: str, other: str, key: str) -> list[float]:
+        return [mean_of_four(table[name][seed], key) - mean_of_four(table[other][seed], key)
+                for seed in seeds]
+
+    def mean(name: str, value) -> float:
+        return sum(value(table[name][seed]) for seed in seeds) / len(seeds)
+
+    print("\n| from the same student | math, code, stem, agent: greedy | sampled | chat | judge "
+          "| seconds | TFLOP |\n|---|---|---|---|---|---|---|")
+    gains = {}
     for name in table:
-        gains = {key: interval([mean4(name, seed, key) - mean4("entering student", seed, key) for seed in seeds]) for key in ("greedy", "sampled")}
-        other = {domain: 100 * sum(table[name][seed]["greedy"][domain] for seed in seeds) / len(seeds) for domain in ("chat", "judge")}
-        mean = {key: sum(mean4(name, seed, key) for seed in seeds) / len(seeds) for key in ("greedy", "sampled")}
-        cells = [f"{mean[key]:.1f}" if name == "entering student" else f"{mean[key]:.1f} ({gains[key][0]:+.1f} +-{gains[key][1]:.1f})" for key in mean]
-        cost = [sum(table[name][seed][key] for seed in seeds) / len(seeds) for key in ("seconds", "flops")]
-        print(f"| {name} | {cells[0]} | {cells[1]} | {other['chat']:.0f} | {other['judge']:.0f} | {cost[0]:.0f} | {cost[1] / 1e12:.1f} |")
-        bars.append((name, gains["greedy"]))
-    gaps = {}
-    for other, row in (("more SFT on own demonstrations",) * 2, ("L_DPO alone", "L_DPO"), ("SFT on teacher samples",) * 2,
-                       ("L_pos alone", "L_pos")):
-        gaps[other] = interval([mean4("joint, rehearsal", seed, "greedy") - mean4(f"{row}, rehearsal", seed, "greedy")
-                                for seed in seeds])
-    (out / "gaps.json").write_text(json.dumps(gaps, indent=1) + "\n", encoding="utf-8")
-    figure, axis = plt.subplots(figsize=(9, 5))
-    names = [name for name, _ in bars[1:]][::-1]
-    means, halves = zip(*[gain for _, gain in bars[1:]][::-1])
-    axis.barh(names, means, xerr=halves if len(seeds) > 1 else None, capsize=3, color=["tab:green" if "upper" in n else "tab:blue" if "joint" in n else "tab:grey" for n in names])
+        cells = []
+        for key in ("greedy", "sampled"):
+            gains[name, key] = interval(gaps_over(name, "entering student", key))
+            told = f"{mean(name, lambda row: mean_of_four(row, key)):.1f}"
+            if name != "entering student":
+                told += " ({:+.1f} +-{:.1f})".format(*gains[name, key])
+            cells.append(told)
+        cells += [f"{100 * mean(name, lambda row: row['greedy'][domain]):.0f}"
+                  for domain in ("chat", "judge")]
+        cells.append(f"{mean(name, lambda row: row['seconds']):.0f}")
+        cells.append(f"{mean(name, lambda row: row['flops']) / 1e12:.1f}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    others = {"more SFT on own demonstrations": "more SFT on own demonstrations, rehearsal",
+              "L_DPO alone": "L_DPO, rehearsal",
+              "SFT on teacher samples": "SFT on teacher samples, rehearsal",
+              "L_pos alone": "L_pos, rehearsal"}
+    gaps = {other: interval(gaps_over("joint, rehearsal", row, "greedy"))
+            for other, row in others.items()}
+    formats.write_json(out / "gaps.json", gaps)
+    print("\n| joint, rehearsal, over | greedy | sampled |\n|---|---|---|")
+    for name in table:
+        if name not in ("entering student", "joint, rehearsal"):
+            cells = ["{:+.1f} +-{:.1f}".format(*interval(gaps_over("joint, rehearsal", name, key)))
+                     for key in ("greedy", "sampled")]
+            print(f"| {name} | {cells[0]} | {cells[1]} |")
+    plot([name for name in table if name != "entering student"], gains, len(seeds), out)
+
+
+def plot(names: list[str], gains: dict, seeds: int, out: Path) -> None:
+    """A pair of bars a row: greedy and sampled."""
+    figure, axis = plt.subplots(figsize=(9, 6))
+    names = names[::-1]
+    for shift, key, colour in ((0.2, "greedy", "tab:blue"), (-0.2, "sampled", "tab:orange")):
+        means, halves = zip(*[gains[name, key] for name in names])
+        axis.barh([place + shift for place in range(len(names))], means, height=0.38, color=colour,
+                  xerr=halves if seeds > 1 else None, capsize=2, label=key)
+    axis.set_yticks(range(len(names)), names)
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set(xlabel="gain over the entering student, points of percent (mean of math, code, stem, agent; greedy)",
-             title=f"Which part of distillation does the work? {len(seeds)} seeds, 95% intervals")
+    axis.legend(loc="lower right")
+    axis.set(xlabel="gain over the entering student, points of percent (math, code, stem, agent)",
+             title=f"Which part of distillation does the work? {seeds} seeds, 95% intervals")
     figure.savefig(out / "distill_ablation.png", dpi=110, bbox_inches="tight")
 
 
