@@ -192,7 +192,7 @@ SHARES = {"cold_start": 15,  # kept from stage 1, or its levels are forgotten
 FROM_SCRATCH = {"rows": 8, "muon_lr": 0.02, "adam_lr": 0.02}  # rows of 96 tokens, all of them supervised
 SCHEDULES = {
     "tiny": {
-        "student": Schedule(pretrain=Settings(1000, **FROM_SCRATCH), cold_start=Settings(400), overall=Settings(2400), documents=10000,
+        "student": Schedule(pretrain=Settings(800, **FROM_SCRATCH), cold_start=Settings(400), overall=Settings(2000), documents=10000,
                             cold_start_demonstrations=2000, shares=SHARES,
                             demonstrations={"reasoning": 2000, "chat": 2000, "agent": 600, "judge": 1000, "new_prompt": 800}),
         "teacher": Schedule(pretrain=Settings(650, **FROM_SCRATCH), cold_start=Settings(300), overall=Settings(1000), documents=10000,
