@@ -55,6 +55,7 @@ class Settings:
     rows: int = 16  # prompts a batch
     micro_prompts: int = 16  # prompts of one forward; a larger batch is accumulated
     lr: float = 1e-3  # AdamW on trunk and head
+    tie_lr: float = 0.05  # of the tie width, which has 100 updates to get from 0.7 to anywhere between 0 and 3
     ties: str = "drop"  # measured beside the others in tests/experiments/ties.py
     warmup: int = 5
     held_out: int = 200  # prompts
@@ -245,7 +246,7 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     size = min(settings.rows, len(rankings))
     steps = settings.epochs * (len(rankings) // size)
     model.tie_raw.requires_grad_(settings.ties in ("rao_kupper", "davidson"))
-    network, optimizers = parallel(model), Optimizers(model, settings.lr)
+    network, optimizers = parallel(model), Optimizers(model, settings.lr, own_lr={"tie_raw": settings.tie_lr})
     order, lines, tokens, began = [], [], 0, time.perf_counter()
     model.train()
     bar = progress(range(steps), stage)
