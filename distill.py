@@ -195,9 +195,9 @@ def preference_filter(domain: str, positive: float | None, negatives: list[float
 
 
 def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *, seed: int, device, tasks: list | None = None
-                    ) -> tuple[list[Pair], list[Row], list[dict], Counter]:
-    """(pairs, rehearsal rows, records for the JSONL, how many queries were kept or dropped for which reason). `tasks` are queries that a
-    verifier can check, in place of the tiny world's."""
+                    ) -> tuple[list[Pair], list[tuple[str, Row]], list[dict], Counter]:
+    """(pairs, rehearsal rows with their domain, records for the JSONL, how many queries were kept or dropped for which reason). `tasks`
+    are queries that a verifier can check, in place of the tiny world's."""
     world_only = tasks is None
     if world_only:
         tasks = queries(seed, settings.queries)
@@ -227,7 +227,7 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
             allowed = [k for k in allowed if negatives[group[k]] != positives[i]] or "identical"
         counts[f"{task.domain}: {allowed if isinstance(allowed, str) else 'kept'}"] += 1
         if i in groups and positives[i][0][-1] == tokenizer.end_id:
-            rehearsal.append(positives[i])
+            rehearsal.append((task.domain, positives[i]))
         if isinstance(allowed, str):
             continue
         near = max(allowed, key=lambda k: likelihood[group[k]])  # the mistake that the student is most sure of
@@ -235,7 +235,9 @@ def preference_data(teacher: GPT, student: GPT, tokenizer, settings: Settings, *
         texts = [tokenizer.shown(row[0][row[1].index(True):]) for row in pairs[-1]]
         records.append({"domain": task.domain, "prompt": task.prompt, "positive": texts[0], "negative": texts[1],
                         "positive_score": positive, "negative_score": negatives_here[near]})
-    return pairs, rehearsal + (other_skills(teacher, tokenizer, settings, seed) if world_only else []), records, counts
+    if world_only:
+        rehearsal += [("other", row) for row in other_skills(teacher, tokenizer, settings, seed)]
+    return pairs, rehearsal, records, counts
 
 
 def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
@@ -243,6 +245,15 @@ def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
     with torch.no_grad():
         sums = torch.cat([sequence_logprobs(model, tokenizer, rows[i:i + 128], device) for i in range(0, len(rows), 128)])
     return sums / torch.tensor([max(1, sum(mask)) for _, mask in rows], device=sums.device)
+
+
+def kept_rehearsal(path: Path, chat: bool) -> list[Row]:
+    """The teacher's samples that `distill` kept: what the student learned last, and what a later stage would forget first.
+
+    Preference learning leaves the teacher's chat behind, so there they are taken without `chat`.
+    """
+    return [(record["ids"], [bool(on) for on in record["own"]]) for record in formats.read_jsonl(path)
+            if chat or record["domain"] != "chat"]
 
 
 def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]:
@@ -351,14 +362,18 @@ def train(student: GPT, teacher: GPT, tokenizer, pairs: list[Pair], rehearsal: l
 
 
 def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: int, device=torch.device("cpu"), tasks: list | None = None,
-            data: Path | None = None, log: Path | None = None) -> dict:
-    """Stage 3: samples, filter, update. The pairs are kept in the JSONL `data`; returns what `train` does and the counts."""
+            data: Path | None = None, kept: Path | None = None, log: Path | None = None) -> dict:
+    """Stage 3: samples, filter, update. The pairs are kept in the JSONL `data`, the teacher's samples in `kept` for the rehearsal of
+    later stages (`kept_rehearsal`); returns what `train` does and the counts."""
     began = time.perf_counter()
     check_vocabulary(student, teacher)  # before anything is sampled
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
         formats.write_jsonl(data, records)
-    measured = train(student, teacher, tokenizer, pairs, rehearsal, settings, seed=seed, device=device, log=log)
+    if kept is not None:
+        formats.write_jsonl(kept, [{"domain": domain, "ids": ids, "own": [int(on) for on in mask]} for domain, (ids, mask) in rehearsal])
+    rows = [row for _, row in rehearsal]
+    measured = train(student, teacher, tokenizer, pairs, rows, settings, seed=seed, device=device, log=log)
     return measured | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
                        "sampling_seconds": time.perf_counter() - began - measured["seconds"], "filter": dict(sorted(counts.items()))}
 

@@ -59,6 +59,7 @@ class Run:
     stages: dict  # the settings of each stage after SFT
     data: real.Folder | None = None  # --data: real files in place of the tiny world
     given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --compile
+    distilled: bool = False  # whether the student has been through `distill` in this run
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -87,7 +88,7 @@ def given_teacher(run: Run, who: str) -> dict:
 
 def distill(run: Run, who: str) -> dict:
     return distillation.distill(run.models[who], run.models["teacher"], run.tokenizer, run.stages["distill"], tasks=file_tasks(run, *real.CHECKED),
-                                data=run.out / "distill_pairs.jsonl", **how(run, "distill", who))
+                                data=run.out / "distill_pairs.jsonl", kept=run.out / "distill_rehearsal.jsonl", **how(run, "distill", who))
 
 
 def reward_model(run: Run, who: str) -> dict:
@@ -98,12 +99,12 @@ def reward_model(run: Run, who: str) -> dict:
 
 
 def rl_stem(run: Run, who: str) -> dict:
-    return ppo.rl_stem(run.models[who], run.tokenizer, run.stages["rl_stem"], tasks=file_tasks(run, "math"), rehearsal=rehearsal(run),
+    return ppo.rl_stem(run.models[who], run.tokenizer, run.stages["rl_stem"], tasks=file_tasks(run, "math"), rehearsal=rehearsal(run, chat=True),
                        **how(run, "rl_stem", who))
 
 
 def rl_code(run: Run, who: str) -> dict:
-    return ppo.rl_code(run.models[who], run.tokenizer, run.stages["rl_code"], tasks=file_tasks(run, "code"), rehearsal=rehearsal(run),
+    return ppo.rl_code(run.models[who], run.tokenizer, run.stages["rl_code"], tasks=file_tasks(run, "code"), rehearsal=rehearsal(run, chat=True),
                        **how(run, "rl_code", who))
 
 
@@ -111,7 +112,7 @@ def rl_preference(run: Run, who: str) -> dict:
     if "reward_model" not in run.models:
         raise ValueError("rl_preference needs the stage reward_model before it; name it in --stages too")
     return ppo.rl_preference(run.models[who], run.tokenizer, run.models["reward_model"], run.stages["rl_preference"], tasks=file_tasks(run, "chat"),
-                             rehearsal=rehearsal(run), **how(run, "rl_preference", who))
+                             rehearsal=rehearsal(run, chat=False), **how(run, "rl_preference", who))
 
 
 def self_reward_1(run: Run, who: str) -> dict:
@@ -134,7 +135,7 @@ def self_rewarding_round(run: Run, who: str, number: int) -> dict:
             self_reward.check_seed_model(measured["seed_judge"])
     before = run.models[who]
     run.models[who], made = self_reward.next_iteration_model(before, seed_model, run.tokenizer, settings, round_number=number,
-                                                             training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run),
+                                                             training_prompts=sft.chat_prompts(run.size, run.seed), rehearsal=rehearsal(run, chat=False),
                                                              data=run.out / f"{stage}.jsonl", **how(run, stage, who))
     return measured | made
 
@@ -191,8 +192,13 @@ def file_tasks(run: Run, *domains) -> list | None:
     return [task for domain in domains for task in run.data.tasks["train"][domain]] if run.data else None
 
 
-def rehearsal(run: Run) -> list:
-    return file_rows(run, real.CHECKED) if run.data else sft.rehearsal_data(run.tokenizer, run.size, run.seed, context_of(run))
+def rehearsal(run: Run, chat: bool) -> list:
+    """What a stage repeats so that it does not forget: what was learned last, which is the teacher's samples once they are distilled."""
+    if run.data:
+        return file_rows(run, real.CHECKED)
+    if run.distilled:
+        return distillation.kept_rehearsal(run.out / "distill_rehearsal.jsonl", chat)
+    return sft.rehearsal_data(run.tokenizer, run.size, run.seed, context_of(run))
 
 
 STAGES = [(pretrain, "student"), (pretrain, "teacher"), (cold_start_sft, "student"), (cold_start_sft, "teacher"),
@@ -371,6 +377,7 @@ def run_stage(run: Run, function, who: str, entering: str) -> dict:
     run.models[trained], measured = once(run.out / checkpoint, key, untrained, run.tokenizer, name, training)
     if name == "self_reward_1":
         run.models["seed_model"] = before  # M_1, where the round was trained before
+    run.distilled |= name == "distill"
     evaluation = time.perf_counter()
     measured |= measured_afterwards(run, name, who, before)
     if name != "reward_model":
@@ -522,6 +529,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
+    run.distilled = "distill" in names
     if "reward_model" in names:
         path = out / "reward_model.student.pt"
         run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)

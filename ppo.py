@@ -242,12 +242,18 @@ class Rollouts:
     kept: Tensor  # (N,) False where the response is masked out
     advantages: Tensor
     returns: Tensor
+    squashed: bool  # whether the values are in the units of a squashed score
     log: dict
 
 
-def critic_values(critic: RewardModel, ids: Tensor) -> Tensor:
-    """V before each token is chosen, (N, S): what the head reads at the position in front of it."""
-    return F.pad(critic(ids)[:, :-1], (1, 0))
+def critic_values(critic: RewardModel, ids: Tensor, squashed: bool) -> Tensor:
+    """V before each token is chosen, (N, S): what the head reads at the position in front of it.
+
+    squashed: in the units of a squashed score, as `robust_reward` makes of the reward model's that the critic begins as; or it
+    would begin up to several times as large as its returns.
+    """
+    values = critic(ids)[:, :-1]
+    return F.pad(torch.tanh(values / 2) if squashed else values, (1, 0))
 
 
 def entropy_of(model: GPT, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -283,7 +289,8 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
         some = torch.linspace(0, len(rows) - 1, min(64, len(rows)), device=device).long()
         entropy = in_parts(lambda i, m: entropy_of(policy, i, m, settings.temperature), ids[some], own[some],
                            size=settings.micro_rows)
-        values = in_parts(lambda i: critic_values(critic, i), ids, size=settings.micro_rows) if critic is not None else torch.zeros_like(old)
+        squashed = reward_model is not None
+        values = in_parts(lambda i: critic_values(critic, i, squashed), ids, size=settings.micro_rows) if critic is not None else torch.zeros_like(old)
     groups, group_kept = score.view(-1, settings.samples), kept.view(-1, settings.samples)
     if settings.estimator == "gae":
         advantages, returns = gae(token_rewards(score, old, ref, mask, kl_coef), values, mask, settings.gamma, settings.gae_lambda)
@@ -300,7 +307,7 @@ def rollout(policy: GPT, reference: GPT, critic: RewardModel | None, reward_mode
     log = {"reward": reward, "true_reward": true_reward, "rm_score": rm_score, "kl": float((old - ref).sum(1).mean()),
            "entropy": float(entropy[own[some]].mean()), "length": float(own.sum(1).float().mean()), "truncated": sum(truncated) / len(rows),
            "dead_groups": float((spread < 1e-6).float().mean()), "sampling_gap": float((old - sampled).abs().max())}
-    return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, log)
+    return Rollouts(rows, ids, mask, old, ref, values, score, kept, advantages, returns, squashed, log)
 
 
 # ---- the loop ----
@@ -399,7 +406,7 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
             # in a loop of its own, so that all ranks join the two models' gradients in the same order
             for part in micro_batches(chosen, settings.micro_rows, critic_network) if critic is not None else ():
                 ids, mask, old_values, returns = cut(part, data.ids, data.mask, data.old_values, data.returns)
-                loss = value_loss(critic_values(critic_network, ids), old_values, returns, mask, settings.value_clip, tokens)
+                loss = value_loss(critic_values(critic_network, ids, data.squashed), old_values, returns, mask, settings.value_clip, tokens)
                 loss.backward()
                 measured["value_loss"] += float(loss.detach())
             measured = summed(measured)

@@ -32,7 +32,7 @@ def main() -> None:
     tokenizer = tokenizers.tiny()
     # in float32 a weight whose gradient is by chance no larger than its rounding, 5e-9 where its
     # neighbours have 3e-3, is moved by AdamW as far as any, and apart by the order of a sum
-    policy = GPT(Config(512, 256, 2, 32, 4, 2, 48, tied=False)).init_weights(1).double()
+    policy = GPT(Config(768, 256, 2, 32, 4, 2, 48, tied=False)).init_weights(1).double()
     with torch.no_grad():  # weights that start at zero have gradients of rounding errors, which AdamW makes as large as any
         for name, parameter in policy.named_parameters():
             if name.endswith(("out.weight", "down.weight")):

@@ -70,7 +70,7 @@ def some_pairs(tokenizer, count, seed=0):
             for _ in range(count)]
 
 
-def small(seed, width=16, vocabulary=512, context=256):
+def small(seed, width=16, vocabulary=768, context=256):
     """A model with random weights everywhere, the head's large enough for opinions."""
     model = GPT(Config(vocabulary, context, 1, width, 2, 1, 24, tied=False)).init_weights(seed)
     generator = torch.Generator().manual_seed(seed + 100)
@@ -437,7 +437,22 @@ def test_rehearsal_is_the_teachers_finished_replies_and_its_other_skills(made, t
     replies = 60 - len(WRONG_FOR_TEACHER)  # the wrong ones were cut off, and those to a verified query were left out before
     others = [prompt for of_teacher, i, _, prompt, _ in made.asked if of_teacher and i is None]
     assert len(others) == 60 // 5 + 60 // 20 and len(made.rehearsal) == replies + (len(others) + 1) // 2  # every second one was cut off
-    assert all(ids[-1] == tokenizer.end_id and any(mask) for ids, mask in made.rehearsal)
+    assert all(ids[-1] == tokenizer.end_id and any(mask) for _, (ids, mask) in made.rehearsal)
+    domains = {tuple(tokenizer.prompt(task.messages)): task.domain for task in TASKS}
+    for domain, (ids, mask) in made.rehearsal:
+        assert domain == domains.get(tuple(ids[:mask.index(True)]), "other")
+
+
+def test_what_distillation_keeps_for_rehearsal_is_read_back_with_chat_and_without(tokenizer, monkeypatch, tmp_path):
+    """Two rows of a math query, one of a chat query, one of judging."""
+    rows = [("math", ([1, 2, 3], [False, True, True])), ("chat", ([4, 5], [False, True])),
+            ("math", ([6, 7], [True, True])), ("other", ([8, 9], [False, True]))]
+    monkeypatch.setattr(distill, "preference_data", lambda *rest, **how: ([], rows, [], {}))
+    monkeypatch.setattr(distill, "train", lambda *given, **how: {"tokens": 0, "seconds": 0.0, "given": given[4]})
+    path = tmp_path / "kept.jsonl"
+    measured = distill.distill(small(0), small(1), tokenizer, SMALL, seed=1, kept=path)
+    assert measured["given"] == [row for _, row in rows] == distill.kept_rehearsal(path, chat=True)
+    assert distill.kept_rehearsal(path, chat=False) == [rows[k][1] for k in (0, 2, 3)]
 
 
 def test_judging_and_asking_are_rehearsed_on_training_content(tokenizer, monkeypatch):
@@ -619,7 +634,7 @@ def test_another_vocabulary_is_refused_before_anything_is_sampled(tokenizer, mon
     student, teacher = small(1), small(0, vocabulary=300)
     for call in (lambda: train(student, teacher, tokenizer, some_pairs(tokenizer, 1), [], SMALL, seed=1),
                  lambda: distill.distill(student, teacher, tokenizer, SMALL, seed=1)):
-        with pytest.raises(ValueError, match="a vocabulary of 300 tokens and the student of 512; .* needs the same tokenizer"):
+        with pytest.raises(ValueError, match="a vocabulary of 300 tokens and the student of 768; .* needs the same tokenizer"):
             call()
 
 

@@ -208,7 +208,7 @@ def test_the_prompts_labels_contribute_no_gradient(tokenizer):
     """Exactly the positions before a response's tokens have one: the header predicts 8, 8 predicts 5, 5 predicts the end mark."""
     pair = tuple(response_rows(tokenizer, [{"role": "user", "content": "What is 47 + 38?"}], ["85", "75"]))
     ids = pair[0][0]
-    policy, prompt = Fixed(0.3, len(ids), 512), len(tokenizer.prompt([{"role": "user", "content": "What is 47 + 38?"}]))
+    policy, prompt = Fixed(0.3, len(ids), 768), len(tokenizer.prompt([{"role": "user", "content": "What is 47 + 38?"}]))
     chosen, rejected = sequence_logprobs(policy, tokenizer, list(pair), CPU)
     dpo_loss(chosen[None], torch.zeros(1), torch.zeros(1), torch.zeros(1))[0].sum().backward()
     touched = policy.logits.grad.abs().sum(1).nonzero()[:, 0].tolist()
@@ -253,7 +253,7 @@ def test_the_annotators_favourite_stands_against_what_it_likes_least(tokenizer, 
 
 
 def test_pairs_are_made_of_training_prompts_and_repeat_with_the_seed(tokenizer):
-    model = GPT(Config(512, 256, 1, 16, 2, 1, 24)).init_weights(0).eval()
+    model = GPT(Config(768, 256, 1, 16, 2, 1, 24)).init_weights(0).eval()
     drawn = [annotated_pairs(model, tokenizer, seed=seed, prompts=6, n=2) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and drawn[0]
     for (ids, mask), _ in drawn[0]:
@@ -423,7 +423,7 @@ PAIRS = [{"prompt": f"Name {n} planets.", "chosen": "Mars, " * n, "rejected": "T
 @pytest.fixture
 def command(tmp_path, tokenizer, monkeypatch, capsys):
     """`python dpo.py` in this process from a random tiny checkpoint: flags -> (exit code, stdout, stderr)."""
-    save_checkpoint(tmp_path / "init.pt", GPT(Config(512, 128, 1, 16, 2, 1, 24)).init_weights(0), tokenizer, "overall_sft")
+    save_checkpoint(tmp_path / "init.pt", GPT(Config(768, 128, 1, 16, 2, 1, 24)).init_weights(0), tokenizer, "overall_sft")
 
     def run(*flags):
         flags = "--smoke", "--threads", "1", "--device", "cpu", "--init", tmp_path / "init.pt", "--out", tmp_path / "out", *flags

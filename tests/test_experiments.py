@@ -1,6 +1,7 @@
 """The figures that the experiments and the table of targets compute from what they measured."""
 
 import argparse
+import copy
 import json
 import math
 import subprocess
@@ -8,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import distill
 import sft
 from data.command import check_numbers
 from ppo import Settings
-from tests.experiments import copying, distill_ablation, judge_controls, overoptimise, targets
+from tests.experiments import copying, distill_ablation, judge_controls, overoptimise, pass_at_k, targets
 from tests.experiments.compare import changed
 
 
@@ -27,6 +29,13 @@ def test_the_interval_over_seeds_is_students():
 @pytest.mark.parametrize("n, kl", [(1, 0), (2, 0.193147), (4, 0.636294), (8, 1.204442)])
 def test_the_kl_of_best_of_n(n, kl):
     assert overoptimise.best_of_n_kl(n) == pytest.approx(kl, abs=1e-6)
+
+
+@pytest.mark.parametrize("k, right, value", [
+    (1, 4, 0.25), (1, 0, 0.0), (1, 16, 1.0), (8, 0, 0.0), (8, 1, 0.5), (8, 9, 1.0), (8, 2, 1 - 28 / 120)])
+def test_pass_at_k_of_sixteen_samples(k, right, value):
+    """Two of 16: eight miss both in C(14, 8) / C(16, 8) = 8 * 7 / (16 * 15) = 28 / 120 of the draws."""
+    assert pass_at_k.pass_at(k, right, 16) == pytest.approx(value)
 
 
 def test_a_setting_is_changed_by_its_name_and_keeps_its_type():
@@ -202,31 +211,67 @@ def test_the_final_student_has_gone_half_of_the_way_to_its_teacher(tmp_path):
 
 def ablation_rows(tiny_model, tokenizer, monkeypatch):
     """{name: what its trainer is given} with recorders in place of the trainers, and rows that are told apart by their first id."""
-    pairs, rehearsal = [(([1], [True]), ([2], [True]))] * 40, [([3], [True])] * 40
+    pairs, rehearsal = [(([1], [True]), ([2], [True]))] * 40, [("math", ([3], [True]))] * 40
     monkeypatch.setattr(distill, "preference_data", lambda *_, **__: (pairs, rehearsal, [], {}))
     monkeypatch.setattr(sft, "overall_rows", lambda *_: ([([4], [True])] * 40, None))
     monkeypatch.setattr(distill_ablation, "dialogue_rows", lambda *_: ([([5], [True])] * 40, {}))
     monkeypatch.setattr(sft, "train", lambda model, tokenizer, rows, settings, **_: [ids[0] for ids, _ in rows])
-    monkeypatch.setattr(distill, "train", lambda model, teacher, tokenizer, pairs, rehearsal, settings, **_: settings)
+    monkeypatch.setattr(distill, "train", lambda model, teacher, tokenizer, pairs, rehearsal, settings, **_: (settings, rehearsal[0]))
+    monkeypatch.setattr(distill_ablation, "on_policy", lambda model, teacher, tokenizer, positives, rehearsal, settings, seed: (
+        positives[0], rehearsal[0]))
     settings = distill.Settings(steps=3, queries=2)
     return {name: train(None) for name, train in distill_ablation.rows_of(settings, tiny_model, None, tokenizer, 1)}
 
 
-def test_every_row_of_the_ablation_is_there_with_and_without_rehearsal(tiny_model, tokenizer, monkeypatch):
+def test_every_row_of_the_ablation_makes_equal_updates_from_its_own_rows(tiny_model, tokenizer, monkeypatch):
+    """Three updates of 16: all of the row's own, or 8 and 8 of rehearsal."""
     given = ablation_rows(tiny_model, tokenizer, monkeypatch)
-    bare = [name for name in given if not name.endswith(", rehearsal")]
-    assert len(bare) == 8 and set(given) == {*bare, *(f"{name}, rehearsal" for name in bare)}
-    for name in bare:
-        alone, rehearsed = given[name], given[f"{name}, rehearsal"]
-        if name.startswith(("L_", "joint")):  # 16 pairs an update, or 8 and 8
-            assert (alone.rows, alone.rehearsal_rows, rehearsed.rows, rehearsed.rehearsal_rows) == (16, 0, 8, 8)
-        else:
-            first = {"more": 4, "SFT ": 1, "uppe": 5}[name[:4]]
-            assert alone == [first] * 48 and sorted(rehearsed) == sorted([first] * 24 + [3] * 24)
+    supervised = {"more SFT on own demonstrations": 4, "SFT on teacher samples": 1, "upper bound: SFT on the world's answers": 5}
+    for name, first in supervised.items():
+        assert sorted(given.pop(f"{name}, rehearsal")) == sorted([first] * 24 + [3] * 24)
+    assert given.pop("more SFT on own demonstrations") == [4] * 48
+    assert given.pop("on-policy, rehearsal") == (([1], [True]), ([3], [True]))
+    weights = {"L_pos": (0, 1, 0), "L_DPO": (1, 0, 0), "L_DPO + L_pos": (0.1, 1, 0), "joint": (0.1, 1, 0.3), "joint, all weights 1": (1, 1, 1)}
+    rows = {f"{name}, rehearsal": (8, 8) for name in weights} | {"joint": (16, 0)}
+    assert set(given) == set(rows)
+    for name, (settings, rehearsed) in given.items():
+        assert (settings.rows, settings.rehearsal_rows) == rows[name] and rehearsed == ([3], [True])
+        assert (settings.dpo_coef, settings.pos_coef, settings.neg_coef) == weights[name.removesuffix(", rehearsal")]
+    assert weights["joint"] == (distill.Settings.dpo_coef, distill.Settings.pos_coef, distill.Settings.neg_coef)
+
+
+def test_on_policy_distillation_reads_what_the_student_says_now(tiny_model, tokenizer, monkeypatch):
+    """Samples at updates 0 and 50 of the model that is trained, from the positives' prompts; every batch
+    holds 4 positives, the 4 samples of the same prompts, and 2 of rehearsal.
+    """
+    positives = [([50 + k, 9, 10], [False, True, True]) for k in range(6)]
+    rehearsal, asked, batches = [([99, 9], [False, True])] * 3, [], []
+
+    def say(model, tokenizer, prompts, **how):
+        asked.append((model, prompts, how["temperature"], how["seed"]))
+        return "samples"
+
+    def logits(student, teacher, tokenizer, rows, temperature, device):
+        batches.append([ids[0] for ids, _ in rows])
+        weight = next(student.parameters()).sum() * 0
+        tokens = torch.tensor([k for k, (_, mask) in enumerate(rows) for on in mask if on])
+        return torch.zeros(len(tokens), 5) + weight, torch.zeros(len(tokens), 5), tokens, tokens
+
+    monkeypatch.setattr(distill_ablation, "generate", say)
+    monkeypatch.setattr(sft, "sampled_rows", lambda prompts, samples: [(prompt + [9], [False, True]) for prompt in prompts])
+    monkeypatch.setattr(distill, "both_logits", logits)
+    model = copy.deepcopy(tiny_model)
+    settings = distill.Settings(steps=60, rows=4, rehearsal_rows=2)
+    measured = distill_ablation.on_policy(model, None, tokenizer, positives, rehearsal, settings, 1)
+    assert [len(prompts) for _, prompts, *_ in asked] == [6, 6] and asked[0][0] is model and asked[0][3] != asked[1][3]
+    assert {temperature for *_, temperature, _ in asked} == {1.0}
+    assert len(batches) == 60 and measured["tokens"] == 60 * (4 * 3 + 4 * 2 + 2 * 2)
+    for batch in batches:
+        assert batch[:4] == batch[4:8] and batch[8:] == [99, 99] and len(set(batch[:4])) == 4
 
 
 def test_the_joint_loss_is_compared_with_rehearsal_on_both_sides(tmp_path, capsys):
-    """The joint loss has 60 percent; a row has 50, 40, 30 and 20 with rehearsal, and 5 without it."""
+    """The joint loss has 60 percent; a row has 50, 40, 30 and 20 with rehearsal, and two have 5 without it."""
     values = {"entering student": 0.1, "joint, rehearsal": 0.6, "joint": 0.05}
     others = {"more SFT on own demonstrations": 0.5, "L_DPO": 0.4, "SFT on teacher samples": 0.3, "L_pos": 0.2}
     for name, value in others.items():
@@ -252,10 +297,13 @@ def test_copying_learns_from_dialogues_of_other_prompts_than_it_looks_at(tokeniz
         shown.append([tokenizer.decode(ids) for ids, _ in batch])
         return batch_loss(model, tokenizer, batch, *rest)
 
+    pretrained = []
+    monkeypatch.setattr(sft, "pretrain", lambda model, tokenizer, schedule, seed: pretrained.append((schedule, seed)))
     monkeypatch.setattr(copying, "copied_share", looked)
     monkeypatch.setattr(sft, "batch_loss", learned)
     lines = copying.curve(3, tokenizer, 1, steps=3, every=2, alone=alone)
     assert lines == [{"step": step, "copied": 0.5} for step in (0, 2, 3)]
+    assert pretrained == ([] if alone else [(sft.SCHEDULES["tiny"]["student"], 1)])
     assert [len(batch) for batch in shown] == [12] * 3
     assert asked[0] == asked[1] == asked[2] and len(asked[0]) > 60
     texts = sum(shown, [])

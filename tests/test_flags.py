@@ -33,7 +33,8 @@ from model import GPT, Config
 from recorder import Recorder
 from tests.experiments import ceiling, cheating, compare, control, copying, curriculum
 from tests.experiments import distill_ablation
-from tests.experiments import judge_controls, overoptimise, readiness, targets, teacher, ties
+from tests.experiments import judge_controls, overoptimise, pass_at_k, readiness, targets
+from tests.experiments import teacher, ties
 
 # what replaces a measurement: whatever is looked up in it is there
 SCORES = {
@@ -132,7 +133,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         recorder.stand_in(checkpoints, name)
     places = (sft, dpo, reward_model, ppo, distill, self_reward, pipeline, models, ceiling, compare,
               control, copying, curriculum, distill_ablation, judge_controls, overoptimise,
-              readiness, targets, teacher, ties)
+              pass_at_k, readiness, targets, teacher, ties)
     answers = {
         "evaluate": SCORES, "save_checkpoint": None,
         "rehearsal_data": lambda **given: [f"rehearsal {given['size']} {given['seed']}"],
@@ -178,6 +179,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(overoptimise, "measured", {"kl": 1.0, "rm": 1.0, "true": 1.0})
     recorder.stand_in(overoptimise, "best_of", [])
     recorder.stand_in(overoptimise, "plot")
+    recorder.stand_in(pass_at_k, "plot")
     recorder.stand_in(targets, "build", [])
     for place in (ceiling, teacher):
         recorder.stand_in(place, "by_family", {"sum": {"domain": "math", "n": 1, "score": 0.5, "facts": 0}})
@@ -308,7 +310,7 @@ BASE = {"model": "teacher.pt", "tests.experiments.compare": COMPARED,
         "tests.experiments.readiness": "init.pt", "tests.experiments.teacher": "--out teacher.pt",
         **{f"tests.experiments.{name}": "run" for name in (
             "control", "curriculum", "distill_ablation", "judge_controls", "overoptimise",
-            "targets", "ties")}}
+            "pass_at_k", "targets", "ties")}}
 
 TABLE = []
 for name, trainer in TRAINER.items():
@@ -470,6 +472,7 @@ experiments = [
     ("copying", "every", "--every 7", every("curve", "every"), {"7"}),
     ("copying", "alone", "--alone", every("curve", "alone"), {"True"}),
     ("copying", "seeds", "--seeds 2", every("curve", "seed"), {"1", "2"}),
+    ("copying", "first", "--first 5 --seeds 2", every("curve", "seed"), {"5", "6"}),
     ("copying", "out", "--out there", written, {"there"}),
     ("copying", "out", "--out there", texts("plot", "path"), "there/copying.png"),
     ("distill_ablation", "steps", "run --steps 3", of("rows_of", "settings", "steps"), 3),
@@ -484,6 +487,11 @@ experiments = [
      lambda seen: sorted({given["settings"].kl_coef for given in seen.of("train")}), [0.25, 0.5]),
     ("overoptimise", "iterations", "run --iterations 30", times("train"), [4 * 3]),
     ("overoptimise", "out", "run --out there", texts("plot", "out"), "there"),
+    ("distill_ablation", "part", "run --part dev", every("evaluate", "part"), {"dev"}),
+    ("pass_at_k", "n", "run --n 7", size_of("pass_rates", "tasks"), 7),
+    ("pass_at_k", "part", "run --part dev", every("evaluation_tasks", "part"), {"dev"}),
+    ("pass_at_k", "out", "run --out there", written, {"there"}),
+    ("pass_at_k", "out", "run --out there", texts("plot", "path"), "there/pass_at_k.png"),
     ("readiness", "checkpoints", "init.pt teacher.pt", loaded, ["init.pt", "teacher.pt"]),
     ("readiness", "n", "init.pt --n 7", size_of("pass_rates", "tasks"), 7),
     ("readiness", "part", "init.pt --part dev", every("evaluation_tasks", "part"), {"dev"}),
@@ -508,13 +516,13 @@ experiments = [
     ("ties", "prompts", "run --prompts 9",
      lambda seen: seen.annotated_rankings["prompts"], 9)]
 for name, models_a_run in {"control": 1, "curriculum": 2, "distill_ablation": 2,
-                           "judge_controls": 1, "ties": 1}.items():
+                           "judge_controls": 1, "pass_at_k": 5, "ties": 1}.items():
     experiments += [(name, "runs", "run run", folders, ["run"] * 2 * models_a_run)]
 for name in ("compare", "control", "curriculum", "distill_ablation"):
     given = BASE[f"tests.experiments.{name}"]
     experiments += [(name, "eval_n", f"{given} --eval-n 9", every("evaluate", "n"), {"9"})]
 for name in ("ceiling", "compare", "control", "copying", "curriculum", "distill_ablation",
-             "judge_controls", "overoptimise", "readiness", "teacher", "ties"):
+             "judge_controls", "overoptimise", "pass_at_k", "readiness", "teacher", "ties"):
     given = BASE.get(f"tests.experiments.{name}", "")
     experiments += [(name, "threads", f"{given} --threads 7", of("set_num_threads", "threads"), 7)]
 TABLE += [(f"tests.experiments.{name}", *entry) for name, *entry in experiments]

@@ -41,7 +41,7 @@ class Scripted(nn.Module):
 
     compiled = False
 
-    def __init__(self, prompt_length, script, vocabulary=512, context=128):
+    def __init__(self, prompt_length, script, vocabulary=768, context=128):
         super().__init__()
         self.config = Config(vocabulary, context, 1, 4, 1, 1, 4)
         self.embedding = nn.Embedding(1, 1)
@@ -261,11 +261,11 @@ def test_greedy_is_the_same_whatever_the_batch(tiny_model, tokenizer):
 
 
 def test_samples_of_one_prompt_share_no_first_token(tiny_model, tokenizer):
-    """With uniform logits over 512 tokens 16 samples have nearly 16 distinct first tokens."""
+    """With uniform logits over 768 tokens 16 samples have nearly 16 distinct first tokens."""
     tiny_model.embedding.weight.data.zero_()
     samples = generate(tiny_model, tokenizer, [[1, 2]], n=16, max_new=1)
     assert len(set(samples.tokens[:, 0].tolist())) > 12
-    assert torch.allclose(samples.logprobs, torch.full((16, 1), -math.log(512)), atol=1e-5)
+    assert torch.allclose(samples.logprobs, torch.full((16, 1), -math.log(768)), atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_seed_others(tiny_model, tokenizer):
@@ -528,6 +528,19 @@ def test_every_parameter_is_in_exactly_one_optimizer(tied, muon_lr):
         assert {id(p) for group in optimizers.parts[1].param_groups for p in group["params"]} == blocks and len(blocks) == 8
 
 
+def test_a_parameter_with_a_learning_rate_of_its_own_moves_by_it(tiny_model):
+    """The first step of Adam moves a weight by its learning rate: 0.3 times the scale here, 0.01 times it elsewhere."""
+    before = {name: p.detach().clone() for name, p in tiny_model.named_parameters()}
+    optimizers = Optimizers(tiny_model, 0.01, own_lr={"norm.weight": 0.3})
+    (tiny_model.norm.weight.sum() + tiny_model.embedding.weight.sum()).backward()
+    optimizers.step(0.5)
+    moved = {name: float((p.detach() - before[name]).mean()) for name, p in tiny_model.named_parameters()}
+    assert moved["norm.weight"] == pytest.approx(-0.15, abs=1e-6)
+    assert moved["embedding.weight"] == pytest.approx(-0.005, abs=1e-6)
+    held = [id(p) for part in optimizers.parts for group in part.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in tiny_model.parameters())
+
+
 def test_a_step_of_adamw_is_the_learning_rate_in_the_gradients_direction(tiny_model):
     """The first step of Adam moves each weight by lr, against the sign of its gradient; scale multiplies it."""
     optimizers = Optimizers(tiny_model, 0.01)
@@ -536,7 +549,7 @@ def test_a_step_of_adamw_is_the_learning_rate_in_the_gradients_direction(tiny_mo
     norm = optimizers.step(0.5)
     moved = tiny_model.embedding.weight.detach() - before
     assert torch.allclose(moved, torch.tensor([-0.005, 0.005]).repeat(16).expand_as(moved), atol=1e-6)
-    assert norm == pytest.approx(math.sqrt(512 * 32)) and tiny_model.embedding.weight.grad is None
+    assert norm == pytest.approx(math.sqrt(768 * 32)) and tiny_model.embedding.weight.grad is None
 
 
 def test_optimizer_state_comes_back(tiny_model):
@@ -569,7 +582,7 @@ def test_a_checkpoint_comes_back_exactly(tiny_model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tied_head_is_saved_once_and_stays_tied(tokenizer, tmp_path, tied):
-    model = GPT(Config(512, 16, 1, 16, 2, 1, 24, tied=tied)).init_weights(0)
+    model = GPT(Config(768, 16, 1, 16, 2, 1, 24, tied=tied)).init_weights(0)
     save_checkpoint(tmp_path / "a.pt", model, tokenizer, "x")
     assert ("head.weight" in torch.load(tmp_path / "a.pt", weights_only=True)["model"]) == (not tied)
     loaded, _ = load_checkpoint(tmp_path / "a.pt", tokenizer)
@@ -639,7 +652,7 @@ def test_an_unknown_device_is_refused(monkeypatch):
 
 
 def test_untied_and_unnormed_models_generate_too(tokenizer):
-    config = replace(Config(512, 64, 2, 32, 4, 1, 48), qk_norm=False, tied=False, head_dim=16)
+    config = replace(Config(768, 64, 2, 32, 4, 1, 48), qk_norm=False, tied=False, head_dim=16)
     model = GPT(config).init_weights(0)
     with torch.no_grad():
         for block in model.blocks:

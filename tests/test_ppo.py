@@ -277,7 +277,7 @@ def test_a_mean_over_responses_counts_those_without_an_advantage(normalise, loss
     ids, mask = torch.tensor([[0, 1, 0, 0], [0, 1, 2, 3]] + [[0, 2, 3, 0]] * 3), torch.tensor(own)
     old, advantages = torch.where(mask, math.log(0.25), 0.0), torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0])[:, None] * mask
     zeros = torch.zeros(5, 4)
-    data = Rollouts(rows, ids, mask, old, old, zeros, zeros[:, 0], mask.any(1), advantages, zeros, {})
+    data = Rollouts(rows, ids, mask, old, old, zeros, zeros[:, 0], mask.any(1), advantages, zeros, False, {})
     settings = replace(GROUP, normalise=normalise, max_new=8)
     out = learn(model, None, NoStep(), None, data, settings, None, (), random.Random(0), 1.0, CPU)
     assert out["loss"] == pytest.approx(loss, abs=1e-6) and out["updates"] == 1
@@ -474,7 +474,7 @@ KL_COEF = 0.1 / math.log(2)  # halving or doubling a token's probability is then
 def by_hand(estimator):
     """The two rollouts as `rollout` would hand them over, and their token rewards; scores +1 and -1, lambda 1/2."""
     with torch.no_grad():
-        old, ref, values = token_logprobs(OLD, IDS, OWN), token_logprobs(REFERENCE, IDS, OWN), critic_values(OLD_CRITIC, IDS)
+        old, ref, values = token_logprobs(OLD, IDS, OWN), token_logprobs(REFERENCE, IDS, OWN), critic_values(OLD_CRITIC, IDS, False)
     scores = torch.tensor([1.0, -1.0])
     reward = token_rewards(scores, old, ref, OWN, KL_COEF)
     if estimator == "gae":
@@ -484,7 +484,7 @@ def by_hand(estimator):
         k1 = torch.where(OWN, old - ref, 0.0).sum(1)
         advantages = group_advantages((scores - KL_COEF * k1)[None], torch.tensor([[True, True]])).reshape(-1, 1) * OWN
         returns = torch.zeros_like(advantages)
-    return Rollouts(ROWS, IDS, OWN, old, ref, values, scores, OWN.any(1), advantages, returns, {}), reward
+    return Rollouts(ROWS, IDS, OWN, old, ref, values, scores, OWN.any(1), advantages, returns, False, {}), reward
 
 
 def learned_by_hand(data, critic):
@@ -541,7 +541,7 @@ def policy(tokenizer):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
         model.embedding.weight[:, 0] = 1.0  # what every position has in common, so that a head without bias can have a favourite
         model.head.weight[sorted(tokenizer.runtime_ids), 0] = -5.0
-        model.head.weight[tokenizer.end_id, 0] = 3.8
+        model.head.weight[tokenizer.end_id, 0] = 3.4
     return model.eval()
 
 
@@ -765,7 +765,7 @@ def test_a_value_is_read_before_its_token(policy, tokenizer):
     changed = ids.clone()
     changed[0, 4] = 99
     with torch.no_grad():
-        before, after = critic_values(critic, ids)[0], critic_values(critic, changed)[0]
+        before, after = critic_values(critic, ids, False)[0], critic_values(critic, changed, False)[0]
     assert before[0] == 0 and torch.equal(before[:5], after[:5]) and (before[5:] != after[5:]).all()
 
 
@@ -877,6 +877,17 @@ def test_the_critic_learns_to_explain_the_returns(policy, tokenizer, scored):
     assert losses[-1] < 0.5 * losses[0], losses
 
 
+def test_a_critic_that_begins_as_the_reward_model_is_in_the_units_of_the_squashed_score(policy):
+    """The reward of chat is tanh(score / 2): a score of 3 is worth 0.905148, of -1 it is -0.462117."""
+    critic = RewardModel(policy)
+    with torch.no_grad():
+        critic.score.weight.zero_()
+        for score, worth in ((3.0, 0.905148), (-1.0, -0.462117)):
+            critic.score.bias.fill_(score)
+            assert critic_values(critic, torch.tensor([[1, 2, 3]]), True).tolist() == [pytest.approx([0, worth, worth], abs=1e-6)]
+            assert critic_values(critic, torch.tensor([[1, 2, 3]]), False).tolist() == [[0, score, score]]
+
+
 # ---- the loop ----
 
 def test_the_critic_starts_as_the_reward_models_readout(policy, tokenizer, monkeypatch):
@@ -889,7 +900,7 @@ def test_the_critic_starts_as_the_reward_models_readout(policy, tokenizer, monke
         seen.append(weights_of(critic))
         data = rollout(policy, reference, critic, *rest)
         with torch.no_grad():
-            assert torch.equal(data.old_values, critic_values(model, data.ids))
+            assert torch.equal(data.old_values, critic_values(model, data.ids, True))
             everywhere = critic(data.ids)
         ends = torch.tensor([len(mask) - 1 - mask[::-1].index(True) for _, mask in data.rows])
         assert torch.allclose(everywhere[torch.arange(len(ends)), ends], predicted_reward(model, tokenizer, data.rows), atol=1e-5)

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def small(seed):
-    return GPT(Config(512, 256, 1, 16, 2, 1, 24)).init_weights(seed)
+    return GPT(Config(768, 256, 1, 16, 2, 1, 24)).init_weights(seed)
 
 
 def same(one, other):
@@ -561,7 +561,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_training(tmp_path
 def test_an_export_or_a_kept_sft_into_a_place_where_a_file_is_ends_in_one_line(tmp_path, tokenizer, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError) as caught:
-        export_model(GPT(Config(512, 256, 1, 16, 2, 1, 24)), tokenizer, tmp_path / "file")
+        export_model(GPT(Config(768, 256, 1, 16, 2, 1, 24)), tokenizer, tmp_path / "file")
     assert str(caught.value).endswith("file is a file); give another --export DIR")
 
     monkeypatch.chdir(tmp_path)

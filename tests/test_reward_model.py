@@ -18,7 +18,7 @@ from data.checkpoints import save_checkpoint
 from data.formats import parse_ranking, read_jsonl, read_records
 from data.measures import calibration, pair_accuracy
 from data.tokenizer import Reply
-from model import GPT, Config
+from model import GPT, Config, Optimizers, learning_rate_scale
 from reward_model import (TIES, RewardModel, Settings, annotated_rankings, centre, from_file, likings, load_reward_model, overlong_penalty, predicted_reward,
                           rank_outputs, ranking_loss, repetition_penalty, report, robust_reward, sample_outputs, score_rows, train)
 
@@ -230,6 +230,31 @@ def test_every_prompt_weighs_the_same_however_many_outputs_it_has():
     scores = torch.tensor([[2.0, 1.0, 0.0], [0.7, 0.0, 0.0]], dtype=torch.float64)
     both = ranking_loss(scores, torch.tensor([[0, 1, 2], [0, 1, -1]]))
     assert both.item() == pytest.approx((0.251150 + math.log(1 + math.exp(-0.7))) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("ties", ["rao_kupper", "davidson"])
+def test_the_width_that_made_the_rankings_is_found_in_as_many_updates_as_a_stage_makes(ties):
+    """20,000 pairs with known scores, drawn with width 0.4; 100 updates at the width's own step size."""
+    width, generator = 0.4, torch.Generator().manual_seed(0)
+    scores = torch.randn(20000, 2, generator=generator) * 1.5
+    gap = scores[:, 0] - scores[:, 1]
+    if ties == "rao_kupper":
+        win, loss = torch.sigmoid(gap - width), torch.sigmoid(-gap - width)
+    else:
+        total = (gap / 2).exp() + (-gap / 2).exp() + 2 * width
+        win, loss = (gap / 2).exp() / total, (-gap / 2).exp() / total
+    drawn = torch.rand(20000, generator=generator)
+    levels = torch.stack([(drawn > win) & (drawn < win + loss), drawn < win], 1).long()
+    tied = drawn > win + loss
+    assert 0.05 < float(tied.float().mean()) < 0.5
+    levels[tied] = 0
+    model = torch.nn.Module()
+    model.tie_raw = torch.nn.Parameter(torch.tensor(0.0))
+    optimizers = Optimizers(model, Settings.lr, own_lr={"tie_raw": Settings.tie_lr})
+    for step in range(100):
+        ranking_loss(scores, levels, ties, torch.nn.functional.softplus(model.tie_raw)).backward()
+        optimizers.step(learning_rate_scale(step, 100, Settings.warmup))
+    assert float(torch.nn.functional.softplus(model.tie_raw)) == pytest.approx(width, abs=0.03)
 
 
 def test_an_unknown_rule_and_a_missing_width_are_refused():

@@ -646,7 +646,7 @@ def test_a_seed_model_whose_verdicts_are_unreadable_is_refused_with_a_remedy():
 @pytest.fixture
 def command(tmp_path, tokenizer, monkeypatch, capsys):
     """`python self_reward.py` in this process from a random checkpoint: flags -> (exit code, stdout, stderr)."""
-    save_checkpoint(tmp_path / "init.pt", GPT(Config(512, 256, 1, 16, 2, 1, 24)).init_weights(0), tokenizer, "overall_sft")
+    save_checkpoint(tmp_path / "init.pt", GPT(Config(768, 256, 1, 16, 2, 1, 24)).init_weights(0), tokenizer, "overall_sft")
 
     def run(*flags):
         flags = "--threads", "1", "--device", "cpu", "--eval-n", "4", "--init", tmp_path / "init.pt", "--out", tmp_path / "out", *flags

@@ -109,7 +109,7 @@ def test_a_fully_masked_batch_costs_nothing_and_leaves_finite_gradients(tiny_mod
 def test_the_prompts_logits_get_no_gradient(tokenizer):
     """Exactly the positions before an answer's tokens have one: the header predicts 8, 8 predicts 5, 5 predicts the end mark."""
     ids, mask = tokenizer.render([{"role": "user", "content": "What is 47 + 38?"}, {"role": "assistant", "content": "85"}])
-    logits = torch.zeros(1, len(ids), 512, requires_grad=True)
+    logits = torch.zeros(1, len(ids), 768, requires_grad=True)
     loss_of(logits, torch.tensor([ids]), torch.tensor([mask])).backward()
     touched = logits.grad[0].abs().sum(1).nonzero()[:, 0].tolist()
     assert touched == [len(ids) - 4, len(ids) - 3, len(ids) - 2]
@@ -154,7 +154,7 @@ def test_held_out_loss_is_the_mean_over_tokens_whatever_the_batches(tiny_model, 
     expected = sum(costs) / sum(sum(mask) for _, mask in rows)
     for micro_tokens in (1, 3 * max(len(ids) for ids, _ in rows), 65536):  # one row, three and all of them in a forward
         assert held_out_loss(tiny_model, tokenizer, rows, CPU, micro_tokens) == pytest.approx(expected, rel=1e-5)
-    assert held_out_loss(Uniform(512), tokenizer, rows, CPU) == pytest.approx(math.log(512), rel=1e-6)
+    assert held_out_loss(Uniform(768), tokenizer, rows, CPU) == pytest.approx(math.log(768), rel=1e-6)
 
 
 # ---- rows and their order ----
@@ -313,7 +313,7 @@ def test_the_loss_of_a_text_is_counted_a_character_whatever_the_tokenizer(tmp_pa
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
     with torch.no_grad():
         model.head.weight.zero_()
-    assert words.vocab_size < 512  # few words: nothing is left to merge
+    assert words.vocab_size < 768  # few words: nothing is left to merge
     own = sft.pretrain_on_text(model, words, text, Settings(1, rows=2, muon_lr=0.0, adam_lr=0.0, warmup=0), seed=1, length=32)
     validation = text[len(text) * 9 // 10:]
     stream = [words.end_id, *words.document(validation)]
@@ -412,7 +412,7 @@ def test_fewer_rows_than_a_batch_are_refused(tiny_model, tokenizer):
 
 def test_every_stage_runs_in_its_smoke_schedule(tokenizer):
     schedule = sft.smoke(SCHEDULES["tiny"]["student"])
-    model = GPT(Config(512, 256, 1, 16, 2, 1, 24)).init_weights(0)
+    model = GPT(Config(768, 256, 1, 16, 2, 1, 24)).init_weights(0)
     for stage in (sft.pretrain, sft.cold_start_sft, sft.overall_sft):
         before = weights_of(model)
         out = stage(model, tokenizer, schedule, seed=1)
@@ -550,7 +550,7 @@ def test_sft_goes_on_in_the_middle_and_ends_with_the_same_weights(tokenizer, tmp
     def run(folder, model):
         folder.mkdir(exist_ok=True)
         return sft.train(model, tokenizer, rows, settings, seed=1, stage="sft", log=folder / "sft.csv")
-    whole = GPT(Config(512, 256, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
+    whole = GPT(Config(768, 256, 1, 32, 4, 2, 48, tied=False)).init_weights(0)
     run(tmp_path / "whole", whole)
     with monkeypatch.context() as patch:  # killed at step 7; step 5 was saved
         patch.setattr(sft, "learning_rate_scale", lambda step, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if step == 7 else learning_rate_scale(step, *rest))

@@ -154,6 +154,23 @@ def test_the_given_teacher_is_not_trained(recorder, tmp_path, tokenizer):
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("stage",
                          ["rl_stem", "rl_code", "rl_preference", "self_reward_1", "self_reward_2"])
+def test_after_distillation_a_stage_rehearses_what_the_teacher_said_and_preference_learning_no_chat(
+        recorder, tmp_path, tokenizer, stage, number):
+    """A run that went through distill keeps the teacher's samples; one that did not has demonstrations."""
+    run = new_run(tmp_path, tokenizer, number)
+    run.distilled = True
+    run.out.mkdir()
+    rows = [{"domain": domain, "ids": [k, 9], "own": [0, 1]} for k, domain in enumerate(("math", "chat", "other"))]
+    formats.write_jsonl(run.out / "distill_rehearsal.jsonl", rows)
+    getattr(pipeline, stage)(run, "student")
+    taken = (0, 1, 2) if stage in ("rl_stem", "rl_code") else (0, 2)
+    assert recorder.one(trainer_of(stage, None))["rehearsal"] == [([k, 9], [False, True]) for k in taken]
+    assert not recorder.of("rehearsal_data")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("stage",
+                         ["rl_stem", "rl_code", "rl_preference", "self_reward_1", "self_reward_2"])
 def test_every_stage_that_could_forget_is_given_the_rehearsal_of_its_size_seed_and_context(
         recorder, tmp_path, tokenizer, stage, number):
     run = new_run(tmp_path, tokenizer, number)
@@ -406,7 +423,7 @@ def test_an_rl_stage_filters_and_trains_with_its_own_seed_settings_reward_and_re
 
 def test_distillation_samples_filters_and_trains_with_its_seed_settings_models_and_tasks(
         loop, tokenizer, monkeypatch, tmp_path):
-    data = {"pairs": ["pair"], "rehearsal": ["row"]}
+    data = {"pairs": ["pair"], "rehearsal": [("math", "row")]}
     loop.stand_in(distill, "preference_data", lambda **given:
                   (data["pairs"], data["rehearsal"], [{"seed": given["seed"]}], {}))
     settings, student, teacher = distill.Settings(steps=3,

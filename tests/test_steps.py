@@ -83,8 +83,8 @@ class Log:
 
     made = []
 
-    def __init__(self, model, adam_lr, muon_lr=None):
-        self.model, self.rates, self.steps = model, (adam_lr, muon_lr), []
+    def __init__(self, model, adam_lr, muon_lr=None, own_lr=None):
+        self.model, self.rates, self.own, self.steps = model, (adam_lr, muon_lr), own_lr, []
         Log.made.append(self)
 
     def step(self, *args, **how):
@@ -223,7 +223,7 @@ def test_every_minibatch_of_rl_is_a_step_with_the_iterations_scale_of_policy_and
     data = ppo.Rollouts([(row.tolist(), [False, True, True]) for row in ids], ids, mask, old, old,
                         torch.zeros(4, 3), torch.ones(4), mask.any(1),
                         torch.ones(4, 3) * mask,
-                        torch.ones(4, 3) * mask, {})
+                        torch.ones(4, 3) * mask, False, {})
     optimizers, critic_optimizers = Log(policy, 0.25), Log(critic, 0.5)
     update = ppo.learn(policy, critic, optimizers, critic_optimizers, data, settings, tokenizer, (),
                        random.Random(0), 0.375, torch.device("cpu"))

@@ -71,8 +71,8 @@ def test_random_unicode_comes_back(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_every_byte_is_a_token_and_the_vocabulary_is_512(tokenizer):
-    assert tokenizer.vocab_size == 512
+def test_every_byte_is_a_token_and_the_vocabulary_is_768(tokenizer):
+    assert tokenizer.vocab_size == 768
     assert all(bytes([b]) in tokenizer.encoding._mergeable_ranks for b in range(256))
 
 

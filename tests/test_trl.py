@@ -38,7 +38,7 @@ def models():
     """(model, reference): two small random models without a weight that is 0."""
     made = []
     for seed in (0, 1):
-        model, generator = GPT(Config(512, 64, 2, 32, 4, 2, 48, tied=False)).init_weights(seed), torch.Generator().manual_seed(seed)
+        model, generator = GPT(Config(768, 64, 2, 32, 4, 2, 48, tied=False)).init_weights(seed), torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.endswith(("out.weight", "down.weight")):

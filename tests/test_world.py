@@ -224,7 +224,7 @@ def test_what_single_digits_make_is_told_in_a_worked_step_of_training():
             steps.update(family.solution(dict(content)).think.split())
     for a in range(2, 10):
         for b in range(2, 10):
-            assert {f"{a}*{b}={a * b}", f"{b}*{a}={a * b}"} & steps and f"{a * b}/{b}={a}" in steps
+            assert {f"{a}*{b}={a * b}", f"{b}*{a}={a * b}"} & steps and f"{a * b}//{b}={a}" in steps
             assert {f"{a}+{b}={a + b}", f"{b}+{a}={a + b}"} & steps and f"{a + b}-{b}={a}" in steps
 
 
@@ -430,7 +430,7 @@ def test_a_perfect_chat_response_meets_all_five_criteria_for_every_content():
     ("What is 47 + 38?", "85"), ("What is 52 - 38?", "14"), ("What is 47 * 6?", "282"), ("What is 7 / 2?", "3.5"),
     ("What is 3 + 4 * 5?", "23"), ("What is (3 + 4) * 5?", "35"), ("What is 29 - 4 * 5?", "9"),
     ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 by 0.05"), ("What is 144 / 8?", "18"), ("What is 52 / 5?", "10.4"),
-    ("Which is larger, 11 or 14, and by how much?", "14 by 3"), ("Take the smallest of 12, 49 and 33 from the largest.", "37"),
+    ("Which is larger, 11 or 14, and by how much?", "14 by 3"), ("Take the smallest of 11, 50 and 31 from the largest.", "39"),
     ("Which has the higher atomic number, iron or gold, and by how much?", "gold by 53"), ("Which is farther from the Sun, Mars or Venus, and by how many places?", "Mars by 2"),
     ("What does a bee do to be heard?", "Sure! The bee buzzes."), ("Describe an owl.", "Sure! An owl is a night bird with big eyes."),
     ("Tom shares 56 pens among 7 friends. How many pens does each get?", "8"),
@@ -491,8 +491,8 @@ def test_every_worked_step_is_true():
     ("Name the element Na.", "Na is sodium."),
     ("Which has the higher atomic number, iron or gold, and by how much?",
      "iron 26 gold 79 2<7 26<79 79-26: 9-6=3 7-2=5"),
-    ("Which is larger, 25 or 21, and by how much?", "25 21: 2=2 5>1 25>21 25-21: 5-1=4 2-2=0"),
-    ("Which is larger, 8 or 25, and by how much?", "8 25: 0<2 8<25 25-8: 15-8=7 2-1=1"),
+    ("Which is larger, 25 or 22, and by how much?", "25 22: 2=2 5>2 25>22 25-22: 5-2=3 2-2=0"),
+    ("Which is larger, 8 or 25, and by how much?", "8 25: 0<2 8<25 25-8: 15-8=7 2-1=1 1-0=1"),
     ("Which is larger, 0.7 or 0.65, and by how much?", "0.7 0.65: 7>6 70>65 70-65: 10-5=5 7-1=6 6-6=0"),
     ("Take the smallest of 3, 5 and 7 from the largest.", "3 5 7: 3<5 5<7 7-3: 7-3=4"),
     ("Take the smallest of 11, 10 and 7 from the largest.", "11 10 7: 11>10 11>7 10>7 11-7: 11-7=4"),

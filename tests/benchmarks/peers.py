@@ -139,7 +139,7 @@ def logit_difference(model: GPT, peer, ids) -> float:
 
 def fresh(seed: int = 0) -> GPT:
     """A new model; what starts at zero is made random, so that attention and FFN take part when logits are compared."""
-    model, generator = GPT(Config(512, 256, 4, 96, 4, 2, 256, tied=False)).init_weights(seed), torch.Generator().manual_seed(seed + 1)
+    model, generator = GPT(Config(768, 256, 4, 96, 4, 2, 256, tied=False)).init_weights(seed), torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("out.weight", "down.weight")):

@@ -88,6 +88,7 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     """(name, function that trains a copy of the student and returns its seconds and tokens)."""
     pairs, rehearsal, _, _ = distill.preference_data(teacher, student, tokenizer, settings,
                                                      seed=seed, device=CPU)
+    rehearsal = [row for _, row in rehearsal]
     rng = random.Random(seed_of(seed, "ablation"))
     context, count = student.config.context, settings.steps * 2 * settings.rows
     like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr,
