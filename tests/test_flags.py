@@ -487,6 +487,7 @@ experiments = [
      lambda seen: sorted({given["settings"].kl_coef for given in seen.of("train")}), [0.25, 0.5]),
     ("overoptimise", "iterations", "run --iterations 30", times("train"), [4 * 3]),
     ("overoptimise", "out", "run --out there", texts("plot", "out"), "there"),
+    ("curriculum", "out", "run --out there/gaps.json", written, {"there"}),
     ("distill_ablation", "part", "run --part dev", every("evaluate", "part"), {"dev"}),
     ("pass_at_k", "n", "run --n 7", size_of("pass_rates", "tasks"), 7),
     ("pass_at_k", "part", "run --part dev", every("evaluation_tasks", "part"), {"dev"}),

@@ -1,6 +1,8 @@
-"""Does the rising curriculum help? Overall SFT from the same cold-start checkpoint, in curriculum order and shuffled.
+"""Does the rising curriculum help? Overall SFT from the same cold-start checkpoint, rising and shuffled.
 
     python -m tests.experiments.curriculum runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
+
+The rising order is that of the pipeline, so its student is the run's own after overall_sft.
 """
 
 import argparse
@@ -10,37 +12,48 @@ from pathlib import Path
 import torch
 
 import sft
+from data import formats, world
 from data import tokenizer as tokenizers
-from data import world
 from data.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("runs", nargs="+", help="run folders, one a seed")
     parser.add_argument("--eval-n", type=int, default=500, help="held-out prompts a domain")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--out", default="runs/curriculum.json", help="the differences by seed")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, gaps = tokenizers.tiny(), {}
+    tokenizer, schedule, gaps = tokenizers.tiny(), sft.SCHEDULES["tiny"]["student"], {}
     for run in map(Path, args.runs):
-        seed, scores = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"], {}
-        for curriculum in (True, False):
-            try:
-                model, _ = load_checkpoint(run / "cold_start_sft.student.pt", tokenizer)
-            except ValueError as error:
-                fail(error)
-            sft.overall_sft(model, tokenizer, sft.SCHEDULES["tiny"]["student"], curriculum, seed=seed)
-            scores[curriculum] = sft.evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
-            print(sft.table_line(f"seed {seed} {'rising' if curriculum else 'shuffled'}", scores[curriculum]), flush=True)
-        for domain in world.DOMAINS:
-            for key in ("greedy", "sampled"):
-                gaps.setdefault((domain, key), []).append(100 * (scores[True][domain][key] - scores[False][domain][key]))
-    print("\n| rising minus shuffled, points | " + " | ".join(world.DOMAINS) + " |\n|---|" + "---|" * len(world.DOMAINS))
-    for key in ("greedy", "sampled"):
-        print(f"| {key} | " + " | ".join("{:+.1f} +-{:.1f}".format(*interval(gaps[domain, key])) for domain in world.DOMAINS) + " |")
+        try:
+            rising, _ = load_checkpoint(run / "overall_sft.student.pt", tokenizer)
+            shuffled, _ = load_checkpoint(run / "cold_start_sft.student.pt", tokenizer)
+        except ValueError as error:
+            fail(error)
+        seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
+        sft.overall_sft(shuffled, tokenizer, schedule, curriculum=False, seed=seed)
+        scores = {}
+        for name, model in (("rising", rising), ("shuffled", shuffled)):
+            scores[name] = sft.evaluate(model, tokenizer, args.eval_n, seed=seed,
+                                        domains=world.DOMAINS)
+            print(sft.table_line(f"seed {seed} {name}", scores[name]), flush=True)
+        for key in ("greedy", "sampled"):
+            row = gaps.setdefault(key, {domain: [] for domain in world.DOMAINS})
+            for domain in world.DOMAINS:
+                difference = scores["rising"][domain][key] - scores["shuffled"][domain][key]
+                row[domain].append(100 * difference)
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    formats.write_json(args.out, gaps)
+    print("\n| rising minus shuffled, points | " + " | ".join(world.DOMAINS) + " |")
+    print("|---|" + "---|" * len(world.DOMAINS))
+    for key, row in gaps.items():
+        cells = ["{:+.1f} +-{:.1f}".format(*interval(values)) for values in row.values()]
+        print(f"| {key} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
