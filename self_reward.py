@@ -36,7 +36,7 @@ from pathlib import Path
 import torch
 
 import dpo
-from data import formats, world, world_judge
+from data import formats, world, world_chat, world_judge
 from data.checkpoints import key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import seed_of, start
@@ -238,22 +238,29 @@ def audit(tokenizer, prompts: list[str], responses: list[list[Row]], rewards: li
 
     "own_agreement": pairwise agreement on the model's own responses (0.5 is chance); "equally_good": the share of two responses to a
     prompt that no judge could tell apart by their truth; "true_gap": true reward of the chosen minus that of the rejected, in points.
+    "own_correct", "own_polite", ...: the agreement on two responses of which one meets this criterion and the other does not.
     """
     agreement, pairs, gaps = [], 0, []
+    by_criterion = {name: [] for name in world_chat.CRITERIA}
     for prompt, group, reward, (chosen, rejected) in zip(prompts, responses, rewards, picks):
         task, texts = world.parse(prompt), [text_of(tokenizer, row) for row in group]
         if task is None or task.domain != "chat" or None in texts or None in reward:
             continue
         truth = [world_judge.true_reward(task, text) for text in texts]
+        met = [world_judge.criteria_met(task, text) for text in texts]
         for i in range(len(group)):
             for j in range(i):
                 pairs += 1
+                for name, known in by_criterion.items():
+                    if met[i][name] != met[j][name]:
+                        known.append(world.pairwise_agreement(reward[i], reward[j], met[i][name], met[j][name]))
                 if truth[i] != truth[j]:
                     agreement.append(world.pairwise_agreement(reward[i], reward[j], truth[i], truth[j]))
         if chosen is not None:
             gaps.append(truth[chosen] - truth[rejected])
     return {"own_agreement": sum(agreement) / len(agreement) if agreement else None, "equally_good": 1 - len(agreement) / pairs if pairs else None,
-            "true_gap": sum(gaps) / len(gaps) if gaps else None}
+            "true_gap": sum(gaps) / len(gaps) if gaps else None,
+            **{f"own_{name}": sum(known) / len(known) if known else None for name, known in by_criterion.items()}}
 
 
 # ---- Instruction following training ----

@@ -180,6 +180,9 @@ def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
     truth = {"a": 5, "b": 3, "c": 3, "d": 0}
     monkeypatch.setattr(world, "parse", lambda prompt: None if prompt == "unknown" else SimpleNamespace(domain="chat"))
     monkeypatch.setattr(world_judge, "true_reward", lambda task, text: truth[text])
+    # which criterion whose response meets; all are concise
+    meets = {"relevant": "abc", "correct": "ab", "complete": "a", "polite": "ac", "concise": "abcd"}
+    monkeypatch.setattr(world_judge, "criteria_met", lambda task, text: {name: text in texts for name, texts in meets.items()})
 
     def row(text, whole=True):
         ids = tokenizer.encode(text) + [tokenizer.end_id] * whole
@@ -188,9 +191,14 @@ def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
     rewards = [[4.0, 2.0, 3.0], [5.0, 5.0, 1.0], [5.0, 0.0], [5.0, None]]
     got = self_reward.audit(tokenizer, ["one", "two", "unknown", "three"], groups, rewards, [(0, 1), (0, 2), (0, 1), (None, None)])
     # one: a over b and a over c, both right, b and c equally good; two: d ties with a (half), d over b is wrong, a over b is right
-    assert got == {"own_agreement": pytest.approx((1 + 1 + 0.5 + 0 + 1) / 5), "equally_good": pytest.approx(1 / 6), "true_gap": pytest.approx(((5 - 3) + (0 - 3)) / 2)}
+    assert got == {"own_agreement": pytest.approx((1 + 1 + 0.5 + 0 + 1) / 5), "equally_good": pytest.approx(1 / 6), "true_gap": pytest.approx(((5 - 3) + (0 - 3)) / 2),
+                   # one: a and b against c; two: a against d (a tie), b against d
+                   "own_correct": pytest.approx((1 + 0 + 0.5 + 0) / 4), "own_relevant": pytest.approx((0.5 + 0) / 2),
+                   # one: a and c against b; two: a against d, a against b
+                   "own_polite": pytest.approx((1 + 1 + 0.5 + 1) / 4), "own_complete": pytest.approx((1 + 1 + 0.5 + 1) / 4),
+                   "own_concise": None}
     nothing = self_reward.audit(tokenizer, ["unknown"], groups[2:3], rewards[2:3], [(0, 1)])
-    assert nothing == {"own_agreement": None, "equally_good": None, "true_gap": None}
+    assert set(nothing) == set(got) and set(nothing.values()) == {None}
 
 
 # ---- the likeness of prompts ----
