@@ -250,8 +250,10 @@ def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
 def kept_rehearsal(path: Path, chat: bool) -> list[Row]:
     """The teacher's samples that `distill` kept: what the student learned last, and what a later stage would forget first.
 
-    Preference learning leaves the teacher's chat behind, so there they are taken without `chat`.
+    Preference learning leaves the teacher's chat behind, so there they are taken without `chat`. Raises ValueError without the file.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: is missing, and this stage rehearses it; put it back, or delete distill.student.pt beside it and give --force")
     return [(record["ids"], [bool(on) for on in record["own"]]) for record in formats.read_jsonl(path)
             if chat or record["domain"] != "chat"]
 

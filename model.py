@@ -57,7 +57,7 @@ class Config:
 SIZES = {
     # two wide layers learn more in a minute on a CPU than four narrow ones; the short base suits rows of 30 to 150 tokens
     "tiny": {"student": Config(768, 256, 2, 96, 4, 2, 160, rope_base=1000.0, tied=False, smear=3),
-             "teacher": Config(768, 256, 2, 192, 6, 3, 384, rope_base=1000.0, tied=False, smear=3)},
+             "teacher": Config(768, 256, 2, 192, 6, 3, 368, rope_base=1000.0, tied=False, smear=3)},
     "small": {"student": Config(512, 512, 8, 320, 5, 5, 864, smear=3), "teacher": Config(512, 512, 12, 512, 8, 4, 1408, smear=3)},
     "base": {"student": Config(49152, 2048, 30, 576, 9, 3, 1536, rope_base=100000.0, qk_norm=False),
              "teacher": Config(49152, 2048, 32, 960, 15, 5, 2560, rope_base=100000.0, qk_norm=False)},

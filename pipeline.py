@@ -42,6 +42,7 @@ from data.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
+REHEARSAL = "distill_rehearsal.jsonl"
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Run:
     stages: dict  # the settings of each stage after SFT
     data: real.Folder | None = None  # --data: real files in place of the tiny world
     given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --compile
-    distilled: bool = False  # whether the student has been through `distill` in this run
+    taught: Path | None = None  # the teacher's samples that `distill` has kept, once the student has learned from them
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -88,7 +89,7 @@ def given_teacher(run: Run, who: str) -> dict:
 
 def distill(run: Run, who: str) -> dict:
     return distillation.distill(run.models[who], run.models["teacher"], run.tokenizer, run.stages["distill"], tasks=file_tasks(run, *real.CHECKED),
-                                data=run.out / "distill_pairs.jsonl", kept=run.out / "distill_rehearsal.jsonl", **how(run, "distill", who))
+                                data=run.out / "distill_pairs.jsonl", kept=run.out / REHEARSAL, **how(run, "distill", who))
 
 
 def reward_model(run: Run, who: str) -> dict:
@@ -196,8 +197,8 @@ def rehearsal(run: Run, chat: bool) -> list:
     """What a stage repeats so that it does not forget: what was learned last, which is the teacher's samples once they are distilled."""
     if run.data:
         return file_rows(run, real.CHECKED)
-    if run.distilled:
-        return distillation.kept_rehearsal(run.out / "distill_rehearsal.jsonl", chat)
+    if run.taught:
+        return distillation.kept_rehearsal(run.taught, chat)
     return sft.rehearsal_data(run.tokenizer, run.size, run.seed, context_of(run))
 
 
@@ -377,7 +378,8 @@ def run_stage(run: Run, function, who: str, entering: str) -> dict:
     run.models[trained], measured = once(run.out / checkpoint, key, untrained, run.tokenizer, name, training)
     if name == "self_reward_1":
         run.models["seed_model"] = before  # M_1, where the round was trained before
-    run.distilled |= name == "distill"
+    if name == "distill":
+        run.taught = run.out / REHEARSAL
     evaluation = time.perf_counter()
     measured |= measured_afterwards(run, name, who, before)
     if name != "reward_model":
@@ -529,7 +531,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     if {"student", "teacher"} <= set(run.models) and run.models["teacher"].config.context < context_of(run):
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
-    run.distilled = "distill" in names
+    if "distill" in names and not data:
+        run.taught = out / REHEARSAL
     if "reward_model" in names:
         path = out / "reward_model.student.pt"
         run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)

@@ -221,7 +221,8 @@ def neighbours(words: list, count: int, pick) -> list:
 def listing(content: dict, told: dict, pick) -> Rubric:
     wanted, named = ({c["x"]: c["n"]} | ({c["y"]: c["m"]} if "y" in c else {}) for c in (content, told))
     right = [word for group in wanted for word in GROUPS[group]]
-    return Rubric([f"{join(neighbours(GROUPS[other], count, pick)).capitalize()} are {group}."
+    # the group comes first: what follows a word is easier to recall than what stood before it
+    return Rubric([f"The {group} are {join(neighbours(GROUPS[other], count, pick))}."
                    for (group, count), other in zip(wanted.items(), named)], about=tuple(wanted),
                   parts=tuple((tuple(GROUPS[group]), count) for group, count in wanted.items()),
                   wrong=others_than(right, (word for words in GROUPS.values() for word in words)))
@@ -354,7 +355,7 @@ def documents(rng, count: int) -> list[str]:
         elif kind == 2:
             group = rng.choice(list(GROUPS))
             words = join(neighbours(GROUPS[group], 4, rng.sample))
-            texts.append(f"{group.capitalize()}: {words}. {words.capitalize()} are {group}.")
+            texts.append(f"The {group} are {words}.")
         elif kind == 3:
             word = rng.choice(list(OPPOSITES))
             texts.append(f"The opposite of {word} is {OPPOSITES[word]}. What is not {word} is {OPPOSITES[word]}.")

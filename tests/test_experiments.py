@@ -325,7 +325,7 @@ def test_an_experiment_on_a_folder_that_is_no_run_ends_with_one_line(name, tmp_p
 def test_a_comparison_names_the_checkpoint_that_is_missing_before_it_starts(tmp_path):
     done = subprocess.run([sys.executable, "-m", "tests.experiments.compare", "rl_code", "lr=1e-4", "lr=2e-4", str(tmp_path)], capture_output=True, text=True,
                           cwd=Path(targets.__file__).parents[2])
-    assert done.returncode == 2 and "rl_stem.student.pt: no such checkpoint, and rl_code needs it" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "rl_stem.student.pt: no such file, and rl_code needs it" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("flags, told", [({"lr": float("nan")}, "--lr nan: needs a number"), ({"beta": -1.0}, "--beta -1.0: needs a number above 0"),

@@ -158,10 +158,10 @@ def test_after_distillation_a_stage_rehearses_what_the_teacher_said_and_preferen
         recorder, tmp_path, tokenizer, stage, number):
     """A run that went through distill keeps the teacher's samples; one that did not has demonstrations."""
     run = new_run(tmp_path, tokenizer, number)
-    run.distilled = True
     run.out.mkdir()
+    run.taught = run.out / pipeline.REHEARSAL
     rows = [{"domain": domain, "ids": [k, 9], "own": [0, 1]} for k, domain in enumerate(("math", "chat", "other"))]
-    formats.write_jsonl(run.out / "distill_rehearsal.jsonl", rows)
+    formats.write_jsonl(run.taught, rows)
     getattr(pipeline, stage)(run, "student")
     taken = (0, 1, 2) if stage in ("rl_stem", "rl_code") else (0, 2)
     assert recorder.one(trainer_of(stage, None))["rehearsal"] == [([k, 9], [False, True]) for k in taken]

@@ -589,7 +589,7 @@ def test_a_list_names_neighbours_in_the_order_of_their_group():
         seen.add(" ".join(words))
     group = "apple pear plum cherry lemon banana grape melon".split()
     ring = [*group, *group]
-    assert seen == {f"{ring[k]} {ring[k + 1]} and {ring[k + 2]} are fruits" for k in range(8)}
+    assert seen == {f"the fruits are {ring[k]} {ring[k + 1]} and {ring[k + 2]}" for k in range(8)}
 
 
 def test_who_is_older_is_compared_before_the_answer():

@@ -32,8 +32,9 @@ AMPLE = sft.Schedule(
     overall=sft.Settings(14000),
     documents=40000,
     cold_start_demonstrations=12000,
-    shares=sft.SHARES,
-    demonstrations={"reasoning": 30000, "chat": 8000, "agent": 8000, "judge": 8000,
+    shares={"cold_start": 15, "reasoning": 31, "chat": 15, "agent": 12, "judge": 18,
+            "new_prompt": 9},
+    demonstrations={"reasoning": 30000, "chat": 8000, "agent": 8000, "judge": 16000,
                     "new_prompt": 2000},
 )
 

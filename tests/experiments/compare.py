@@ -44,9 +44,10 @@ def changed(settings, text: str):
 
 
 def entering_files(stage: str, entering: str) -> list[str]:
-    """The checkpoints that a stage starts from."""
+    """The files of a run that a stage starts from."""
     more = {"distill": ["given_teacher.teacher"], "rl_preference": ["reward_model.student"], "self_reward_2": ["rl_preference.student"]}
-    return [f"{entering}.student", *more.get(stage, [])]
+    taught = [] if entering == "overall_sft" else [pipeline.REHEARSAL]
+    return [f"{name}.pt" for name in (f"{entering}.student", *more.get(stage, []))] + taught
 
 
 def main() -> None:
@@ -65,9 +66,9 @@ def main() -> None:
     entering = students[students.index(args.stage) - 1]
     try:
         both = {text: changed(stages[args.stage], text) for text in (args.first, args.second)}
-        for needed in (Path(folder) / f"{name}.pt" for folder in args.runs for name in entering_files(args.stage, entering)):
+        for needed in (Path(folder) / name for folder in args.runs for name in entering_files(args.stage, entering)):
             if not needed.exists():
-                raise ValueError(f"{needed}: no such checkpoint, and {args.stage} needs it")
+                raise ValueError(f"{needed}: no such file, and {args.stage} needs it")
         for folder in map(Path, args.runs):
             seed, scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["seed"], {}
             for text, settings in both.items():
@@ -81,6 +82,8 @@ def main() -> None:
                         run.models["reward_model"] = reward_model.load_reward_model(folder / "reward_model.student.pt", tokenizer)
                     if args.stage == "self_reward_2":
                         run.models["seed_model"] = load_checkpoint(folder / "rl_preference.student.pt", tokenizer)[0]
+                    if students.index(args.stage) > students.index("distill"):
+                        run.taught = folder / pipeline.REHEARSAL
                     own = function(run, "student")
                     scores[text] = sft.evaluate(run.models["student"], tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
                 print(sft.table_line(f"seed {seed} {text}"[:26], scores[text]) + f"  {own['seconds']:.0f} s", flush=True)
