@@ -88,7 +88,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
             (tmp_path / path / f"overall_sft.{who}.pt").write_bytes(b"")
     for name in ("init.pt", "teacher.pt", "reward.pt", "run/cold_start_sft.student.pt",
                  "run/given_teacher.teacher.pt",
-                 "run/rl_stem.student.pt"):
+                 "run/rl_stem.student.pt", "run/distill_rehearsal.jsonl"):
         (tmp_path / name).write_bytes(b"")
     lines = {
         "pairs": [{"prompt": f"Fruit {k}?", "chosen": f"Plum {k}.", "rejected": "No."}
