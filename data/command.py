@@ -253,7 +253,7 @@ def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
                         help="CPU threads; a run repeats bit for bit only with the same number")
     parser.add_argument("--out", default=None,
                         help=f"folder for what the run leaves behind; default: {folder}")
-    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (README)")
+    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (data/README.md)")
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
     parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")
     parser.add_argument("--recompute", action="store_true",
