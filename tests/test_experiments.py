@@ -73,7 +73,7 @@ def test_the_table_pairs_stages_by_seed_and_says_what_is_missing(tmp_path):
 
 def table_of(runs, tmp_path, **more):
     """{(row, what): (text, target, verdict)}"""
-    given = {"time_run": None, "nanogpt": None, "peers": {}, "controls": [], "ablation": {},
+    given = {"time_run": None, "nanogpt": None, "peers": {}, "controls": [], "ablation": {}, "pass_at_k": None,
              "shakespeare": None} | more
     rows = targets.build([one | {"folder": tmp_path} for one in runs], **given)
     return {(row, what): rest for row, what, *rest in rows}
@@ -207,6 +207,31 @@ def test_the_final_student_has_gone_half_of_the_way_to_its_teacher(tmp_path):
     assert table_of(runs, tmp_path)[CLOSED] == ["+25.0 +-0.0", target, "missed"]
     runs = [run(seed, {"overall_sft": 0.5, "rl_preference": 0.8}) for seed in (1, 2)]
     assert table_of(runs, tmp_path)[CLOSED] == ["", target, "not measured"]
+
+
+def test_pass_at_eight_is_not_down_where_its_interval_reaches_zero(tmp_path):
+    """math and stem fall by 2 and by 0 points in one run and by 4 and by 2 in the other: -1 and -3, -2 +-12.7."""
+    def row(math_, stem):
+        return {"math": {"1": 0.5, "8": math_}, "stem": {"1": 0.5, "8": stem}, "code": {"1": 0.5, "8": 0.6}}
+    table = {"distill": {"a": row(0.8, 0.7), "b": row(0.8, 0.7)}, "rl_stem": {"a": row(0.78, 0.7), "b": row(0.76, 0.68)}}
+    rows = table_of([], tmp_path, pass_at_k=table)
+    assert rows["rl_stem", "math, stem: pass@8"] == ["-2.0 +-12.7", "not down", "reached"]
+    assert rows["rl_code", "code: pass@8"] == ["", "not down", "not measured"]
+    table["rl_stem"]["b"] = row(0.78, 0.7)
+    assert table_of([], tmp_path, pass_at_k=table)["rl_stem", "math, stem: pass@8"][2] == "missed"
+
+
+@pytest.mark.parametrize("start, wins, verdicts", [
+    ("distill", (0.56, 0.51), ["reached", "reached"]), ("distill", (0.54, 0.51), ["missed", "reached"]),
+    ("overall_sft", (0.54, 0.49), ["reached", "missed"])])
+def test_the_first_round_from_distill_has_to_win_fifty_five_of_a_hundred(tmp_path, start, wins, verdicts):
+    path = [{"judge": {"pairwise": 0.7}}] + [{"judge": {"pairwise": 0.7}, "against_previous": {"win_share": win}} for win in wins]
+    one = {"start": start, "curves": {"its own judge": [path, path]}, "correct": {"its own judge": [-1.0, 0.9]},
+           "gains": {"its own judge": [0.11, 0], "true reward as judge": [0.2, 0], "random judge": [0.0, 0.1]}}
+    rows = {key: rest for key, rest in table_of([], tmp_path, controls=[one]).items() if key[0] == f"self-rewarding from {start}"}
+    assert [rest[2] for (_, what), rest in rows.items() if what.startswith("win share")] == verdicts
+    assert [rest[2] for (_, what), rest in rows.items() if "beside" in what] == ["missed"]  # 0.11 of 0.2 is 55%
+    assert [rest for (_, what), rest in rows.items() if what.startswith("correct")] == [["-1.0 +-0.9", "not down", "missed"]]
 
 
 def ablation_rows(tiny_model, tokenizer, monkeypatch):

@@ -506,6 +506,7 @@ experiments = [
     ("targets", "ablation", "run --ablation other.json", of("build", "ablation"), {"marked": 1}),
     ("targets", "ceiling", "run --ceiling other.json", of("build", "ceiling"), {"marked": 1}),
     ("targets", "teacher", "run --teacher other.json", of("build", "teacher"), {"marked": 1}),
+    ("targets", "pass_at_k", "run --pass-at-k other.json", of("build", "pass_at_k"), {"marked": 1}),
     ("targets", "tinyshakespeare", "run --tinyshakespeare 0.25", of("build", "shakespeare"), 0.25),
     ("teacher", "out", "--out init.pt", every("save_checkpoint", "path"), {"init.pt"}),
     ("teacher", "out", "--out init.pt", loaded, ["init.pt"]),

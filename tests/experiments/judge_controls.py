@@ -1,27 +1,33 @@
-"""Is it the judge that makes the model better? The self-rewarding loop with its own judge, a random one, and the truth.
+"""Is it the judge that makes the model better? The self-rewarding loop with its own judge, a random one, the truth.
 
-    python -m tests.experiments.judge_controls runs/tiny-seed1 runs/tiny-seed2 --start overall_sft --out runs/judge_controls
+    python -m tests.experiments.judge_controls runs/tiny-seed1 runs/tiny-seed2 --start overall_sft
 
-The same M_1, prompts, responses and DPO; only the scores differ. With the true reward as judge, prompts that the world cannot
-parse are dropped (in that run only: nothing else could score them). Also the failure: the learning rate three times as high
-and no rehearsal. Prints the tables, draws the curves, and writes judge_controls.json for tests.experiments.targets.
+The same M_1, prompts, responses and DPO; only the scores differ. With the true reward as judge,
+prompts that the world cannot parse are dropped (in that run only: nothing else could score them).
+Also the failure: the learning rate three times as high and no rehearsal. From `distill` the
+annotator's preferences are compared too: the reward model and rl_preference, from that one start.
+Prints the tables, draws the curves, and writes judge_controls.json for tests.experiments.targets.
 """
 
 import argparse
+import copy
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import torch
 
-import matplotlib.pyplot as plt
-
+import distill
+import pipeline
+import ppo
+import reward_model
 import self_reward
 import sft
+from data import formats, world, world_chat, world_judge
 from data import tokenizer as tokenizers
-from data import world, world_judge
 from data.command import fail, guarded
 from data.devices import seed_of
 from model import load_checkpoint
@@ -29,30 +35,58 @@ from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
+MEASURED = ("pairs", "own_agreement", "equally_good", "true_gap",
+            *(f"own_{name}" for name in world_chat.CRITERIA))
+
 
 def random_judge(tokenizer, seed: int):
     rng = random.Random(seed_of(seed, "random judge"))
 
     def score(prompts, responses):  # what broke off has no score, as with the other judges
-        return [[None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6)) for row in group] for group in responses]
+        return [[None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6))
+                 for row in group] for group in responses]
     return score
 
 
 def true_judge(tokenizer):
+    def reward(task, row):
+        text = self_reward.text_of(tokenizer, row)
+        if task is None or task.domain != "chat" or text is None:
+            return None
+        return float(world_judge.true_reward(task, text))
+
     def score(prompts, responses):
-        tasks = [world.parse(prompt) for prompt in prompts]
-        return [[None if task is None or task.domain != "chat" or (text := self_reward.text_of(tokenizer, row)) is None
-                 else float(world_judge.true_reward(task, text)) for row in group] for task, group in zip(tasks, responses)]
+        return [[reward(task, row) for row in group]
+                for task, group in zip(map(world.parse, prompts), responses)]
     return score
 
 
+def rehearsal_of(run: Path, start: str, tokenizer, seed: int, context: int) -> list:
+    """What the pipeline would rehearse from this start: demonstrations before distill, the teacher's samples after."""
+    if start == "overall_sft":
+        return sft.rehearsal_data(tokenizer, "tiny", seed, context)
+    return distill.kept_rehearsal(run / pipeline.REHEARSAL, chat=False)
+
+
+def annotated(model, tokenizer, rehearsal: list, seed: int):
+    """The reward model learned from the simulated annotator, and rl_preference by it: the policy."""
+    stages = pipeline.stage_settings("tiny", False)
+    learned, _ = reward_model.reward_model(model, tokenizer, stages["reward_model"], seed=seed)
+    policy = copy.deepcopy(model)
+    ppo.rl_preference(policy, tokenizer, learned, stages["rl_preference"], seed=seed,
+                      rehearsal=rehearsal)
+    return policy
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("runs", nargs="+", help="run folders, one a seed")
     parser.add_argument("--start", default="rl_preference", help="which student checkpoint is M_1")
-    parser.add_argument("--held-out", type=int, default=500, help="prompts for win rates and for the judge")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", default="runs/judge_controls", help="folder for judge_controls.json and .png")
+    parser.add_argument("--held-out", type=int, default=500,
+                        help="prompts for win rates and for the judge")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--out", default="runs/judge_controls", help="folder of table and plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer, out, curves = tokenizers.tiny(), Path(args.out), {}
@@ -65,53 +99,106 @@ def main() -> None:
         except ValueError as error:
             fail(error)
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
-        rehearsal = sft.rehearsal_data(tokenizer, "tiny", seed, seed_model.config.context)
+        rehearsal = rehearsal_of(run, args.start, tokenizer, seed, seed_model.config.context)
         prompts = sft.chat_prompts("tiny", seed)
         first = self_reward.measure(seed_model, seed_model, seed_model, tokenizer, settings, seed)
-        for name, score, chosen, rows in (("its own judge", None, settings, rehearsal), ("random judge", random_judge(tokenizer, seed), settings, rehearsal),
-                                          ("true reward as judge", true_judge(tokenizer), settings, rehearsal),
-                                          ("three times the learning rate, no rehearsal", None, hot, [])):
+        judges = {"its own judge": (None, settings, rehearsal),
+                  "random judge": (random_judge(tokenizer, seed), settings, rehearsal),
+                  "true reward as judge": (true_judge(tokenizer), settings, rehearsal),
+                  "three times the learning rate, no rehearsal": (None, hot, [])}
+        for name, (score, used, rows) in judges.items():
             model, path = seed_model, [first]
             for number in (1, 2):
-                following, own = self_reward.next_iteration_model(model, seed_model, tokenizer, chosen, seed=seed, round_number=number, training_prompts=prompts, rehearsal=rows, score=score)
-                path.append(self_reward.measure(following, model, seed_model, tokenizer, settings, seed) | {key: own.get(key) for key in ("pairs", "own_agreement", "equally_good", "true_gap")})
+                following, own = self_reward.next_iteration_model(
+                    model, seed_model, tokenizer, used, seed=seed, round_number=number,
+                    training_prompts=prompts, rehearsal=rows, score=score)
+                measured = self_reward.measure(following, model, seed_model, tokenizer, settings, seed)
+                path.append(measured | {key: own.get(key) for key in MEASURED})
                 model = following
             curves.setdefault(name, []).append(path)
-            print(f"seed {seed} {name:44} true reward " + " ".join(f"{m['true_reward']:.2f}" for m in path) + "  win share "
-                  + " ".join(f"{m['against_previous']['win_share']:.3f}" for m in path[1:]) + "  correct " + " ".join(f"{m['correct']:.2f}" for m in path) + "  judge " + " ".join(f"{m['judge']['pairwise']:.3f}" for m in path)
-                  + f"  parsed {path[-1]['judge']['parsed']:.2f}  pairs {[m['pairs'] for m in path[1:]]}", flush=True)
+            tell(f"seed {seed} {name}", path)
+        if args.start == "distill":
+            policy = annotated(seed_model, tokenizer, rehearsal, seed)
+            path = [first, self_reward.measure(policy, seed_model, seed_model, tokenizer, settings, seed)]
+            curves.setdefault("the annotator: reward model, rl_preference", []).append(path)
+            tell(f"seed {seed} the annotator", path)
     report(curves, out, args.start)
 
 
+def tell(name: str, path: list[dict]) -> None:
+    """One line of a seed: M_1 and what followed it."""
+    rewards = " ".join(f"{m['true_reward']:.2f}" for m in path)
+    wins = " ".join(f"{m['against_previous']['win_share']:.3f}" for m in path[1:])
+    right = " ".join(f"{m['correct']:.2f}" for m in path)
+    judged = " ".join(f"{m['judge']['pairwise']:.3f}" for m in path)
+    print(f"{name:52} true reward {rewards}  win share {wins}  correct {right}  judge {judged}",
+          flush=True)
+
+
+def over(paths: list[list[dict]], place: int, key: str) -> str:
+    """The mean of what was measured at a place of every path, "-" where nothing was."""
+    known = [path[place][key] for path in paths if path[place].get(key) is not None]
+    return f"{sum(known) / len(known):.2f}" if known else "-"
+
+
 def report(curves: dict, out: Path, start: str) -> None:
-    gains = {name: interval([path[2]["true_reward"] - path[0]["true_reward"] for path in paths]) for name, paths in curves.items()}
-    print(f"\n| judge, M_1 = {start} | true reward M_1, M_2, M_3 | gain | win share of M_2, M_3 | correct M_1, M_3 | polite M_1, M_3 | judge's agreement M_1, M_3 | on its own responses, round 1, 2 "
-          "| length M_1, M_3 |\n|---|---|---|---|---|---|---|---|---|")
+    """The tables, the curves, and the figures for targets.py."""
+    gains = {name: interval([path[-1]["true_reward"] - path[0]["true_reward"] for path in paths])
+             for name, paths in curves.items()}
+    right = {name: interval([100 * (path[-1]["correct"] - path[0]["correct"]) for path in paths])
+             for name, paths in curves.items()}
+    print(f"\n| judge, M_1 = {start} | true reward | gain | win shares | correct | change, points "
+          "| polite | judge on mixed | on its own, by round | length |\n|---|" + "---|" * 9)
     for name, paths in curves.items():
-        def mean(function):
-            return sum(map(function, paths)) / len(paths)
-        rewards = ", ".join(f"{mean(lambda p: p[k]['true_reward']):.2f}" for k in range(3))
-        wins = ", ".join(f"{mean(lambda p: p[k]['against_previous']['win_share']):.3f}" for k in (1, 2))
-        judged = ", ".join(f"{mean(lambda p: p[k]['judge']['pairwise']):.3f}" for k in (0, 2))
-        kept = " | ".join(", ".join(f"{mean(lambda p: p[k][name]):.2f}" for k in (0, 2)) for name in ("correct", "polite"))
-        length = ", ".join(f"{mean(lambda p: p[k]['length']):.1f}" for k in (0, 2))
-        told = ", ".join("{:.2f}".format(sum(known) / len(known)) if (known := [p[k]["own_agreement"] for p in paths if p[k]["own_agreement"] is not None]) else "-" for k in (1, 2))
-        print(f"| {name} | {rewards} | {gains[name][0]:+.2f} +-{gains[name][1]:.2f} | {wins} | {kept} | {judged} | {told} | {length} |")
+        places = range(len(paths[0]))
+        wins = ", ".join(
+            f"{sum(path[k]['against_previous']['win_share'] for path in paths) / len(paths):.3f}"
+            for k in places[1:])
+        judged = ", ".join(
+            f"{sum(path[k]['judge']['pairwise'] for path in paths) / len(paths):.3f}"
+            for k in (0, places[-1]))
+        cells = [", ".join(over(paths, k, "true_reward") for k in places),
+                 "{:+.2f} +-{:.2f}".format(*gains[name]), wins,
+                 ", ".join(over(paths, k, "correct") for k in places),
+                 "{:+.1f} +-{:.1f}".format(*right[name]),
+                 ", ".join(over(paths, k, "polite") for k in places), judged,
+                 ", ".join(over(paths, k, "own_agreement") for k in places[1:]),
+                 ", ".join(over(paths, k, "length") for k in places)]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| agreement on the model's own answers, rounds 1 and 2, where they differ in being | "
+          + " | ".join(world_chat.CRITERIA) + " |\n|---|" + "---|" * len(world_chat.CRITERIA))
+    for name, paths in curves.items():
+        cells = [", ".join(over(paths, k, f"own_{criterion}") for k in range(1, len(paths[0])))
+                 for criterion in world_chat.CRITERIA]
+        print(f"| {name} | " + " | ".join(cells) + " |")
     truth = gains["true reward as judge"][0]
-    (out / "judge_controls.json").write_text(json.dumps({"start": start, "share_of_truth": gains["its own judge"][0] / truth if truth > 0 else None,
-                                                         "random": gains["random judge"], "gains": gains, "curves": curves}, indent=1) + "\n", encoding="utf-8")
-    figure, (reward, correct, judge) = plt.subplots(1, 3, figsize=(13, 4.2))
+    share = gains["its own judge"][0] / truth if truth > 0 else None
+    formats.write_json(out / "judge_controls.json", {
+        "start": start, "share_of_truth": share, "random": gains["random judge"], "gains": gains,
+        "correct": right, "curves": curves})
+    plot(curves, out, start)
+
+
+def plot(curves: dict, out: Path, start: str) -> None:
+    """Three panels over the rounds: true reward, correctness, the judge."""
+    panels = (("true reward, 0 to 5", "answers to held-out chat prompts", lambda m: m["true_reward"]),
+              ("share of correct answers", "correctness", lambda m: m["correct"]),
+              ("pairwise agreement with the truth", "the judge, on responses of mixed quality",
+               lambda m: m["judge"]["pairwise"]))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2))
     for name, paths in curves.items():
-        for axis, function in ((reward, lambda m: m["true_reward"]), (correct, lambda m: m["correct"]), (judge, lambda m: m["judge"]["pairwise"])):
-            axis.plot(["M_1", "M_2", "M_3"], [sum(function(path[k]) for path in paths) / len(paths) for k in range(3)], "o-", label=name)
-    reward.set(ylabel="true reward, 0 to 5", title="answers to held-out chat prompts")
-    correct.set(ylabel="share of correct answers", title="correctness", ylim=(0, None))
-    judge.set(ylabel="pairwise agreement with the truth", title="the judge, on responses of mixed quality", ylim=(0.5, 0.9))
-    for axis in (reward, correct, judge):
+        names = [f"M_{k + 1}" for k in range(len(paths[0]))]
+        for axis, (_, _, value) in zip(axes, panels):
+            means = [sum(value(path[k]) for path in paths) / len(paths) for k in range(len(names))]
+            axis.plot(names, means, "o-", label=name)
+    for axis, (label, title, _) in zip(axes, panels):
+        axis.set(ylabel=label, title=title)
         axis.grid(alpha=0.3)
-    figure.suptitle(f"Is it the judge that makes the model better? M_1 = {start}, {len(paths)} seeds")
+    figure.suptitle(f"Is it the judge that makes the model better? M_1 = {start}, "
+                    f"{len(next(iter(curves.values())))} seeds")
     figure.tight_layout()
-    figure.legend(*reward.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=4, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center",
+                  bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)
     figure.savefig(out / "judge_controls.png", dpi=110, bbox_inches="tight")
 
 

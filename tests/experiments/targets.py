@@ -160,6 +160,15 @@ def distill_rows(table: Table, ablation: dict) -> None:
                   gap[0] - gap[1] > 0 if gap else None)
 
 
+def pass_row(table: Table, stage: str, before: str, domains, pass_at_k: dict) -> None:
+    """`pass_at_k` as tests.experiments.pass_at_k keeps it: {stage: {run: {domain: {"1": 0.5, "8": 0.7}}}}."""
+    gaps = [100 * sum(row[domain]["8"] - pass_at_k[before][run][domain]["8"] for domain in domains) / len(domains)
+            for run, row in pass_at_k.get(stage, {}).items()]
+    gap = interval(gaps) if gaps else None
+    table.add(stage, f"{', '.join(domains)}: pass@8", "{:+.1f} +-{:.1f}".format(*gap) if gap else "", "not down",
+              gap[0] + gap[1] >= 0 if gap else None)
+
+
 def closed_row(table: Table) -> None:
     """How much of the distance from overall_sft to the teacher the final student has gone."""
     def closed(run: dict) -> float | None:
@@ -174,7 +183,7 @@ def closed_row(table: Table) -> None:
 
 def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers: dict,
           controls: list[dict], ablation: dict, shakespeare: float | None,
-          ceiling: dict | None = None, teacher: dict | None = None) -> list[tuple]:
+          ceiling: dict | None = None, teacher: dict | None = None, pass_at_k: dict | None = None) -> list[tuple]:
     table = Table(runs)
     time_rows(table, time_run, nanogpt)
     ceiling_row(table, "ceiling", (ceiling or {}).get("families", {}))
@@ -185,8 +194,10 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
     table.add("reward model", "accuracy minus the annotator's agreement with itself, points", "{:+.1f} +-{:.1f}".format(*interval(gaps)) if gaps else "", "-5 or better",
               interval(gaps)[0] >= -5 if gaps else None)
     table.gain("rl_stem", "rl_stem", "distill", ("math", "stem"), "+5 or more", lambda mean, low: mean >= 5)
+    pass_row(table, "rl_stem", "distill", ("math", "stem"), pass_at_k or {})
     table.forgetting("rl_stem", "rl_stem", "distill", ("code", "chat", "agent", "judge"))
     table.gain("rl_code", "rl_code", "rl_stem", ("code",), "+3 or more", lambda mean, low: mean >= 3)
+    pass_row(table, "rl_code", "rl_stem", ("code",), pass_at_k or {})
     table.forgetting("rl_code", "rl_code", "rl_stem", ("math", "stem", "chat", "agent", "judge"))
     table.difference("rl_preference", "reward model's score, last over first iteration",
                      lambda run: (c := column(run["folder"] / "rl_preference.student.csv", "rm_score")) and c[-1] - c[0] or None, "up", lambda mean, low: low > 0)
@@ -204,14 +215,19 @@ def build(runs: list[dict], time_run: dict | None, nanogpt: float | None, peers:
         row, paths = f"self-rewarding from {one.get('start', 'rl_preference')}", one.get("curves", {}).get("its own judge", [])
         for number in (1, 2) if paths else ():
             gap = interval([100 * (path[number]["against_previous"]["win_share"] - 0.5) for path in paths])
-            table.add(row, f"win share of M_{number + 1} over M_{number} minus one half, percent (500 prompts)", "{:+.1f} +-{:.1f}".format(*gap), "above 0", gap[0] > gap[1])
+            most = number == 1 and one["start"] == "distill"
+            table.add(row, f"win share of M_{number + 1} over M_{number} minus one half, percent (500 prompts)", "{:+.1f} +-{:.1f}".format(*gap),
+                      "5 or more" if most else "above 0", gap[0] > gap[1] and (gap[0] >= 5 or not most))
         if paths:
             fall = interval([100 * (path[2]["judge"]["pairwise"] - path[0]["judge"]["pairwise"]) for path in paths])
             table.add(row, "judge's pairwise agreement, M_3 minus M_1, points", "{:+.1f} +-{:.1f}".format(*fall), "-2 or better", fall[0] >= -2)
         gains = one.get("gains", {})
         own, truth, rand = (gains.get(name) for name in ("its own judge", "true reward as judge", "random judge"))
         table.add(row, "gain of true reward, of 5, beside that with the truth as judge", "{:+.2f} +-{:.2f} beside {:+.2f} +-{:.2f}".format(*own, *truth) if own else "",
-                  "half or more of it", own[0] >= truth[0] / 2 if own else None)
+                  "60% or more of it", own[0] >= 0.6 * truth[0] if own else None)
+        right = one.get("correct", {}).get("its own judge")
+        table.add(row, "correct answers, M_3 minus M_1, points", "{:+.1f} +-{:.1f}".format(*right) if right else "", "not down",
+                  right[0] + right[1] >= 0 if right else None)
         table.add(row, "random judge's gain of true reward", "{:+.2f} +-{:.2f}".format(*rand) if rand else "", "not up", rand[0] - rand[1] <= 0 if rand else None)
     closed_row(table)
     for name, label, least in (("sft", "SFT step", 1), ("reward_model", "RM step", 1), ("dpo", "DPO step", 1), ("group_rl", "group RL step", 1), ("generation", "generation", 3)):
@@ -240,6 +256,7 @@ def main() -> None:
     parser.add_argument("--tinyshakespeare", type=float, default=None, help="loss a character of python sft.py --pretrain --data tinyshakespeare.txt in those seconds")
     parser.add_argument("--ceiling", default=None, help="JSON of tests.experiments.ceiling, on test prompts")
     parser.add_argument("--teacher", default=None, help="JSON of tests.experiments.teacher --scores")
+    parser.add_argument("--pass-at-k", default=None, help="JSON of tests.experiments.pass_at_k")
     args = parser.parse_args()
     runs = []
     for folder in map(Path, args.runs):
@@ -249,7 +266,7 @@ def main() -> None:
         runs.append(run)
     time_run = read(Path(args.time) / "results.json", None) if args.time else None
     rows = build(runs, time_run, args.nanogpt_seconds, read(args.peers, {}), [read(path, None) for path in args.controls], read(args.ablation, {}), args.tinyshakespeare,
-                 read(args.ceiling, None), read(args.teacher, None))
+                 read(args.ceiling, None), read(args.teacher, None), read(args.pass_at_k, None))
     print(f"{len(runs)} runs, seeds {', '.join(str(run['seed']) for run in runs)}; points of percent unless said otherwise\n")
     print("| row | what | measured | target | |\n|---|---|---|---|---|")
     for row in rows:
