@@ -128,7 +128,7 @@ def print_problems():
         yield from ((1, {"kind": "sum", "e": f"{a} + {b}"}) for a in range(1, 40))
         for a in range(1, 10):
             yield from ((2, {"kind": "sum", "e": f"{a} + {b} * {c}"}) for c in range(2, 6))
-        for a in range(10, 100):
+        for a in range(10 * b, 100):  # two digits, each in a step of its own
             yield from ((3, {"kind": "sum", "e": f"{a} {operator} {b}"}) for operator in ("%", "//"))
 
 

@@ -61,7 +61,7 @@ class Task:
 
 
 def single_step(bare: str) -> bool:
-    """Whether `7*8`, `17-9` or `56/8` is worked in one step, so that it has to be known."""
+    """Whether `7*8`, `17-9` or `56/8` has a single result to work out, so that it has to be known."""
     match = re.fullmatch(r"(\d+)([-+*/])(\d+)", bare)
     if match is None:
         return False
@@ -129,7 +129,7 @@ class Family:
         one of the trained phrasings and the unseen one are held out, "test" or "dev", the rest is
         "train".
         """
-        bare = self.bare(content)
+        bare = re.sub("//|%", "/", self.bare(content))  # worked in the same steps
         own = [value for key, value in content.items() if key not in self.dressing]
         if self.is_fact(content):
             held_out = self.hashed(self.name, own) % (2 * len(TRAINED))

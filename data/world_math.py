@@ -144,10 +144,15 @@ def comparison_solution(content: dict) -> Solution:
     if isinstance(a, int):
         high, low = max(a, b), min(a, b)
         return Solution(f"{high} by {high - low}", f"{compared(a, b)} {high}-{low}: {column_difference(high, low)}")
-    left, right = (int(x[2:].ljust(2, "0")) for x in (a, b))  # hundredths
+    left, right = hundredths(a), hundredths(b)
     high, low = max(left, right), min(left, right)
     return Solution(f"{a if left > right else b} by {(high - low) / 100}",
                     f"{compared(left, right)} {high}-{low}: {column_difference(high, low)}")
+
+
+def hundredths(decimal: str) -> int:
+    """0.7 -> 70, 0.65 -> 65."""
+    return int(decimal[2:].ljust(2, "0"))
 
 
 def sign(a: int, b: int) -> str:
@@ -165,9 +170,9 @@ def compared(a: int, b: int) -> str:
 
 
 def bare_difference(content: dict) -> str:
-    """The subtraction in a comparison of whole numbers, which is held out together with the same one elsewhere."""
-    numbers = [content[key] for key in "abc" if key in content]
-    return f"{max(numbers)}-{min(numbers)}" if isinstance(numbers[0], int) else " ".join(numbers)
+    """The subtraction in a comparison, of decimals that of their hundredths; it is held out together with the same one elsewhere."""
+    numbers = [hundredths(value) if isinstance(value, str) else value for value in (content[key] for key in "abc" if key in content)]
+    return f"{max(numbers)}-{min(numbers)}"
 
 
 WORD_PROBLEMS = {

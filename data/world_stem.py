@@ -230,9 +230,9 @@ FAMILIES = [
         "farther": ("Which is farther from the Sun, {p} or {q}, and by how many places?", "Name the farther planet and by how many places: {p} or {q}.",
                     "{p} or {q}: which lies farther out, and by how many places?", "Compare {p} and {q}: which is farther out, and by how many places?",
                     "Of {p} and {q}, which circles farther from the Sun, and by how many places?"),
-        "later": ("Which planet comes {k} places after {p}?", "Name the planet {k} places after {p}.", "What planet is {k} places behind {p}?",
+        "later": ("Which planet comes {k} places after {p}?", "Name the planet {k} places after {p}.", "What planet is {k} places farther out than {p}?",
                   "{p}, then {k} places on: which planet is it?", "Going {k} places outwards from {p}, which planet do we reach?"),
-        "earlier": ("Which planet comes {k} places before {p}?", "Name the planet {k} places before {p}.", "What planet is {k} places ahead of {p}?",
+        "earlier": ("Which planet comes {k} places before {p}?", "Name the planet {k} places before {p}.", "What planet is {k} places nearer to the Sun than {p}?",
                     "{p}, then {k} places back: which planet is it?", "Going {k} places inwards from {p}, which planet do we reach?")}, planet_problems, planet_solution,
            facts=("place", "nth", "after")),
     Family("geometry", "stem", {

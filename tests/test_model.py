@@ -282,7 +282,7 @@ def test_a_rows_samples_do_not_depend_on_when_others_finish(tiny_model, tokenize
     generator, rows = torch.Generator().manual_seed(seed_of(5, 0)), torch.tensor([prompt for prompt in prompts for _ in range(2)])
     for _ in range(12):
         uniform = torch.rand(len(rows), generator=generator)
-        rows = torch.cat([rows, draw(model(rows)[:, -1], uniform, torch.zeros(len(rows), dtype=torch.bool))[:, None]], dim=1)
+        rows = torch.cat([rows, draw(model(rows)[:, -1].softmax(1), uniform, torch.zeros(len(rows), dtype=torch.bool))[:, None]], dim=1)
     lengths = set()
     for tokens, expected in zip(samples.lists(), rows[:, 9:].tolist()):
         over = [i for i, token in enumerate(expected) if token == tokenizer.end_id or token in tokenizer.runtime_ids]
@@ -361,16 +361,16 @@ def test_frequencies_match_the_softmax():
     """Each token's count is within four standard deviations of its binomial mean."""
     logits, count = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]]), 40000
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0))
-    tokens = draw(logits.expand(count, -1), uniform, torch.zeros(count, dtype=torch.bool))
+    tokens = draw(logits.softmax(0).expand(count, -1), uniform, torch.zeros(count, dtype=torch.bool))
     for token, p in enumerate(logits.softmax(1)[0].tolist()):
         assert abs(int((tokens == token).sum()) - count * p) < 4 * math.sqrt(count * p * (1 - p))
 
 
 def test_drawing_is_the_inverse_of_the_distribution_function():
     """p = (.25, .5, .25): the steps are at .25 and .75."""
-    logits = torch.tensor([0.25, 0.5, 0.25]).log().expand(5, -1)
+    probabilities = torch.tensor([0.25, 0.5, 0.25]).expand(5, -1)
     uniform = torch.tensor([0.0, 0.24, 0.26, 0.74, 0.76])
-    assert draw(logits, uniform, torch.zeros(5, dtype=torch.bool)).tolist() == [0, 0, 1, 1, 2]
+    assert draw(probabilities, uniform, torch.zeros(5, dtype=torch.bool)).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_a_masked_token_is_never_drawn():
@@ -381,13 +381,13 @@ def test_a_masked_token_is_never_drawn():
     allowed[:, 20] = True
     logits = logits.masked_fill(~allowed, -torch.inf)
     for u in (0.0, 2**-24, 0.5, 1 - 2**-23, 1 - 2**-24):
-        tokens = draw(logits, torch.full((2000,), u), torch.zeros(2000, dtype=torch.bool))
+        tokens = draw(logits.softmax(1), torch.full((2000,), u), torch.zeros(2000, dtype=torch.bool))
         assert allowed.gather(1, tokens[:, None]).all()
 
 
 def test_greedy_is_the_argmax_whatever_the_number():
     logits = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(draw(logits, torch.rand(20), torch.ones(20, dtype=torch.bool)), logits.argmax(1))
+    assert torch.equal(draw(logits.softmax(1), torch.rand(20), torch.ones(20, dtype=torch.bool)), logits.argmax(1))
 
 
 LOGITS = torch.tensor([[0.1, 0.4, 0.05, 0.3, 0.15]]).log()

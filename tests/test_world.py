@@ -296,6 +296,19 @@ def test_the_same_arithmetic_is_in_the_same_part_in_every_family():
     assert set.union(*parts.values()) == {"train", "dev", "test", "fact"}
 
 
+def test_the_steps_of_a_held_out_problem_are_worked_in_no_training_problem():
+    """47 % 4 and 47 // 4 have the steps of 47 / 4, and 0.47 against 0.4 those of 47 - 40: all are in one part."""
+    steps = {"train": set(), "dev": set(), "test": set()}
+    for family in (family for family in world.FAMILIES if family.domain in ("math", "code") and family.restate):
+        for content in family.levels:
+            fields = dict(content)
+            if not family.is_fact(fields):
+                worked = family.solution(fields).think.removeprefix(f"{family.restate(fields)}: ")
+                steps[family.part(fields, 0)].add(worked)
+    assert min(map(len, steps.values())) > 1500
+    assert not steps["train"] & (steps["dev"] | steps["test"]) and not steps["dev"] & steps["test"]
+
+
 def test_no_held_out_program_is_in_the_pretraining_text():
     says = [line for text in world.documents(5, 3000) for line in re.findall(r"^# (.+)\ndef f", text)]
     tasks = [world.parse(f"Write f(x) that {line}.") for line in says]
@@ -504,7 +517,7 @@ def test_every_worked_step_is_true():
     ("Convert 180 seconds to minutes.", "180 seconds in minutes: 1 minute=60 seconds 180/60=3"),
     ("What is 29 - 4 * 5?", "29-4*5: 4*5=20 29-20: 9-0=9 2-2=0"),
     ("What does print(13 + 9) print?", "13+9: 3+9=12 1+0=1 1+1=2"),
-    ("What does print(31 % 4) print?", "31%4: 31//4=7 31-28=3"),
+    ("What does print(41 % 4) print?", "41%4: 4//4=1 4-4=0 1//4=0 1-0=1"),
     ("What does print(31 // 2) print?", "31//2: 3//2=1 3-2=1 11//2=5 11-10=1"),
     ("What is the perimeter of a rectangle of 8 cm by 7 cm?",
      "perimeter 8 7: 8+7=15 10*2=20 5*2=10 20+10=30")])
@@ -807,12 +820,29 @@ def test_rubric_for_a_capital(response, missing):
     ("Gladly! Apple, pear and plum.", ""),
     ("Gladly! Apple, pear and plum are fruits.", ""),
     ("Gladly! Apple and pear.", "relevant correct complete polite concise"),
+    ("Gladly! The fruits are apple, pear and plum.", ""),
+    ("Gladly! Apple, pear, plum and melon are fruits.", "correct complete"),
+    ("Gladly! The birds are apple, pear and plum.", "relevant correct complete polite concise"),
+    ("Gladly! The fruits are fruits.", "relevant correct complete polite concise"),
     ("Gladly! Apple and pear are fruits.", "correct complete"),
     ("Gladly! Three fruits.", "relevant correct complete polite concise"),
     ("Gladly! Hammer and saw are fruits.", "correct complete"),
     ("Gladly! Apple, pear, plum and hammer are fruits.", "correct complete")])
 def test_rubric_for_a_list_of_three_fruits(response, missing):
     met = world_chat.judge_by_rubric(world_chat.rubric_of("list", (("kind", "one"), ("n", 3), ("x", "fruits"))), response)
+    assert {name for name, on in met.items() if not on} == set(missing.split())
+
+
+@pytest.mark.parametrize("response, missing", [
+    ("Sure! The fruits are apple and pear. The birds are duck and owl.", ""),
+    ("Sure! The fruits are apple and pear.", "complete"),
+    ("Sure! The fruits are duck and owl. The birds are apple and pear.", "correct complete"),
+    ("Sure! The fruits are apple and duck. The birds are pear and owl.", "correct complete"),
+    ("Sure! The fruits are apple, pear and plum. The birds are duck and owl.", "complete"),
+    ("Sure! Apple, pear, duck and owl.", "")])
+def test_rubric_for_two_fruits_and_two_birds(response, missing):
+    content = (("kind", "two"), ("m", 2), ("n", 2), ("x", "fruits"), ("y", "birds"))
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("list", content), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
 
 
@@ -914,7 +944,7 @@ def test_tasks_compare_and_hash_by_content():
 
 def test_the_evaluation_prompts_are_frozen():
     """A change of any prompt that evaluation can use needs a new WORLD_VERSION, a reason, and all numbers again."""
-    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "aee457fb40a09654")
+    assert (world.WORLD_VERSION, world.evaluation_hash()) == (3, "6fadb1f2b9278ce4")
 
 
 def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(capsys):
