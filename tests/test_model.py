@@ -361,7 +361,7 @@ def test_frequencies_match_the_softmax():
     """Each token's count is within four standard deviations of its binomial mean."""
     logits, count = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]]), 40000
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0))
-    tokens = draw(logits.softmax(0).expand(count, -1), uniform, torch.zeros(count, dtype=torch.bool))
+    tokens = draw(logits.softmax(1).expand(count, -1), uniform, torch.zeros(count, dtype=torch.bool))
     for token, p in enumerate(logits.softmax(1)[0].tolist()):
         assert abs(int((tokens == token).sum()) - count * p) < 4 * math.sqrt(count * p * (1 - p))
 
