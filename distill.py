@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import formats, world, world_chat, world_judge
-from data.checkpoints import given_teacher, key_of_run, once, tokenizer_of
+from data.checkpoints import digest, given_teacher, key_of_run, once, tokenizer_of
 from data.command import command, common_flags, out_folder
 from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.formats import write_csv
@@ -247,15 +247,19 @@ def row_means(model, tokenizer, rows: list[Row], device) -> Tensor:
     return sums / torch.tensor([max(1, sum(mask)) for _, mask in rows], device=sums.device)
 
 
-def kept_rehearsal(path: Path, chat: bool) -> list[Row]:
+def kept_rehearsal(path: Path, chat: bool, student: str | None = None) -> list[Row]:
     """The teacher's samples that `distill` kept: what the student learned last, and what a later stage would forget first.
 
-    Preference learning leaves the teacher's chat behind, so there they are taken without `chat`. Raises ValueError without the file.
+    Preference learning leaves the teacher's chat behind, so there they are taken without `chat`. `student`: the digest of the weights
+    that distill ended with. Raises ValueError without the file, or where it was kept for another student.
     """
+    remedy = "put it back, or delete distill.student.pt beside it and give --force"
     if not path.exists():
-        raise ValueError(f"{path}: is missing, and this stage rehearses it; put it back, or delete distill.student.pt beside it and give --force")
-    return [(record["ids"], [bool(on) for on in record["own"]]) for record in formats.read_jsonl(path)
-            if chat or record["domain"] != "chat"]
+        raise ValueError(f"{path}: is missing, and this stage rehearses it; {remedy}")
+    records = formats.read_jsonl(path)
+    if student is not None and [record.get("student") for record in records[:1]] != [student]:
+        raise ValueError(f"{path}: was kept by another run of distill than the one that this run goes on from; {remedy}")
+    return [(record["ids"], [bool(on) for on in record["own"]]) for record in records[1:] if chat or record["domain"] != "chat"]
 
 
 def other_skills(teacher, tokenizer, settings: Settings, seed: int) -> list[Row]:
@@ -372,10 +376,11 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
         formats.write_jsonl(data, records)
-    if kept is not None:
-        formats.write_jsonl(kept, [{"domain": domain, "ids": ids, "own": [int(on) for on in mask]} for domain, (ids, mask) in rehearsal])
     rows = [row for _, row in rehearsal]
     measured = train(student, teacher, tokenizer, pairs, rows, settings, seed=seed, device=device, log=log)
+    if kept is not None:
+        records = [{"domain": domain, "ids": ids, "own": [int(on) for on in mask]} for domain, (ids, mask) in rehearsal]
+        formats.write_jsonl(kept, [{"student": digest(student)}, *records])
     return measured | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
                        "sampling_seconds": time.perf_counter() - began - measured["seconds"], "filter": dict(sorted(counts.items()))}
 

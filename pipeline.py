@@ -61,6 +61,7 @@ class Run:
     data: real.Folder | None = None  # --data: real files in place of the tiny world
     given: dict = field(default_factory=dict)  # what else decides the results: digests of --student, --teacher and --data, --compile
     taught: Path | None = None  # the teacher's samples that `distill` has kept, once the student has learned from them
+    taught_student: str | None = None  # the digest of the weights that it ended with
     models: dict = field(default_factory=dict)  # "student" and "teacher", in place; then "reward_model" and "seed_model"
 
 
@@ -198,7 +199,7 @@ def rehearsal(run: Run, chat: bool) -> list:
     if run.data:
         return file_rows(run, real.CHECKED)
     if run.taught:
-        return distillation.kept_rehearsal(run.taught, chat)
+        return distillation.kept_rehearsal(run.taught, chat, run.taught_student)
     return sft.rehearsal_data(run.tokenizer, run.size, run.seed, context_of(run))
 
 
@@ -379,7 +380,7 @@ def run_stage(run: Run, function, who: str, entering: str) -> dict:
     if name == "self_reward_1":
         run.models["seed_model"] = before  # M_1, where the round was trained before
     if name == "distill":
-        run.taught = run.out / REHEARSAL
+        run.taught, run.taught_student = run.out / REHEARSAL, digest(run.models["student"])
     evaluation = time.perf_counter()
     measured |= measured_afterwards(run, name, who, before)
     if name != "reward_model":
@@ -532,7 +533,7 @@ def prepare(args) -> tuple[Run, list, dict]:
         raise ValueError(f"--teacher: its context of {run.models['teacher'].config.context} tokens is shorter than the student's rows of {context_of(run)}")
     names = [stage["name"] for stage in results["stages"]]
     if "distill" in names and not data:
-        run.taught = out / REHEARSAL
+        run.taught, run.taught_student = out / REHEARSAL, results["stages"][names.index("distill")].get("weights")
     if "reward_model" in names:
         path = out / "reward_model.student.pt"
         run.models["reward_model"] = rewards.load_reward_model(path, run.tokenizer, device)

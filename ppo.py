@@ -81,7 +81,7 @@ class Settings:
     kl_target: float | None = None  # nats a response: adapts kl_coef (Ziegler et al., 1909.08593)
     kl_horizon: int = 10000  # episodes
     micro_rows: int = 128  # responses of one forward; a larger minibatch is accumulated
-    rehearsal_rows: int = 16  # overall-SFT rows in every update: InstructGPT's pretraining mix (ptx), here what keeps the other skills
+    rehearsal_rows: int = 16  # rows of what was learned before in every update: InstructGPT's pretraining mix (ptx), which keeps the other skills
     rehearsal_coef: float = 0.5
     candidates: int = 512  # prompts that the pass-rate filter looks at; with fewer left than 100 they are learned by heart
     warmup: int = 2

@@ -11,7 +11,7 @@ Step 1 of RLHF (Pretrained LLM -> finetune on human-written outputs -> SFT LLM),
 
 m is 1 exactly on what the assistant writes, end marks included. The denominator counts the supervised tokens of the whole
 optimizer batch, whatever the micro-batch, so accumulation changes nothing. Logits are computed at supervised positions
-only: at a vocabulary of 512 that is a tenth of a step, at 50,000 it is most of the memory.
+only: at a vocabulary of 768 that is a tenth of a step, at 50,000 it is most of the memory.
 
 Left out: packing of several dialogues into one row (rows are sorted by length instead, so there is little padding to
 fill), dropout, weight averaging.
@@ -209,10 +209,10 @@ def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, col
 
 
 # for GPUs; chosen in proportion to tiny's, not measured. Of different training prompts the world
-# holds, at levels 1 to 4, 10,900 of code, 9,700 of STEM and 1.9 million of math; at each of levels
-# 3, 4 and 5 1,700 to 3,000 of code and 2,400 to 4,600 of STEM; 13,300 of chat, 16,500 of agent. A
-# third of the demonstrations of the cold start is of each domain, so that prompts recur: of the
-# 40,000 21,000 and of the 80,000 32,000 are different.
+# holds, at levels 1 to 4, 19,400 of code, 9,100 of STEM and 2.0 million of math; at each of levels
+# 3, 4 and 5 2,800 to 6,000 of code and 1,800 to 4,100 of STEM; 13,400 of chat, 30,900 of agent. A
+# third of the demonstrations of the cold start is of each domain, so that prompts recur: of 40,000
+# 21,900 are different.
 SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
                             {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
                             Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),

@@ -4,6 +4,7 @@ import argparse
 import copy
 import json
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -219,6 +220,37 @@ def test_pass_at_eight_is_not_down_where_its_interval_reaches_zero(tmp_path):
     assert rows["rl_code", "code: pass@8"] == ["", "not down", "not measured"]
     table["rl_stem"]["b"] = row(0.78, 0.7)
     assert table_of([], tmp_path, pass_at_k=table)["rl_stem", "math, stem: pass@8"][2] == "missed"
+
+
+def test_the_on_policy_loss_is_three_mean_divergences_of_weight_one(tiny_model, tokenizer, monkeypatch):
+    """KL(T||S) over the positives, over the student's own and over rehearsal, each a mean over its tokens."""
+    teacher = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        teacher.head.weight += torch.randn(teacher.head.weight.shape, generator=torch.Generator().manual_seed(2)) * 0.3
+    positives = [([50, 51, 9, 10], [False, False, True, True]), ([52, 53, 11], [False, True, True])]
+    own = [([50, 51, 12], [False, False, True]), ([52, 14, 15, 16], [False, True, True, True])]
+    rehearsal = [([60, 61, 62], [False, True, True])]
+    kept = {}
+
+    class Keep:
+        def __init__(self, model, *rates):
+            self.model = model
+
+        def step(self, scale):
+            kept.update({name: p.grad.clone() for name, p in self.model.named_parameters()})
+
+    monkeypatch.setattr(distill_ablation, "generate", lambda *rest, **how: None)
+    monkeypatch.setattr(distill_ablation, "Optimizers", Keep)
+    monkeypatch.setattr(sft, "sampled_rows", lambda prompts, samples: [own[positives.index(one)] for one in drawn])
+    drawn = random.Random(distill_ablation.seed_of(1, "on-policy")).sample(positives, 2)
+    settings = distill.Settings(steps=1, rows=2, rehearsal_rows=1)
+    distill_ablation.on_policy(copy.deepcopy(tiny_model), teacher, tokenizer, positives, rehearsal, settings, 1)
+    student = copy.deepcopy(tiny_model)
+    for rows in (positives, own, rehearsal):
+        student_logits, teacher_logits, *_ = distill.both_logits(student, teacher, tokenizer, rows, settings.teacher_temperature, torch.device("cpu"))
+        distill.token_divergence(student_logits, teacher_logits).mean().backward()
+    for name, parameter in student.named_parameters():
+        assert torch.allclose(kept[name], parameter.grad, atol=1e-6), name
 
 
 @pytest.mark.parametrize("start, wins, verdicts", [

@@ -161,11 +161,15 @@ def test_after_distillation_a_stage_rehearses_what_the_teacher_said_and_preferen
     run.out.mkdir()
     run.taught = run.out / pipeline.REHEARSAL
     rows = [{"domain": domain, "ids": [k, 9], "own": [0, 1]} for k, domain in enumerate(("math", "chat", "other"))]
-    formats.write_jsonl(run.taught, rows)
+    formats.write_jsonl(run.taught, [{"student": "its weights"}, *rows])
+    run.taught_student = "its weights"
     getattr(pipeline, stage)(run, "student")
     taken = (0, 1, 2) if stage in ("rl_stem", "rl_code") else (0, 2)
     assert recorder.one(trainer_of(stage, None))["rehearsal"] == [([k, 9], [False, True]) for k in taken]
     assert not recorder.of("rehearsal_data")
+    run.taught_student = "others"
+    with pytest.raises(ValueError, match="was kept by another run of distill"):
+        getattr(pipeline, stage)(run, "student")
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -159,6 +159,7 @@ def test_the_reward_model_warms_up_and_decays_as_its_settings_say(logged, tokeni
     reward_model.train(model, tokenizer, rankings, settings, seed=1)
     (optimizers, ) = logged
     assert optimizers.rates == (0.25, None) and optimizers.model is model
+    assert optimizers.own == {"tie_raw": settings.tie_lr}
     assert scales(optimizers) == pytest.approx(rising_and_falling(12, warmup, 6))
 
 

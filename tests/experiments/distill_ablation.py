@@ -3,10 +3,10 @@
     python -m tests.experiments.distill_ablation runs/tiny-seed1 runs/tiny-seed2 --out runs/ablation
 
 Reads overall_sft of the student and the given teacher from each run folder. Every row makes as many
-updates as the pipeline's distillation, each with 8 sequences that the row is about and 8 teacher
-samples of rehearsal; without rehearsal 16 of the former. Seconds and FLOPs (6 per parameter and
-token that is trained on, 2 per parameter and token that is only read) are printed, because a row
-that reads negatives and a teacher costs more.
+updates as the pipeline's distillation, each with 8 sequences (or pairs of two) that the row is about
+and 8 teacher samples of rehearsal; without rehearsal 16 of the former. Seconds and FLOPs of the
+updates are printed (6 per parameter and token in the student's pass, 2 in the teacher's), because a
+row that reads negatives and a teacher costs more; sampling is not counted.
 
 "on-policy" is no row of the diagram: the negatives are sampled again from the student as it is now
 every 50 updates, right or wrong, and KL(T||S) on them has weight 1, like that on the positives
@@ -145,7 +145,11 @@ def main() -> None:
     settings = distill.Settings(steps=args.steps)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "distill_ablation.json"
-    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    made = {"steps": args.steps, "part": args.part, "eval_n": args.eval_n}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"made": made, "rows": {}}
+    if kept["made"] != made:
+        fail(f"{path}: was made with {kept['made']}, now {made}; give another --out")
+    table = kept["rows"]
     for run in map(Path, args.runs):
         try:
             student, _ = load_checkpoint(run / "overall_sft.student.pt", tokenizer)
@@ -164,13 +168,13 @@ def main() -> None:
             # distillation reads a teacher on every token that it trains on
             read = own["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0
             flops = 6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read
-            kept = {key: {domain: row[key] for domain, row in scores.items()}
-                    for key in ("greedy", "sampled")}
-            table.setdefault(name, {})[str(seed)] = kept | {"seconds": own["seconds"], "flops": flops}
-            print(f"seed {seed} {name:50} {mean_of_four(kept, 'greedy'):5.1f} / "
-                  f"{mean_of_four(kept, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
+            found = {key: {domain: row[key] for domain, row in scores.items()}
+                     for key in ("greedy", "sampled")}
+            table.setdefault(name, {})[str(seed)] = found | {"seconds": own["seconds"], "flops": flops}
+            print(f"seed {seed} {name:50} {mean_of_four(found, 'greedy'):5.1f} / "
+                  f"{mean_of_four(found, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
                   f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s", flush=True)
-            formats.write_json(path, table)
+            formats.write_json(path, kept)
     report(table, out)
 
 

@@ -164,7 +164,7 @@ def pass_row(table: Table, stage: str, before: str, domains, pass_at_k: dict) ->
     """`pass_at_k` as tests.experiments.pass_at_k keeps it: {stage: {run: {domain: {"1": 0.5, "8": 0.7}}}}."""
     gaps = [100 * sum(row[domain]["8"] - pass_at_k[before][run][domain]["8"] for domain in domains) / len(domains)
             for run, row in pass_at_k.get(stage, {}).items()]
-    gap = interval(gaps) if gaps else None
+    gap = interval(gaps) if len(gaps) > 1 else None
     table.add(stage, f"{', '.join(domains)}: pass@8", "{:+.1f} +-{:.1f}".format(*gap) if gap else "", "not down",
               gap[0] + gap[1] >= 0 if gap else None)
 
