@@ -160,7 +160,8 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(rows, length, self.heads * self.size))
 
     def one_token(self, qkv: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None, cache: Cache, layer: int) -> Tensor:
-        """What one new token a row takes from the columns before it, (N, 1, heads * d); qkv (N, heads + 2 kv_heads, 1, d).
+        """What one new token a row takes from the columns before it, (N, 1, heads * d); qkv (N, heads + 2 kv_heads, 1, d), and attend
+        (N, 1, 1, columns) is added to the scores: 0, or -inf at a padded column.
 
         With so little to compute the number of operations is what costs time: queries and keys are normed and turned together, and
         two small products take a third of the time of the fused kernel on a CPU.
@@ -175,7 +176,7 @@ class Attention(nn.Module):
         shared = (queries * self.size ** -0.5).reshape(rows, self.kv_heads, group, self.size)  # the query heads that share a key head
         scores = shared @ keys.transpose(2, 3)  # (N, kv_heads, group, columns)
         if attend is not None:
-            scores = scores + torch.where(attend, 0.0, -torch.inf).to(scores.dtype)
+            scores = scores + attend.to(scores.dtype)
         return (scores.softmax(-1) @ values).reshape(rows, 1, self.heads * self.size)
 
 
@@ -245,7 +246,9 @@ class GPT(nn.Module):
             positions = (attend.cumsum(1) - 1).clamp(min=0)[:, start:]  # (N, S)
             cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # (N, 1, S, d/2)
             mask = attend[:, None, None, :]
-            if length > 1:
+            if length == 1:
+                mask = torch.where(mask, 0.0, -torch.inf)
+            else:
                 causal = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
                 # a padded query sees itself, so that no softmax runs over nothing
                 mask = mask & causal | torch.eye(start + length, dtype=torch.bool, device=ids.device)[start:]
@@ -273,13 +276,14 @@ class GPT(nn.Module):
         """
         positions = attend.sum(1, keepdim=True) - 1  # (N, 1)
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
+        mask = torch.where(attend[:, None, None, :], 0.0, -torch.inf)
         x = self.embedding(token[:, None])
         if self.config.smear:
             row = torch.cat([cache.recent, x], 1)
             x = smeared(row, self.smear)
             cache.recent.copy_(row[:, 1:])
         for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, attend[:, None, None, :], cache, layer)
+            x = block(x, cos, sin, mask, cache, layer)
         return self.head(self.norm(x))[:, 0]
 
     def forward(self, ids: Tensor, select: Tensor | None = None, attend: Tensor | None = None) -> Tensor:
