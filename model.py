@@ -437,16 +437,16 @@ def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max
     per_batch = max(1, rows // n)
     results = {}
     for start in range(0, len(order), per_batch):
-        chosen = order[start:start + per_batch]
+        taken = order[start:start + per_batch]
         generator = torch.Generator().manual_seed(seed_of(seed, start))  # one a batch: how long another batch took changes nothing
-        mine = share(range(len(chosen)))
+        mine = share(range(len(taken)))
         if not mine:
             continue
         places = torch.tensor(mine).repeat_interleave(n) * n + torch.arange(n).repeat(len(mine))  # of this rank's rows in the batch
-        batch = generate_batch(model, tokenizer, [prompts[chosen[k]] for k in mine], n, max_new, temperature, top_k, top_p, generator,
-                               len(chosen) * n, places, run_tool)
+        batch = generate_batch(model, tokenizer, [prompts[taken[k]] for k in mine], n, max_new, temperature, top_k, top_p, generator,
+                               len(taken) * n, places, run_tool)
         for j, k in enumerate(mine):
-            results[chosen[k]] = [tensor[j * n:(j + 1) * n] for tensor in batch]
+            results[taken[k]] = [tensor[j * n:(j + 1) * n] for tensor in batch]
     model.train(was_training)
     if ranks() > 1:
         device = next(model.parameters()).device
@@ -557,8 +557,8 @@ class Optimizers:
         own_lr = own_lr or {}
         apart = {name: p for name, p in model.named_parameters() if name in own_lr and p.requires_grad}
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".blocks." in f".{name}" and p.requires_grad]
-        chosen = {id(p) for p in matrices} if muon_lr is not None else set()
-        taken = chosen | {id(p) for p in apart.values()}
+        by_muon = {id(p) for p in matrices} if muon_lr is not None else set()
+        taken = by_muon | {id(p) for p in apart.values()}
         rest = [p for p in model.parameters() if id(p) not in taken and p.requires_grad]
         groups = [{"params": rest, "lr": adam_lr}]
         groups += [{"params": [p], "lr": own_lr[name]} for name, p in apart.items()]
@@ -569,7 +569,7 @@ class Optimizers:
             # three Newton-Schulz iterations learn as much as the usual five and cost a sixth less of a small model's step
             self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, momentum=0.95, weight_decay=0.0, ns_steps=3))
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
-        self.parameters = [*rest, *apart.values(), *(matrices if chosen else [])]
+        self.parameters = [*rest, *apart.values(), *(matrices if by_muon else [])]
 
     def step(self, scale: float, clip: float = 1.0) -> float:
         """One update with every learning rate times scale; the gradient's norm before clipping.

@@ -277,11 +277,11 @@ def peak_memory_mb() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
+def unfinished(results: dict, run: Run, wanted: list, force: bool) -> list:
     """The stages still to be run. Raises ValueError where a finished one was made with other settings."""
     finished = {(stage["name"], stage["model"]): stage for stage in results["stages"]}
     todo, redone = [], {}  # redone: each model of which a stage is run again -> the place of the first such stage in the schedule
-    for function, who in chosen:
+    for function, who in wanted:
         name = function.__name__
         done = finished.get((name, who))
         key = settings_of(run, name, who, entering_weights(results, name, who))
@@ -296,18 +296,18 @@ def unfinished(results: dict, run: Run, chosen: list, force: bool) -> list:
             redone.setdefault(who, ORDER.index((name, who)))
     if "teacher" in redone:  # distill and all that follows it were made with the teacher that is now replaced
         redone.setdefault("student", ORDER.index(("distill", "student")))
-    # what came later of the same model was made from weights that are now replaced, chosen or not
+    # what came later of the same model was made from weights that are now replaced, wanted or not
     results["stages"] = [stage for stage in results["stages"]
                          if ORDER.index((stage["name"], stage["model"])) < redone.get(stage["model"], len(ORDER))]
     return todo
 
 
-def check_kept(out: Path, results: dict, chosen: list, force: bool) -> None:
-    """Raises ValueError where the checkpoint of a chosen stage that was finished is missing or
+def check_kept(out: Path, results: dict, wanted: list, force: bool) -> None:
+    """Raises ValueError where the checkpoint of a wanted stage that was finished is missing or
     damaged; with --force the stage becomes one that was made with other settings."""
     for stage in results["stages"]:
         path = out / stage["checkpoint"]
-        if (stage["name"], stage["model"]) in chosen and (wrong := damage(path)):
+        if (stage["name"], stage["model"]) in wanted and (wrong := damage(path)):
             if not force:
                 raise ValueError(f"{path}: the checkpoint of the finished stage {stage['name']} "
                                  f"({stage['model']}) {wrong}; put it back, or --force redoes the "
@@ -462,18 +462,18 @@ def stages_of(args, given: dict, stands_in: bool) -> list:
     asked = [name.strip() for name in args.stages.split(",")] if args.stages is not None else names
     if unknown := [name for name in asked if name not in names]:
         raise ValueError(f"--stages {unknown[0]}: there is {', '.join(names)}")
-    chosen = [(function, who) for function, who in stages if function.__name__ in asked
+    wanted = [(function, who) for function, who in stages if function.__name__ in asked
               and not (args.stages is None and function is pretrain and given[who])]
     if args.data:
         refused = [name for name in asked if name == "pretrain" or name.startswith("self_reward")]
         if args.stages and refused:
             raise ValueError(f"--stages {refused[0]}: is not made from the files of --data")
-        chosen = [(function, who) for function, who in chosen if function.__name__ not in refused]
+        wanted = [(function, who) for function, who in wanted if function.__name__ not in refused]
         if given["teacher"] is None:
             if args.stages is None:
                 print("no --teacher: distill is left out")
-            chosen = [(function, who) for function, who in chosen if who == "student" and (args.stages or function is not distill)]
-    return chosen
+            wanted = [(function, who) for function, who in wanted if who == "student" and (args.stages or function is not distill)]
+    return wanted
 
 
 def prepare(args) -> tuple[Run, list, dict]:
@@ -488,7 +488,7 @@ def prepare(args) -> tuple[Run, list, dict]:
     stands_in = None if args.teacher or data else given_teacher_of(args.size, tokenizer)
     if stands_in:
         given["teacher"] = stands_in
-    chosen = stages_of(args, given, stands_in is not None)
+    wanted = stages_of(args, given, stands_in is not None)
     out = out_folder(args.out or f"runs/{args.size}{'-data' if data else ''}{'-smoke' if args.smoke else ''}-seed{args.seed}")
     schedules = {who: sft.smoke(s) if args.smoke else s for who, s in sft.SCHEDULES[args.size].items()}
     run = Run(out, args.size, args.seed, device, tokenizer, schedules, args.eval_n or (8 if args.smoke else 128), args.smoke,
@@ -510,8 +510,8 @@ def prepare(args) -> tuple[Run, list, dict]:
     if other and not args.force:
         raise ValueError(f"{out}: {other[0]['name']} ({other[0]['model']}) was finished with another --teacher; "
                          "--force redoes what follows from it, or give another --out")
-    check_kept(out, results, [(function.__name__, who) for function, who in chosen], args.force)
-    todo = unfinished(results, run, chosen, args.force)
+    check_kept(out, results, [(function.__name__, who) for function, who in wanted], args.force)
+    todo = unfinished(results, run, wanted, args.force)
     redone = [stage for stage in finished if stage not in results["stages"]]
     for who in given:  # no stage but pretrain starts from random weights
         needs = [name for name, model in ((function.__name__, model) for function, model in todo) if who in (model, {"distill": "teacher"}.get(name))]

@@ -134,7 +134,7 @@ def token_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, 
 
 
 def gae(reward: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
-    """(advantages, returns), (N, S). values[:, t] is V before token t is chosen; tokens outside the mask are stepped over,
+    """(advantages, returns), (N, S). values[:, t] is V before token t is drawn; tokens outside the mask are stepped over,
     so what a tool inserted takes no part. After the last token V is 0. Returns are of the advantages before whitening."""
     advantages, following, ahead = torch.zeros_like(reward), torch.zeros_like(reward[:, 0]), torch.zeros_like(reward[:, 0])
     for t in reversed(range(reward.shape[1])):
@@ -247,7 +247,7 @@ class Rollouts:
 
 
 def critic_values(critic: RewardModel, ids: Tensor, squashed: bool) -> Tensor:
-    """V before each token is chosen, (N, S): what the head reads at the position in front of it.
+    """V before each token is drawn, (N, S): what the head reads at the position in front of it.
 
     squashed: in the units of a squashed score, as `robust_reward` makes of the reward model's that the critic begins as; or it
     would begin up to several times as large as its returns.
@@ -384,13 +384,13 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
         rng.shuffle(live)
         size = max(1, math.ceil(len(live) / settings.minibatches))
         for i in range(0, len(live), size):
-            chosen, measured = live[i:i + size], dict.fromkeys(("loss", "clip_fraction", "approx_kl", "value_loss"), 0.0)
-            tokens = int(data.mask[chosen].sum())
-            responses = len(data.rows) * len(chosen) / len(live)  # with this minibatch's share of those without an advantage
+            batch, measured = live[i:i + size], dict.fromkeys(("loss", "clip_fraction", "approx_kl", "value_loss"), 0.0)
+            tokens = int(data.mask[batch].sum())
+            responses = len(data.rows) * len(batch) / len(live)  # with this minibatch's share of those without an advantage
             if rehearsal and settings.rehearsal_rows:
                 rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
                 rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, settings.micro_rows)
-            for part in micro_batches(chosen, settings.micro_rows, network):
+            for part in micro_batches(batch, settings.micro_rows, network):
                 ids, mask, old, advantages = cut(part, data.ids, data.mask, data.old_logprobs, data.advantages)
                 with autocast(device):
                     logprobs = token_logprobs(network, ids, mask, settings.temperature)
@@ -404,7 +404,7 @@ def learn(policy, critic, optimizers, critic_optimizers, data: Rollouts, setting
                 for name, value in (("loss", loss), ("clip_fraction", here * clipped), ("approx_kl", here * approx_kl)):
                     measured[name] += float(value.detach())
             # in a loop of its own, so that all ranks join the two models' gradients in the same order
-            for part in micro_batches(chosen, settings.micro_rows, critic_network) if critic is not None else ():
+            for part in micro_batches(batch, settings.micro_rows, critic_network) if critic is not None else ():
                 ids, mask, old_values, returns = cut(part, data.ids, data.mask, data.old_values, data.returns)
                 loss = value_loss(critic_values(critic_network, ids, data.squashed), old_values, returns, mask, settings.value_clip, tokens)
                 loss.backward()

@@ -346,10 +346,10 @@ def report(model: RewardModel, tokenizer, rankings: list[dict], ties: str = "dro
         result["true_accuracy"] = pair_accuracy(scores, [[round(-score) + 5 for score in ranking["true"]] for ranking in rankings])
     lengths = [[sum(mask) for _, mask in ranking["rows"]] for ranking in rankings]
     pairs = [(gap, lengths[n][i] - lengths[n][j]) for n in range(len(rankings)) for gap, i, j in pairs_of(scores[n], levels[n])]
-    for name, chosen in (("longer_won", [gap for gap, more in pairs if more > 2]), ("same_length", [gap for gap, more in pairs if abs(more) <= 2]),
+    for name, gaps_here in (("longer_won", [gap for gap, more in pairs if more > 2]), ("same_length", [gap for gap, more in pairs if abs(more) <= 2]),
                          ("shorter_won", [gap for gap, more in pairs if more < -2])):
-        right = sum(0.5 if gap == 0 else float(gap > 0) for gap in chosen)  # as in pair_accuracy
-        result[f"accuracy_{name}"] = right / len(chosen) if chosen else None
+        right = sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps_here)  # as in pair_accuracy
+        result[f"accuracy_{name}"] = right / len(gaps_here) if gaps_here else None
     width = float(model.tie_width.detach()) if ties == "rao_kupper" else 0.0
     return result | {"calibration": calibration([gap for gap, _ in pairs], width)}
 

@@ -208,7 +208,7 @@ def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, col
             for who, counts in (("student", student), ("teacher", teacher))}
 
 
-# for GPUs; chosen in proportion to tiny's, not measured. Of different training prompts the world
+# for GPUs; in proportion to tiny's, not measured. Of different training prompts the world
 # holds, at levels 1 to 4, 19,400 of code, 9,100 of STEM and 2.0 million of math; at each of levels
 # 3, 4 and 5 2,800 to 6,000 of code and 1,800 to 4,100 of STEM; 13,400 of chat, 30,900 of agent. A
 # third of the demonstrations of the cold start is of each domain, so that prompts recur: of 40,000
@@ -392,14 +392,14 @@ def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", te
     for k, name in enumerate(temperatures):
         said = replies[k::len(temperatures)]
         for domain in domains:
-            chosen = [i for i, row in enumerate(asked) if row[0] == domain]
+            places = [i for i, row in enumerate(asked) if row[0] == domain]
             if domain == "judge":
-                verdicts = [world_judge.parse_verdict(said[i].content) if said[i].complete else None for i in chosen]
-                truths = [world_judge.true_reward(asked[i][1], asked[i][3]) for i in chosen]
-                scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(chosen), 2)]
+                verdicts = [world_judge.parse_verdict(said[i].content) if said[i].complete else None for i in places]
+                truths = [world_judge.true_reward(asked[i][1], asked[i][3]) for i in places]
+                scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(places), 2)]
                 results[domain][f"{name}_parsed"] = sum(v is not None for v in verdicts) / len(verdicts)
             else:
-                scores = scored([asked[i][1] for i in chosen], [said[i] for i in chosen])
+                scores = scored([asked[i][1] for i in places], [said[i] for i in places])
                 scores = [score for score in scores if score is not None]
             results[domain][name] = mean_of(scores)
             if k == 0:

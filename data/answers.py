@@ -118,7 +118,7 @@ def program_in(reply: str, setup: str = "") -> str:
     fence that never ends goes to the end.
     """
     fences = list(FENCE.finditer(reply.replace("\r\n", "\n")))
-    chosen = [fence for fence in fences if PYTHON.match(fence["info"])]
-    chosen = chosen or [fence for fence in fences if not fence["info"].strip()] or fences
-    program = textwrap.dedent(chosen[0]["body"]) if chosen else reply
+    fitting = [fence for fence in fences if PYTHON.match(fence["info"])]
+    fitting = fitting or [fence for fence in fences if not fence["info"].strip()] or fences
+    program = textwrap.dedent(fitting[0]["body"]) if fitting else reply
     return program + (f"\n{setup}" if setup else "")

@@ -225,7 +225,7 @@ def greeting(content: dict, told: dict, pick) -> Rubric:
 
 
 def neighbours(words: list, count: int, pick) -> list:
-    """`count` words from a chosen one on, in the list's order: what comes next is known, and nothing comes twice."""
+    """`count` words from one of them on, in the list's order: what comes next is known, and nothing comes twice."""
     start = words.index(pick(words, 1)[0])
     return [words[(start + k) % len(words)] for k in range(count)]
 

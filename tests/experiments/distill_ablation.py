@@ -108,10 +108,10 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
 
     def preferred(weights, rehearsed: bool):
         dpo_coef, pos_coef, neg_coef = weights
-        chosen = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef)
+        used = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef)
         if not rehearsed:
-            chosen = replace(chosen, rows=2 * settings.rows, rehearsal_rows=0)
-        return lambda model: distill.train(model, teacher, tokenizer, pairs, rehearsal, chosen,
+            used = replace(used, rows=2 * settings.rows, rehearsal_rows=0)
+        return lambda model: distill.train(model, teacher, tokenizer, pairs, rehearsal, used,
                                            seed=seed, stage="ablation")
 
     yield "more SFT on own demonstrations", supervised(own, False)
