@@ -84,11 +84,14 @@ def measured_of(results: dict, name: str) -> dict:
 
 
 def plot_stages(out: Path, results: dict):
-    names = [name for name in dict.fromkeys(stage["name"] for stage in results["stages"]) if name != "reward_model"]
+    names = [name for name in dict.fromkeys(stage["name"] for stage in results["stages"])
+             if name not in ("reward_model", "given_teacher")]
+    given = [stage for stage in results["stages"] if stage["name"] == "given_teacher"]  # one or none: a line, not a stage
+    trained = [stage for stage in results["stages"] if stage["eval"] and stage not in given]
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), sharey=True)
     for axis, domain in zip(axes.flat, columns_in(results)):
         for k, (who, colour) in enumerate((("student", "tab:blue"), ("teacher", "tab:orange"))):
-            rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in results["stages"] if stage["model"] == who and stage["eval"]]
+            rows = [(names.index(stage["name"]), stage["eval"][domain]) for stage in trained if stage["model"] == who]
             if rows:
                 greedy = [100 * row["greedy"] for _, row in rows]
                 below = [100 * (row["greedy"] - row["low"]) for _, row in rows]
@@ -96,6 +99,9 @@ def plot_stages(out: Path, results: dict):
                 axis.errorbar([x + 0.1 * k for x, _ in rows], greedy, [below, above],
                               marker="o", capsize=3, color=colour, label=f"{who}, greedy")
                 axis.plot([x + 0.1 * k for x, _ in rows], [100 * row["sampled"] for _, row in rows], "x:", color=colour, label=f"{who}, sampled")
+        for key, style in (("greedy", "--"), ("sampled", ":")):
+            for stage in given:
+                axis.axhline(100 * stage["eval"][domain][key], linestyle=style, color="tab:orange", label=f"teacher (given), {key}")
         axis.set(title=domain, ylim=(-3, 103))
         axis.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axis.grid(alpha=0.3)

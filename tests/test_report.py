@@ -213,6 +213,21 @@ def test_the_growing_table_has_greedy_before_sampled_in_the_order_of_its_head():
 # ---- the plots ----
 
 
+def test_a_given_teacher_is_a_line_across_the_stages_and_no_stage(monkeypatch, tmp_path):
+    results, kept = made_up(), []
+    teacher = copy.deepcopy(stage_of(results, "overall_sft")) | {"name": "given_teacher", "model": "teacher"}
+    results["stages"] = [stage for stage in results["stages"] if stage["model"] == "student"] + [teacher]
+    monkeypatch.setattr(reports, "save_plot", lambda figure, out, name, title: kept.append(figure))
+    reports.plot_stages(tmp_path, results)
+    for domain in DOMAINS:
+        axis = axis_of(kept[0], domain)
+        assert "given_teacher" not in [label.get_text() for label in axis.get_xticklabels()]
+        for key in ("greedy", "sampled"):
+            score = 100 * teacher["eval"][domain][key]
+            assert heights(axis, f"teacher (given), {key}") == [score, score]
+    plt.close("all")
+
+
 def test_the_plot_of_stages_has_every_score_at_its_stage(drawn):
     results, _, figures, _ = drawn
     for domain in DOMAINS:
