@@ -147,8 +147,8 @@ def main() -> None:
     path = out / "distill_ablation.json"
     made = {"steps": args.steps, "part": args.part, "eval_n": args.eval_n}
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"made": made, "rows": {}}
-    if kept["made"] != made:
-        fail(f"{path}: was made with {kept['made']}, now {made}; give another --out")
+    if kept.get("made") != made:
+        fail(f"{path}: was made with {kept.get('made')}, now {made}; give another --out")
     table = kept["rows"]
     for run in map(Path, args.runs):
         try:
