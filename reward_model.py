@@ -49,19 +49,23 @@ TIES = ("drop", "half", "rao_kupper", "davidson")
 
 @dataclass(frozen=True)
 class Settings:
-    prompts: int = 800
+    # held-out accuracy with 800, 2400 and 4800 prompts: 64, 72 and 75% (one seed; the annotator with itself 84)
+    prompts: int = 3200
     outputs: int = 4  # K a prompt
-    epochs: int = 2  # each output is seen twice; more is learned by heart
+    epochs: int = 2  # each output is seen twice; of 2400 prompts three passes gave 71% and one 70
     rows: int = 16  # prompts a batch
     micro_prompts: int = 16  # prompts of one forward; a larger batch is accumulated
-    lr: float = 1e-3  # AdamW on trunk and head
+    lr: float = 1e-3  # AdamW on embeddings, norms and the scalar head
+    muon_lr: float | None = 0.005  # the trunk's matrices; AdamW on them all alike is as good
     tie_lr: float = 0.05  # of the tie width, which has 100 updates to get from 0.7 to anywhere between 0 and 3
     ties: str = "drop"  # measured beside the others in tests/experiments/ties.py
     warmup: int = 5
     held_out: int = 200  # prompts
 
 
-LARGER = {"small": {"prompts": 5000, "rows": 32, "lr": 3e-4}, "base": {"prompts": 5000, "epochs": 1, "rows": 32, "micro_prompts": 4, "lr": 1e-5}}  # not measured
+LARGER = {  # not measured
+    "small": {"prompts": 5000, "rows": 32, "lr": 3e-4, "muon_lr": 0.002},
+    "base": {"prompts": 5000, "epochs": 1, "rows": 32, "micro_prompts": 4, "lr": 1e-5, "muon_lr": None}}
 
 
 # ---- the loss ----
@@ -246,7 +250,7 @@ def train(model: RewardModel, tokenizer, rankings: list[dict], settings: Setting
     size = min(settings.rows, len(rankings))
     steps = settings.epochs * (len(rankings) // size)
     model.tie_raw.requires_grad_(settings.ties in ("rao_kupper", "davidson"))
-    network, optimizers = parallel(model), Optimizers(model, settings.lr, own_lr={"tie_raw": settings.tie_lr})
+    network, optimizers = parallel(model), Optimizers(model, settings.lr, settings.muon_lr, own_lr={"tie_raw": settings.tie_lr})
     order, lines, tokens, began = [], [], 0, time.perf_counter()
     model.train()
     bar = progress(range(steps), stage)

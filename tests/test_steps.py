@@ -154,11 +154,11 @@ def test_dpo_warms_up_and_decays_as_its_settings_say(logged, tokenizer, monkeypa
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_the_reward_model_warms_up_and_decays_as_its_settings_say(logged, tokenizer, warmup):
     rankings = [{"ranking": "A > B", "rows": list(pair)} for pair in pairs_of(tokenizer, 12)]
-    settings = reward_model.Settings(epochs=2, rows=2, lr=0.25, warmup=warmup)
+    settings = reward_model.Settings(epochs=2, rows=2, lr=0.25, muon_lr=0.5, warmup=warmup)
     model = reward_model.RewardModel(plain(tokenizer))
     reward_model.train(model, tokenizer, rankings, settings, seed=1)
     (optimizers, ) = logged
-    assert optimizers.rates == (0.25, None) and optimizers.model is model
+    assert optimizers.rates == (0.25, 0.5) and optimizers.model is model
     assert optimizers.own == {"tie_raw": settings.tie_lr}
     assert scales(optimizers) == pytest.approx(rising_and_falling(12, warmup, 6))
 
