@@ -283,7 +283,7 @@ def ablation_rows(tiny_model, tokenizer, monkeypatch):
 def test_every_row_of_the_ablation_makes_equal_updates_from_its_own_rows(tiny_model, tokenizer, monkeypatch):
     """Three updates of 16: all of the row's own, or 8 and 8 of rehearsal."""
     given = ablation_rows(tiny_model, tokenizer, monkeypatch)
-    supervised = {"more SFT on own demonstrations": 4, "SFT on teacher samples": 1, "upper bound: SFT on the world's answers": 5}
+    supervised = {"more SFT on own demonstrations": 4, "SFT on teacher samples": 1, "SFT on the world's own answers": 5}
     for name, first in supervised.items():
         assert sorted(given.pop(f"{name}, rehearsal")) == sorted([first] * 24 + [3] * 24)
     assert given.pop("more SFT on own demonstrations") == [4] * 48

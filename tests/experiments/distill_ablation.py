@@ -11,7 +11,7 @@ row that reads negatives and a teacher costs more; sampling is not counted.
 "on-policy" is no row of the diagram: the negatives are sampled again from the student as it is now
 every 50 updates, right or wrong, and KL(T||S) on them has weight 1, like that on the positives
 (generalised knowledge distillation, 2306.13649, with half of the data the student's own).
-The upper bound is what no teacher can give: SFT on the world's own answers to the queries.
+The last row is what no teacher can give: SFT on the world's own answers to the queries.
 A row that is in the folder already is not made again.
 """
 
@@ -122,7 +122,7 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     yield "on-policy, rehearsal", lambda model: on_policy(model, teacher, tokenizer, positives,
                                                           rehearsal, settings, seed)
     yield "joint", preferred(LOSSES["joint"], False)
-    yield "upper bound: SFT on the world's answers, rehearsal", supervised(answers, True)
+    yield "SFT on the world's own answers, rehearsal", supervised(answers, True)
 
 
 def mean_of_four(scores: dict, key: str) -> float:
