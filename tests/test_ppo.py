@@ -865,7 +865,16 @@ def test_a_step_raises_the_probability_of_what_was_better_than_its_group(policy,
     with torch.no_grad():
         change = token_logprobs(policy, data.ids, data.mask) - data.old_logprobs
     assert (torch.where(data.mask, change, 0.0) * data.advantages).sum() > 0
-    best = data.advantages.sum(1).argmax()
+
+
+def test_a_step_for_one_response_raises_its_own_probability(policy, tokenizer, scored):
+    """Alone: beside others, with which it shares all weights, it may fall."""
+    data = roll(policy, tokenizer)
+    best = int(data.advantages.sum(1).argmax())
+    data.advantages[:best] = data.advantages[best + 1:] = 0
+    learn(policy, None, PlainDescent(policy, 0.01), None, data, GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
+    with torch.no_grad():
+        change = token_logprobs(policy, data.ids, data.mask) - data.old_logprobs
     assert change[best][data.mask[best]].sum() > 0
 
 
