@@ -133,8 +133,8 @@ def test_the_given_teacher_is_measured_by_the_mean_of_four_by_correct_chat_and_a
 
 
 @pytest.mark.parametrize("first, second, told, verdict", [
-    (0.44, 0.45, "+44.5 +-6.4", "missed"), (0.5, 0.7, "+60.0 +-127.1", "reached"),
-    (0.65, 0.67, "+66.0 +-12.7", "missed")])
+    (0.44, 0.45, "44.5 +-6.4", "missed"), (0.5, 0.7, "60.0 +-127.1", "reached"),
+    (0.65, 0.67, "66.0 +-12.7", "missed")])
 def test_overall_sft_leaves_room_above_and_below(tmp_path, first, second, told, verdict):
     """The half-width of two values is 12.706 times half of their distance."""
     rows = table_of([run(1, {"overall_sft": first}), run(2, {"overall_sft": second})], tmp_path)

@@ -49,13 +49,13 @@ class Table:
     def values(self, function) -> list[float]:
         return [value for run in self.runs if (value := function(run)) is not None]
 
-    def difference(self, row: str, what: str, function, target: str, reached) -> None:
-        """A row of a number a run; reached(mean, low end of the interval)."""
+    def difference(self, row: str, what: str, function, target: str, reached, sign: str = "+") -> None:
+        """A row of a number a run, with its sign where it is a gain; reached(mean, low end of the interval)."""
         values = self.values(function)
         if not values:
             return self.add(row, what, "", target, None)
         mean, half = interval(values)
-        self.add(row, what, f"{mean:+.1f} +-{half:.1f}", target, reached(mean, mean - half) if math.isfinite(half) else None)
+        self.add(row, what, f"{mean:{sign}.1f} +-{half:.1f}", target, reached(mean, mean - half) if math.isfinite(half) else None)
 
     def gain(self, row: str, after: str, before: str, domains, target: str, reached, model: str = "student") -> None:
         """Paired gains greedy and sampled, and what the entering checkpoint gains from temperature 0.5 alone."""
@@ -136,7 +136,7 @@ def overall_rows(table: Table) -> None:
     for what, domains in (("mean of math, code, stem, agent", FOUR), ("score in chat", ("chat",))):
         table.difference("overall SFT", f"{what}: greedy",
                          lambda run: score(run, "overall_sft", domains, "greedy"),
-                         "between 45 and 65", lambda mean, low: 45 <= mean <= 65)
+                         "between 45 and 65", lambda mean, low: 45 <= mean <= 65, sign="")
     for domain in ("chat", "agent", "judge"):
         table.gain("overall SFT", "overall_sft", "cold_start_sft", (domain,), "up",
                    lambda mean, low: low > 0)
