@@ -149,9 +149,9 @@ def test_overall_sft_is_the_mean_of_four_domains_and_chat_apart(tmp_path):
                               "chat": 0.7, "judge": 0.9}.items():
             one["stages"][0]["eval"][domain]["greedy"] = value
     rows = table_of(runs, tmp_path)
-    assert rows["overall SFT", "mean of math, code, stem, agent: greedy"][0] == "+50.0 +-0.0"
+    assert rows["overall SFT", "mean of math, code, stem, agent: greedy"][0] == "50.0 +-0.0"
     assert rows["overall SFT", "score in chat: greedy"] == [
-        "+70.0 +-0.0", "between 45 and 65", "missed"]
+        "70.0 +-0.0", "between 45 and 65", "missed"]
 
 
 def test_overall_sft_is_compared_with_the_cold_start(tmp_path):
