@@ -279,7 +279,7 @@ def test_both_rounds_have_the_prompts_of_the_model_that_entered_the_first_which_
     monkeypatch.setattr(self_reward, "measure", compare)
     monkeypatch.setattr(self_reward, "judge_report", lambda *args: {"parsed": 0.25})
     monkeypatch.setattr(self_reward, "check_seed_model", checked.append)
-    monkeypatch.setattr(pipeline, "rehearsal", lambda run: [])
+    monkeypatch.setattr(pipeline, "rehearsal", lambda run, chat: [])
     run.smoke, run.eval_n = smoke, 50
     m1 = run.models["student"] = GPT(SIZES["tiny"]["student"]).init_weights(9)
     own, before = [], m1
