@@ -512,6 +512,28 @@ def test_after_the_reward_model_the_student_is_still_the_distilled_one(goes_on, 
     assert weights_are(run.models["reward_model"], load_reward_model(tmp_path / "reward_model.student.pt", run.tokenizer))
 
 
+def test_a_run_that_goes_on_rehearses_what_its_own_distill_kept(goes_on, tmp_path):
+    """From the end of distill on, and not before."""
+    place = GIVEN.index(("distill", "student"))
+    run, _, _ = goes_on(GIVEN[:place])
+    assert run.taught is None
+    run, _, results = goes_on(GIVEN[:place + 1])
+    assert run.taught == tmp_path / pipeline.REHEARSAL
+    assert run.taught_student == results["stages"][-1].get("weights")
+
+
+def test_after_distill_the_run_itself_rehearses_what_it_kept(run, tiny_model, monkeypatch):
+    run.models["student"] = tiny_model
+    monkeypatch.setattr(pipeline, "once", lambda *rest: (tiny_model, {"training_seconds": 0.0, "tokens": 0}))
+    monkeypatch.setattr(pipeline, "settings_of", lambda *rest: "key")
+    monkeypatch.setattr(pipeline, "answer_samples", lambda *rest: None)
+    monkeypatch.setattr(pipeline.sft, "evaluate", lambda *rest, **how: {})
+    for function, taught in ((pipeline.overall_sft, None), (pipeline.distill, run.out / pipeline.REHEARSAL)):
+        pipeline.run_stage(run, function, "student", "none")
+        assert run.taught == taught
+    assert run.taught_student == pipeline.digest(tiny_model)
+
+
 def test_between_the_rounds_the_student_is_m_2_and_m_1_is_what_entered_the_first(goes_on, tmp_path):
     run, todo, _ = goes_on(GIVEN[:-1], "--student", tmp_path / "pretrain.student.pt")
     assert todo == [("self_reward_2", "student")]
