@@ -16,7 +16,7 @@ import distill
 import sft
 from data.command import check_numbers
 from ppo import Settings
-from tests.experiments import copying, distill_ablation, judge_controls, overoptimise, pass_at_k, targets
+from tests.experiments import copying, curriculum, distill_ablation, judge_controls, overoptimise, pass_at_k, targets
 from tests.experiments.compare import changed
 
 
@@ -264,6 +264,30 @@ def test_the_first_round_from_distill_has_to_win_fifty_five_of_a_hundred(tmp_pat
     assert [rest[2] for (_, what), rest in rows.items() if what.startswith("win share")] == verdicts
     assert [rest[2] for (_, what), rest in rows.items() if "beside" in what] == ["missed"]  # 0.11 of 0.2 is 55%
     assert [rest for (_, what), rest in rows.items() if what.startswith("correct")] == [["-1.0 +-0.9", "not down", "missed"]]
+
+
+def test_the_curriculum_is_the_rising_student_minus_the_shuffled_one(tmp_path, monkeypatch, capsys):
+    """The run's own student has 60 percent, the one that is trained here 50."""
+    trained, scores = [], {"overall_sft.student.pt": 0.6, "cold_start_sft.student.pt": 0.5}
+    (tmp_path / "results.json").write_text('{"seed": 7}')
+    monkeypatch.setattr(curriculum, "load_checkpoint", lambda path, tokenizer: (path.name, {}))
+    monkeypatch.setattr(sft, "overall_sft", lambda model, *rest, curriculum, seed: trained.append((model, curriculum, seed)))
+    monkeypatch.setattr(sft, "evaluate", lambda model, *rest, **how: {
+        domain: {"greedy": scores[model], "sampled": scores[model] / 2} for domain in targets.DOMAINS})
+    monkeypatch.setattr(sys, "argv", ["curriculum", str(tmp_path), "--out", str(tmp_path / "gaps.json")])
+    curriculum.main()
+    gaps = json.loads((tmp_path / "gaps.json").read_text())
+    assert gaps["greedy"]["math"] == [pytest.approx(10)] and gaps["sampled"]["judge"] == [pytest.approx(5)]
+    assert trained == [("cold_start_sft.student.pt", False, 7)]
+
+
+def test_the_table_of_pass_at_k_has_what_a_stage_added_to_the_stage_before(capsys):
+    values = {"overall_sft": 0.4, "distill": 0.5, "rl_stem": 0.45, "rl_code": 0.45, "rl_preference": 0.6}
+    pass_at_k.report({stage: {run: {domain: {"1": value, "8": value + 0.1} for domain in pass_at_k.DOMAINS} for run in "ab"}
+                      for stage, value in values.items()})
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in capsys.readouterr().out.splitlines()}
+    assert rows["distill"][1:3] == ["50.0 (+10.0 +-0.0)", "60.0 (+10.0 +-0.0)"]
+    assert rows["rl_stem"][1] == "45.0 (-5.0 +-0.0)" and rows["overall_sft"][1] == "40.0"
 
 
 def ablation_rows(tiny_model, tokenizer, monkeypatch):
