@@ -7,13 +7,13 @@ the world ever prints, so that a right answer without the calls that it takes is
 import zlib
 
 from data.calculator import calculate
+from data.world_chat import GROUPS
 from data.world_family import NAMES, Family, Solution
 from data.world_math import compared
 
 ITEMS = ("lamp chair table sofa clock mirror carpet vase pillow bed desk stool fan radio phone camera candle ring blanket coat hat "
          "boot glove belt bag drum flute guitar piano violin").split()
-COLOURS = "red blue green yellow white black brown orange".split()
-GOODS = [f"{colour} {item}" for colour in COLOURS for item in ITEMS]
+GOODS = [f"{colour} {item}" for colour in GROUPS["colours"] for item in ITEMS]
 TABLES = {"price": (GOODS, 2, 60), "stock": (GOODS, 2, 99), "age": (NAMES, 4, 90), "height": (NAMES, 80, 199)}
 
 

@@ -290,6 +290,14 @@ def test_the_table_of_pass_at_k_has_what_a_stage_added_to_the_stage_before(capsy
     assert rows["rl_stem"][1] == "45.0 (-5.0 +-0.0)" and rows["overall_sft"][1] == "40.0"
 
 
+def test_preference_from_distill_rehearses_the_teacher_without_chat_and_from_sft_demonstrations(tmp_path, tokenizer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(distill, "kept_rehearsal", lambda path, chat: asked.append((path.parent, chat)) or ["kept"])
+    monkeypatch.setattr(sft, "rehearsal_data", lambda tokenizer, size, seed, context: ["demonstrations", size, seed, context])
+    assert judge_controls.rehearsal_of(tmp_path, "distill", tokenizer, 3, 256) == ["kept"] and asked == [(tmp_path, False)]
+    assert judge_controls.rehearsal_of(tmp_path, "overall_sft", tokenizer, 3, 256) == ["demonstrations", "tiny", 3, 256]
+
+
 def ablation_rows(tiny_model, tokenizer, monkeypatch):
     """{name: what its trainer is given} with recorders in place of the trainers, and rows that are told apart by their first id."""
     pairs, rehearsal = [(([1], [True]), ([2], [True]))] * 40, [("math", ([3], [True]))] * 40
