@@ -39,12 +39,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import formats, world, world_chat, world_judge
-from data.checkpoints import digest, given_teacher, key_of_run, once, tokenizer_of
-from data.command import command, common_flags, out_folder
-from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.formats import write_csv
-from data.rows import Row
+from data import world
+from data.files import formats
+from data.files.checkpoints import digest, given_teacher, key_of_run, once, tokenizer_of
+from data.files.formats import write_csv
+from data.runtime.command import command, common_flags, out_folder
+from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.rows import Row
+from data.world import chat as world_chat
+from data.world import judge as world_judge
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows
 from sft import evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line

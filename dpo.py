@@ -12,7 +12,7 @@ same few lines: label smoothing (cDPO), IPO, length-normalised DPO, and an added
 Left out: losses without a reference (SimPO, ORPO), unbiased corrections for flipped labels (robust DPO), dropout.
 
     python dpo.py                     DPO of the tiny SFT model on pairs that the simulated annotator made, evaluated before and after
-    python dpo.py --data FILE         on your own pairs (formats: data/formats.py)
+    python dpo.py --data FILE         on your own pairs (formats: data/files/formats.py)
 
 Watch: `loss` starts at ln 2 = 0.693, where policy and reference are equal. `margin` and `accuracy` rise. `chosen_logprob`
 often FALLS, only less than `rejected_logprob`: the loss sees nothing but their difference (likelihood displacement).
@@ -30,12 +30,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import formats, world, world_chat
-from data.checkpoints import key_of_run, once, tokenizer_of
-from data.command import command, common_flags, out_folder
-from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.formats import write_csv
-from data.rows import Row, check_prompts, ranking_rows, split, supervised_count
+from data import world
+from data.files import formats
+from data.files.checkpoints import key_of_run, once, tokenizer_of
+from data.files.formats import write_csv
+from data.runtime.command import command, common_flags, out_folder
+from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.rows import Row, check_prompts, ranking_rows, split, supervised_count
+from data.world import chat as world_chat
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 

@@ -13,7 +13,7 @@ Left out: dropout (post-training of small models on little data stops early inst
 of experts, sliding windows, a paged cache.
 
     python model.py runs/tiny-seed1/overall_sft.student.pt     talk to a checkpoint; tool calls are shown as they happen
-    python model.py DIRECTORY                                  or to a Llama or Qwen3 model in Hugging Face layout (data/hf.py)
+    python model.py DIRECTORY                                  or to a Llama or Qwen3 model in Hugging Face layout (data/files/hf.py)
     python model.py CHECKPOINT --export DIRECTORY              writes that layout, for `transformers` and others
 """
 
@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from data import checkpoints, hf
-from data.checkpoints import tokenizer_of
-from data.command import Parser, ask, check_numbers, command
-from data.devices import autocast, gathered, pick_device, progress, ranks, seed_of, share
+from data.files import checkpoints, hf
+from data.files.checkpoints import tokenizer_of
+from data.runtime.command import Parser, ask, check_numbers, command
+from data.runtime.devices import autocast, gathered, pick_device, progress, ranks, seed_of, share
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ import ppo
 import reward_model as rewards
 import self_reward
 import sft
-from data import formats, real, world
-from data.checkpoints import damage, differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
-from data.checkpoints import given_teacher as given_teacher_of
-from data.command import common_flags, fail, known_failure, out_folder, release
-from data.devices import rank, seed_of, start
-from data.report import report
-from data.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
+from data import world
+from data.files import formats, real
+from data.files.checkpoints import damage, differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
+from data.files.checkpoints import given_teacher as given_teacher_of
+from data.runtime.command import common_flags, fail, known_failure, out_folder, release
+from data.runtime.devices import rank, seed_of, start
+from data.runtime.report import report
+from data.runtime.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")

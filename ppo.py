@@ -46,15 +46,35 @@ from torch import Tensor
 
 import reward_model as rewards
 from data import world
-from data.checkpoints import key_of, key_of_run, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags, out_folder
-from data.devices import autocast, in_parts, micro_batches, parallel, progress, seed_of, start, summed
-from data.formats import write_csv
-from data.measures import mean_of
-from data.rows import Row
+from data.files.checkpoints import (
+    key_of,
+    key_of_run,
+    load_part,
+    once,
+    part_of,
+    remove_part,
+    save_checkpoint,
+    save_part,
+    tokenizer_of,
+)
+from data.files.formats import write_csv
+from data.runtime.command import command, common_flags, out_folder
+from data.runtime.devices import autocast, in_parts, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.measures import mean_of
+from data.runtime.rows import Row
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import evaluate, pass_rates, rehearsal_data, rehearse, sampled_rows, scored, starting_model, table_head, table_line
+from sft import (
+    evaluate,
+    pass_rates,
+    rehearsal_data,
+    rehearse,
+    sampled_rows,
+    scored,
+    starting_model,
+    table_head,
+    table_line,
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ Left out: Plackett-Luce (needs a full order), ensembles, margins, a process rewa
     python reward_model.py                        trains on the tiny SFT model's outputs and reports on held-out rankings
     python reward_model.py --ties davidson        with another tie rule
     python reward_model.py --rank CHECKPOINT      you are the annotator: outputs in the terminal, one line typed each
-    python reward_model.py --data FILE            on your rankings, or on chosen/rejected pairs (formats: data/formats.py)
+    python reward_model.py --data FILE            on your rankings, or on chosen/rejected pairs (formats: data/files/formats.py)
 
 Watch: `accuracy` on held-out rankings against the annotator's agreement with itself (two noisy rankings) and against
 `ceiling`, what the true rubric would reach against one noisy ranking; the calibration
@@ -34,13 +34,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import formats, world, world_chat
-from data.checkpoints import key_of_run, once, tokenizer_of
-from data.command import ask, command, common_flags, out_folder
-from data.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.measures import calibration, pair_accuracy, pairs_of, right_pairs
-from data.formats import parse_ranking, write_csv
-from data.rows import Row, check_prompts, ranking_rows, split
+from data import world
+from data.files import formats
+from data.files.checkpoints import key_of_run, once, tokenizer_of
+from data.files.formats import parse_ranking, write_csv
+from data.runtime.command import ask, command, common_flags, out_folder
+from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.measures import calibration, pair_accuracy, pairs_of, right_pairs
+from data.runtime.rows import Row, check_prompts, ranking_rows, split
+from data.world import chat as world_chat
 from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows
 from sft import sampled_rows, starting_model
 

@@ -36,12 +36,15 @@ from pathlib import Path
 import torch
 
 import dpo
-from data import formats, world, world_chat, world_judge
-from data.checkpoints import key_of_run, once, tokenizer_of
-from data.command import command, common_flags, out_folder
-from data.devices import seed_of, start
-from data.measures import kendall, spearman, win_share
-from data.rows import Row
+from data import world
+from data.files import formats
+from data.files.checkpoints import key_of_run, once, tokenizer_of
+from data.runtime.command import command, common_flags, out_folder
+from data.runtime.devices import seed_of, start
+from data.runtime.measures import kendall, spearman, win_share
+from data.runtime.rows import Row
+from data.world import chat as world_chat
+from data.world import judge as world_judge
 from model import GPT, generate
 from sft import chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
 

@@ -18,7 +18,7 @@ fill), dropout, weight averaging.
 
     python sft.py                          cold-start SFT of a fresh tiny model, evaluated before and after
     python sft.py --pretrain               the base model instead; then --init runs/sft/pretrain.pt goes on with SFT
-    python sft.py --data FILE              on your own records (formats: data/formats.py)
+    python sft.py --data FILE              on your own records (formats: data/files/formats.py)
     python sft.py --pretrain --data FILE   a base model of a plain text, with a tokenizer of its own; reports nats a character
     python sft.py --show-mask              a dialogue with its supervised tokens marked
 
@@ -38,17 +38,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import formats, hf, world, world_judge
-from data import tokenizer as tokenizers
-from data.checkpoints import key_of, key_of_run, kept_training, load_part, once, part_of, remove_part, save_checkpoint, save_part, tokenizer_of
-from data.command import command, common_flags, made_folder, out_folder
-from data.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.formats import write_csv
-from data.measures import interval, mean_of
-from data.rows import (Row, batches_of, before_reply, check_prompts, dialogue_rows, document_rows,
-                       in_rows, interleave, repeated, split, supervised_count, tell_dropped,
-                       tokens_a_row)
-from model import GPT, Optimizers, fresh_model, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count, placed
+from data import world
+from data.files import formats, hf
+from data.files import tokenizer as tokenizers
+from data.files.checkpoints import (
+    kept_training,
+    key_of,
+    key_of_run,
+    load_part,
+    once,
+    part_of,
+    remove_part,
+    save_checkpoint,
+    save_part,
+    tokenizer_of,
+)
+from data.files.formats import write_csv
+from data.runtime.command import command, common_flags, made_folder, out_folder
+from data.runtime.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.measures import interval, mean_of
+from data.runtime.rows import (
+    Row,
+    batches_of,
+    before_reply,
+    check_prompts,
+    dialogue_rows,
+    document_rows,
+    in_rows,
+    interleave,
+    repeated,
+    split,
+    supervised_count,
+    tell_dropped,
+    tokens_a_row,
+)
+from data.world import judge as world_judge
+from model import (
+    GPT,
+    Optimizers,
+    fresh_model,
+    generate,
+    learning_rate_scale,
+    load_checkpoint,
+    pad_rows,
+    parameter_count,
+    placed,
+)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import socket
 import pytest
 import torch
 
-from data import checkpoints, world
-from data import tokenizer as tokenizers
+from data import world
+from data.files import checkpoints
+from data.files import tokenizer as tokenizers
 from model import GPT, SIZES, Config
 
 torch.set_num_threads(1)  # the sums of a matrix product, and so a seed's samples, depend on the number of threads

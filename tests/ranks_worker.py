@@ -20,10 +20,10 @@ import dpo
 import ppo
 import reward_model
 import sft
-from data import tokenizer as tokenizers
 from data import world
-from data.devices import rank, start
-from data.rows import dialogue_rows
+from data.files import tokenizer as tokenizers
+from data.runtime.devices import rank, start
+from data.runtime.rows import dialogue_rows
 from model import GPT, Config, Optimizers, generate
 
 

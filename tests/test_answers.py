@@ -1,10 +1,11 @@
-"""data/answers.py: which number a reply ends on, case by case, and which program it holds."""
+"""data/world/answers.py: which number a reply ends on, case by case, and which program it holds."""
 
 import pytest
 
-from data import formats, real, world
-from data.answers import answer_of, program_in, same_answer
-from data.tokenizer import Reply
+from data import world
+from data.files import formats, real
+from data.files.tokenizer import Reply
+from data.world.answers import answer_of, program_in, same_answer
 
 RIGHT = [  # (reply, answer)
     ("72", "72"), ("72.0", "72"), ("007", "7"), ("+5", "5"), ("72.", "72"), ("72!", "72"),

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from data.calculator import calculate, format_number, parse_number, same_number
+from data.world.calculator import calculate, format_number, parse_number, same_number
 
 
 @pytest.mark.parametrize(

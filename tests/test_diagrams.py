@@ -14,7 +14,7 @@ RLHF = {
     "SFT LLM": ["pipeline.overall_sft"],
     "sample": ["reward_model.sample_outputs"],
     "rank outputs, D > C > A = B": ["reward_model.rank_outputs"],
-    "Human-ranked Outputs": ["reward_model.annotated_rankings", "data.formats.parse_ranking"],
+    "Human-ranked Outputs": ["reward_model.annotated_rankings", "data.files.formats.parse_ranking"],
     "Reward Model": ["reward_model.RewardModel", "reward_model.ranking_loss", "reward_model.train", "pipeline.reward_model"],
     "Predicted Reward": ["reward_model.predicted_reward"],
     "Update": ["ppo.train", "ppo.policy_loss"],

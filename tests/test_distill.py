@@ -11,15 +11,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import PlainDescent
 from torch import nn
 
-from conftest import PlainDescent
 import distill
 from data import world
-from data.checkpoints import digest, save_checkpoint
-from data.rows import response_rows
-from distill import (Joint, Settings, Side, joint_loss, other_skills, preference_data, preference_filter, queries, row_means, token_divergence,
-                     train)
+from data.files.checkpoints import digest, save_checkpoint
+from data.runtime.rows import response_rows
+from distill import (
+    Joint,
+    Settings,
+    Side,
+    joint_loss,
+    other_skills,
+    preference_data,
+    preference_filter,
+    queries,
+    row_means,
+    token_divergence,
+    train,
+)
 from dpo import dpo_loss, sequence_logprobs
 from model import GPT, Config, Samples, load_checkpoint
 from sft import supervised_positions

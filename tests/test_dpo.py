@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import PlainDescent
 from torch import nn
 
-from conftest import PlainDescent
 import dpo
 from data import world
-from data.checkpoints import save_checkpoint
-from data.rows import response_rows
+from data.files.checkpoints import save_checkpoint
+from data.runtime.rows import response_rows
 from dpo import Settings, annotated_pairs, dpo_loss, probe, reference_logprobs, sequence_logprobs, train
 from model import GPT, Config, Samples, load_checkpoint, token_logprobs
 

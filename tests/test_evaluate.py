@@ -10,8 +10,10 @@ import torch
 import model as models
 import pipeline
 import sft
-from data import formats, real, world, world_judge
-from data.measures import interval, wilson
+from data import world
+from data.files import formats, real
+from data.runtime.measures import interval, wilson
+from data.world import judge as world_judge
 from model import Samples, pad_rows
 from sft import evaluate, pass_rates
 

@@ -14,7 +14,7 @@ import torch
 
 import distill
 import sft
-from data.command import check_numbers
+from data.runtime.command import check_numbers
 from ppo import Settings
 from tests.experiments import copying, curriculum, distill_ablation, judge_controls, overoptimise, pass_at_k, targets
 from tests.experiments.compare import changed

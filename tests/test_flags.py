@@ -17,8 +17,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorder import Recorder
 
-import data.devices
+import data.runtime.devices
 import distill
 import dpo
 import model as models
@@ -27,14 +28,26 @@ import ppo
 import reward_model
 import self_reward
 import sft
-from data import checkpoints, formats, world
-from data import tokenizer as tokenizers
+from data import world
+from data.files import checkpoints, formats
+from data.files import tokenizer as tokenizers
 from model import GPT, Config
-from recorder import Recorder
-from tests.experiments import ceiling, cheating, compare, control, copying, curriculum
-from tests.experiments import distill_ablation
-from tests.experiments import judge_controls, overoptimise, pass_at_k, readiness, targets
-from tests.experiments import teacher, ties
+from tests.experiments import (
+    ceiling,
+    cheating,
+    compare,
+    control,
+    copying,
+    curriculum,
+    distill_ablation,
+    judge_controls,
+    overoptimise,
+    pass_at_k,
+    readiness,
+    targets,
+    teacher,
+    ties,
+)
 
 # what replaces a measurement: whatever is looked up in it is there
 SCORES = {
@@ -125,7 +138,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     }
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # or it has no signature
     recorder.stand_in(torch, "set_num_threads")
-    recorder.stand_in(data.devices.sandbox, "disable")
+    recorder.stand_in(data.runtime.devices.sandbox, "disable")
     monkeypatch.setattr(GPT, "compile", lambda self, **how: None)
     # device meta shows where a model was sent, and has no weights to take a digest of
     monkeypatch.setattr(checkpoints, "digest", lambda *values: "")
@@ -429,14 +442,14 @@ TABLE += [
     ("model", "checkpoint", "init.pt", every("tokenizer_of", "path"), {"init.pt"}),
     ("model", "temperature", "init.pt --temperature 0.25", of("generate", "temperature"), 0.25),
     ("model", "device", "init.pt --device meta", of("load_checkpoint", "device", "type"), "meta"),
-    ("model", "seed", "init.pt --seed 5", of("generate", "seed"), data.devices.seed_of(5, 1)),
+    ("model", "seed", "init.pt --seed 5", of("generate", "seed"), data.runtime.devices.seed_of(5, 1)),
     ("model", "export", "init.pt --export there", of("export", "folder"), "there"),
 
-    ("data.world", "show", "--show 3", lambda seen: seen.out.count("\n\n"), 3),
-    ("data.world", "stats", "--show 3 --stats", lambda seen: "evaluation hash" in seen.out, True,
+    ("data.world.__main__", "show", "--show 3", lambda seen: seen.out.count("\n\n"), 3),
+    ("data.world.__main__", "stats", "--show 3 --stats", lambda seen: "evaluation hash" in seen.out, True,
      "--show 3"),
-    ("data.world", "tokenizer", "--tokenizer", times("save"), [1]),
-    ("data.world", "seed", "--show 3 --seed 5", seeds, {"5"}, "--show 3")]
+    ("data.world.__main__", "tokenizer", "--tokenizer", times("save"), [1]),
+    ("data.world.__main__", "seed", "--show 3 --seed 5", seeds, {"5"}, "--show 3")]
 
 SMOKE_AMPLE = sft.smoke(ceiling.AMPLE)
 experiments = [
@@ -568,10 +581,10 @@ def test_help_tells_the_default_folder_and_no_default_of_none(name, folder, monk
 def test_every_command_has_entries():
     root = Path(__file__).parents[1]
     commands = {".".join(path.relative_to(root).with_suffix("").parts)
-                for place in (".", "data", "tests/experiments")
-                for path in (root / place).glob("*.py")
+                for place in ("*.py", "data/*/*.py", "tests/experiments/*.py")
+                for path in root.glob(place)
                 if "add_argument(" in path.read_text(encoding="utf-8")}
-    assert commands - {"data.command"} == {entry[0] for entry in TABLE}
+    assert commands - {"data.runtime.command"} == {entry[0] for entry in TABLE}
 
 
 WITHOUT = {}  # what each command does without the flag

@@ -1,4 +1,4 @@
-"""data/formats.py: every layout becomes the record it should, and every broken file is named with its line."""
+"""data/files/formats.py: every layout becomes the record it should, and every broken file is named with its line."""
 import ast
 import gzip
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data import formats
-from data.formats import DataError, parse_ranking, read_records
+from data.files import formats
+from data.files.formats import DataError, parse_ranking, read_records
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHAT = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from recorder import Recorder
 
 import distill
 import dpo
@@ -11,10 +12,10 @@ import pipeline
 import ppo
 import reward_model
 import sft
-from data import checkpoints, formats, real, world
-from data import tokenizer as tokenizers
+from data import world
+from data.files import checkpoints, formats, real
+from data.files import tokenizer as tokenizers
 from model import GPT, Config
-from recorder import Recorder
 
 CPU = torch.device("cpu")
 OWN = {"tokens": 1, "seconds": 1.0, "loss": 0.5, "kl": 0.5, "held_out_losses": [0.5]}

@@ -16,9 +16,10 @@ import torch
 import dpo
 import ppo
 import sft
-from data import formats, hf, real, world
-from data.checkpoints import save_checkpoint, tokenizer_of
-from data.rows import dialogue_rows, response_rows
+from data import world
+from data.files import formats, hf, real
+from data.files.checkpoints import save_checkpoint, tokenizer_of
+from data.runtime.rows import dialogue_rows, response_rows
 from model import GPT, Cache, Config, export, generate, load_checkpoint
 from tests.benchmarks import peers
 
@@ -403,7 +404,7 @@ def test_one_line_says_where_a_template_is_not_known(tmp_path, capsys):
 
 
 def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("data.checkpoints.rank", lambda: 1)
+    monkeypatch.setattr("data.files.checkpoints.rank", lambda: 1)
     tokenizer_of(byte_directory(tmp_path))
     assert capsys.readouterr().out == ""
 

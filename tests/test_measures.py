@@ -1,10 +1,10 @@
-"""data/measures.py: intervals of shares and of means."""
+"""data/runtime/measures.py: intervals of shares and of means."""
 
 import math
 
 import pytest
 
-from data.measures import interval, mean_of, student_within, t_95, wilson
+from data.runtime.measures import interval, mean_of, student_within, t_95, wilson
 
 
 @pytest.mark.parametrize("right, low, high", [

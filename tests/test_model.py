@@ -14,13 +14,30 @@ import torch.nn.functional as F
 from torch import nn
 
 import model as model_module
-from data import devices
-from data import tokenizer as tokenizers
 from data import world
-from data.checkpoints import save_checkpoint
-from data.devices import seed_of
-from model import (GPT, SIZES, Cache, Config, Optimizers, ToolQueue, draw, generate, learning_rate_scale, load_checkpoint, pad_rows, parameter_count,
-                   placed, rotate, smeared, sampling_logits, token_logprobs)
+from data.files import tokenizer as tokenizers
+from data.files.checkpoints import save_checkpoint
+from data.runtime import devices
+from data.runtime.devices import seed_of
+from model import (
+    GPT,
+    SIZES,
+    Cache,
+    Config,
+    Optimizers,
+    ToolQueue,
+    draw,
+    generate,
+    learning_rate_scale,
+    load_checkpoint,
+    pad_rows,
+    parameter_count,
+    placed,
+    rotate,
+    sampling_logits,
+    smeared,
+    token_logprobs,
+)
 
 
 class Toy(nn.Module):

@@ -21,13 +21,26 @@ import pipeline
 import reward_model as rewards
 import self_reward
 import sft
-from data import checkpoints, formats, real, world
-from data.checkpoints import digest, save_checkpoint
-from data.command import fail
-from data.devices import seed_of
-from data.report import report
+from data import world
+from data.files import checkpoints, formats, real
+from data.files.checkpoints import digest, save_checkpoint
+from data.runtime.command import fail
+from data.runtime.devices import seed_of
+from data.runtime.report import report
 from model import GPT, SIZES, load_checkpoint, parameter_count
-from pipeline import STAGES, Run, answer_samples, finite, peak_memory_mb, read_json, run_stages, settings_of, stage_line, stage_settings, unfinished
+from pipeline import (
+    STAGES,
+    Run,
+    answer_samples,
+    finite,
+    peak_memory_mb,
+    read_json,
+    run_stages,
+    settings_of,
+    stage_line,
+    stage_settings,
+    unfinished,
+)
 from reward_model import RewardModel, load_reward_model
 
 ROOT = Path(__file__).parents[1]
@@ -725,7 +738,7 @@ GIVEN_THERE = """if True:
     import sys
     from pathlib import Path
     import pipeline
-    from data import checkpoints
+    from data.files import checkpoints
     checkpoints.TEACHER = Path(sys.argv.pop(1))
     pipeline.main()
 """

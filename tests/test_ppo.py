@@ -14,11 +14,33 @@ from torch import nn
 import ppo
 import reward_model as rewards
 from data import world
-from data.checkpoints import save_checkpoint
-from data.rows import supervised_count
+from data.files.checkpoints import save_checkpoint
+from data.runtime.rows import supervised_count
 from model import GPT, Config, Optimizers, token_logprobs
-from ppo import (CHOICES, GSPO, STAGE_SETTINGS, Rollouts, Settings, critic_values, entropy_of, explained_variance, gae, group_advantages, kl_estimates, learn, masked_mean,
-                 next_kl_coef, policy_loss, ready_tasks, rl_stem, rollout, token_rewards, train, value_loss, whiten)
+from ppo import (
+    CHOICES,
+    GSPO,
+    STAGE_SETTINGS,
+    Rollouts,
+    Settings,
+    critic_values,
+    entropy_of,
+    explained_variance,
+    gae,
+    group_advantages,
+    kl_estimates,
+    learn,
+    masked_mean,
+    next_kl_coef,
+    policy_loss,
+    ready_tasks,
+    rl_stem,
+    rollout,
+    token_rewards,
+    train,
+    value_loss,
+    whiten,
+)
 from reward_model import RewardModel, predicted_reward
 from sft import batch_loss
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from data import formats, real, world
-from data.tokenizer import Reply
+from data import world
+from data.files import formats, real
+from data.files.tokenizer import Reply
 
 
 def record(k: int) -> dict:

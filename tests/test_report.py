@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import pytest
 
 import sft
-from data import formats, world
-from data import report as reports
-from data.report import report
+from data import world
+from data.files import formats
+from data.runtime import report as reports
+from data.runtime.report import report
 from pipeline import stage_line
 
 OWN = "measured"  # results.json: what a stage alone measured

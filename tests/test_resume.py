@@ -20,9 +20,11 @@ import ppo
 import reward_model as rewards
 import self_reward
 import sft
-from data import checkpoints, command, formats, world
-from data.checkpoints import digest, key_of, load_part, once, save_checkpoint, save_part, write
-from data.rows import dialogue_rows
+from data import world
+from data.files import checkpoints, formats
+from data.files.checkpoints import digest, key_of, load_part, once, save_checkpoint, save_part, write
+from data.runtime import command
+from data.runtime.rows import dialogue_rows
 from model import GPT, SIZES, Config, load_checkpoint
 from model import export as export_model
 
@@ -508,7 +510,7 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
 
 # ---- two runs in one folder ----
 
-HOLD = "import sys, time; from data.command import out_folder; out_folder(sys.argv[1]); print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time; from data.runtime.command import out_folder; out_folder(sys.argv[1]); print('held', flush=True); time.sleep(60)"
 
 
 def test_a_second_run_in_a_folder_is_refused_with_the_others_process_id_and_a_killed_one_resumes_at_once(tmp_path, capsys):
@@ -595,7 +597,8 @@ LIMITED = """if True:
     import resource, sys
     from pathlib import Path
     import torch
-    from data import checkpoints, command, formats
+    from data.files import checkpoints, formats
+    from data.runtime import command
     path = Path(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     def attempt(write):
@@ -752,7 +755,7 @@ def test_a_training_outlives_a_terminal_that_is_closed(tmp_path, tokenizer, clos
 
 def test_a_pipe_that_nobody_reads_any_more_does_not_end_a_run(monkeypatch):
     """`| head -1`: what is printed after it is lost, and Python's last flush finds nothing to complain about."""
-    code = "import sys, time; from data.command import Parser; Parser('x').parse_args([]); print('first', flush=True); sys.stdin.readline()\n" \
+    code = "import sys, time; from data.runtime.command import Parser; Parser('x').parse_args([]); print('first', flush=True); sys.stdin.readline()\n" \
            "for k in range(3): print('x' * 9000, flush=True)\nprint('end'); sys.stderr.write('alive')"
     process = started(code, stdin=subprocess.PIPE)
     assert process.stdout.readline() == "first\n"

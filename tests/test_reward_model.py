@@ -13,14 +13,33 @@ import pytest
 import torch
 
 import reward_model as rewards
-from data import world, world_chat
-from data.checkpoints import save_checkpoint
-from data.formats import parse_ranking, read_jsonl, read_records
-from data.measures import calibration, pair_accuracy
-from data.tokenizer import Reply
+from data import world
+from data.files.checkpoints import save_checkpoint
+from data.files.formats import parse_ranking, read_jsonl, read_records
+from data.files.tokenizer import Reply
+from data.runtime.measures import calibration, pair_accuracy
+from data.world import chat as world_chat
 from model import GPT, Config, Optimizers, learning_rate_scale
-from reward_model import (TIES, RewardModel, Settings, annotated_rankings, centre, from_file, likings, load_reward_model, overlong_penalty, predicted_reward,
-                          rank_outputs, ranking_loss, repetition_penalty, report, robust_reward, sample_outputs, score_rows, train)
+from reward_model import (
+    TIES,
+    RewardModel,
+    Settings,
+    annotated_rankings,
+    centre,
+    from_file,
+    likings,
+    load_reward_model,
+    overlong_penalty,
+    predicted_reward,
+    rank_outputs,
+    ranking_loss,
+    repetition_penalty,
+    report,
+    robust_reward,
+    sample_outputs,
+    score_rows,
+    train,
+)
 
 THETA = math.log(1.5)  # Rao-Kupper's width for theta = 1.5; Davidson's width is nu itself
 WIDTHS = {"drop": None, "half": None, "rao_kupper": THETA, "davidson": 1.0}

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from data import formats, sandbox
-from data.sandbox import NOT_A_LITERAL, RAISED, passes_tests, run_programs, same_value
+from data.files import formats
+from data.runtime import sandbox
+from data.runtime.sandbox import NOT_A_LITERAL, RAISED, passes_tests, run_programs, same_value
 
 INNOCENT = "def f(x):\n    return x * x"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing")
@@ -258,7 +259,7 @@ def test_the_wall_clock_leaves_its_cpu_time_to_each_child_even_on_one_core():
 
 def run_behind_the_fences(setup, attack):
     """Output of a fresh interpreter that runs `setup`, installs the audit hook and runs `attack` as ordinary Python."""
-    template = "import sys\nfrom data import sandbox\n{}\nsandbox.refuse_system_events()\ntry:\n{}\n    print('done')\n"
+    template = "import sys\nfrom data.runtime import sandbox\n{}\nsandbox.refuse_system_events()\ntry:\n{}\n    print('done')\n"
     code = template.format(setup, textwrap.indent(attack, "    ")) + "except Exception as e: print(type(e).__name__)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20).stdout.strip()
 

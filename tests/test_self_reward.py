@@ -13,14 +13,32 @@ import torch
 
 import dpo
 import self_reward
-from data import formats, world, world_judge
-from data.checkpoints import save_checkpoint
-from data.measures import kendall, mean_ranks, spearman, win_share
+from data import world
+from data.files import formats
+from data.files.checkpoints import save_checkpoint
+from data.runtime.measures import kendall, mean_ranks, spearman, win_share
+from data.world import judge as world_judge
 from dpo import sequence_logprobs
 from model import GPT, Config, Samples, load_checkpoint, pad_rows
-from self_reward import (Settings, chat_answers, check_seed_model, create_self_instruction_data, generate_prompts, generate_responses,
-                         generate_rewards, judge, judge_report, mean_score, measure, next_iteration_model, rouge_l, select, text_of,
-                         train_instruction_following, words_of)
+from self_reward import (
+    Settings,
+    chat_answers,
+    check_seed_model,
+    create_self_instruction_data,
+    generate_prompts,
+    generate_responses,
+    generate_rewards,
+    judge,
+    judge_report,
+    mean_score,
+    measure,
+    next_iteration_model,
+    rouge_l,
+    select,
+    text_of,
+    train_instruction_following,
+    words_of,
+)
 
 CPU = torch.device("cpu")
 TINY = Settings(prompts=6, requests=6, responses=4, verdicts=3, held_out=6, training=dpo.Settings(steps=8, rows=4, lr=1e-3, warmup=1))

@@ -12,16 +12,37 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import PlainDescent
 from torch import nn
 
-from conftest import PlainDescent
 import sft
 from data import world
-from data import tokenizer as tokenizers
-from data.checkpoints import load_part, save_part
-from data.rows import batches_of, dialogue_rows, document_rows, in_rows, interleave, ranking_rows, repeated, split, supervised_count
+from data.files import tokenizer as tokenizers
+from data.files.checkpoints import load_part, save_part
+from data.runtime.rows import (
+    batches_of,
+    dialogue_rows,
+    document_rows,
+    in_rows,
+    interleave,
+    ranking_rows,
+    repeated,
+    split,
+    supervised_count,
+)
 from model import GPT, Config, learning_rate_scale, load_checkpoint, parameter_count
-from sft import SCHEDULES, Settings, batch_loss, held_out_loss, masked_cross_entropy, overall_rows, pad_rows, supervised_positions, train, write_csv
+from sft import (
+    SCHEDULES,
+    Settings,
+    batch_loss,
+    held_out_loss,
+    masked_cross_entropy,
+    overall_rows,
+    pad_rows,
+    supervised_positions,
+    train,
+    write_csv,
+)
 
 ROOT = Path(__file__).parents[1]
 IDS = torch.tensor([[0, 1, 2, 3, 1]])

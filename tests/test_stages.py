@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorder import Recorder
 
 import distill
 import dpo
@@ -17,11 +18,11 @@ import ppo
 import reward_model
 import self_reward
 import sft
-from data import checkpoints, formats, real, world
-from data.rows import dialogue_rows
+from data import world
+from data.files import checkpoints, formats, real
+from data.runtime.rows import dialogue_rows
 from model import GPT, Config
 from pipeline import STAGES, Run
-from recorder import Recorder
 
 KEYS = [(function.__name__, who) for function, who in STAGES if function is not pipeline.given_teacher]
 DONE = {"tokens": 11, "seconds": 1.0}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorder import Recorder
 
 import distill
 import dpo
@@ -13,9 +14,8 @@ import ppo
 import reward_model
 import sft
 from data import world
-from data.rows import response_rows
+from data.runtime.rows import response_rows
 from model import GPT, Config, Optimizers, Samples
-from recorder import Recorder
 
 CLIP = 1.0  # the most that the norm of all gradients together may be
 

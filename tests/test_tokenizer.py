@@ -1,4 +1,4 @@
-"""data/tokenizer.py: text survives, marks cannot be forged, and exactly what the assistant writes is supervised."""
+"""data/files/tokenizer.py: text survives, marks cannot be forged, and exactly what the assistant writes is supervised."""
 
 import copy
 import random
@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from data import tokenizer as tokenizers
 from data import world
+from data.files import tokenizer as tokenizers
 
 TOOL_DIALOGUE = [{"role": "system", "content": "Be brief."},
                  {"role": "user", "content": "What do 3 lamps cost?"},

@@ -11,8 +11,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from data import hf
-from data.rows import supervised_count
+from data.files import hf
+from data.runtime.rows import supervised_count
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, pad_rows, token_logprobs
 from ppo import GSPO, policy_loss

@@ -13,11 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from data import tokenizer as tokenizers
-from data import world, world_agent, world_chat, world_code, world_judge, world_math, world_stem
-from data.calculator import calculate
-from data.tokenizer import Reply
-from data.world_family import TRAINED, UNSEEN, Task, single_step
+from data import world
+from data.files import tokenizer as tokenizers
+from data.files.tokenizer import Reply
+from data.world import agent as world_agent
+from data.world import chat as world_chat
+from data.world import code as world_code
+from data.world import judge as world_judge
+from data.world import math as world_math
+from data.world import stem as world_stem
+from data.world.calculator import calculate
+from data.world.family import TRAINED, UNSEEN, Task, single_step
 from tests.experiments import cheating
 
 SHARES = {"reasoning": 800, "chat": 300, "agent": 300, "judge": 200, "new_prompt": 100}

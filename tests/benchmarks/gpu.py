@@ -21,11 +21,11 @@ from types import SimpleNamespace
 
 import torch
 
-from data import hf
-from data.command import fail, guarded
-from data.devices import autocast, pick_device
-from data.rows import supervised_count
-from model import SIZES, GPT, Config, Optimizers, generate, parameter_count, placed
+from data.files import hf
+from data.runtime.command import fail, guarded
+from data.runtime.devices import autocast, pick_device
+from data.runtime.rows import supervised_count
+from model import GPT, SIZES, Config, Optimizers, generate, parameter_count, placed
 from sft import batch_loss
 from tests.benchmarks.peers import in_turn
 

@@ -28,10 +28,11 @@ from types import SimpleNamespace
 
 import torch
 
-from data import tokenizer as tokenizers
-from data import world, world_judge
-from data.command import fail, guarded
-from data.rows import supervised_count
+from data import world
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.rows import supervised_count
+from data.world import judge as world_judge
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, generate, load_checkpoint, pad_rows, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss

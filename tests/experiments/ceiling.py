@@ -17,12 +17,15 @@ from pathlib import Path
 import torch
 
 import sft
-from data import formats, world, world_chat, world_judge
-from data import tokenizer as tokenizers
-from data.checkpoints import save_checkpoint
-from data.command import guarded
-from data.devices import pick_device, seed_of
-from data.measures import mean_of
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.files.checkpoints import save_checkpoint
+from data.runtime.command import guarded
+from data.runtime.devices import pick_device, seed_of
+from data.runtime.measures import mean_of
+from data.world import chat as world_chat
+from data.world import judge as world_judge
 from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart

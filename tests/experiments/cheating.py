@@ -12,10 +12,13 @@ import argparse
 import random
 import re
 
-from data import world, world_chat, world_code, world_judge
-from data.command import guarded
-from data.tokenizer import Reply
-from data.world_family import NAMES
+from data import world
+from data.files.tokenizer import Reply
+from data.runtime.command import guarded
+from data.world import chat as world_chat
+from data.world import code as world_code
+from data.world import judge as world_judge
+from data.world.family import NAMES
 
 NUMBER = r"\d+(?:\.\d+)?"
 SMALL_WORDS = set(

@@ -19,9 +19,9 @@ import torch
 import pipeline
 import reward_model
 import sft
-from data import tokenizer as tokenizers
 from data import world
-from data.command import fail, guarded
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 

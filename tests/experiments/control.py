@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
 from model import load_checkpoint
 from sft import evaluate, table_head
 

@@ -23,11 +23,12 @@ import matplotlib.pyplot as plt
 import torch
 
 import sft
-from data import formats, world
-from data import tokenizer as tokenizers
-from data.command import guarded
-from data.devices import seed_of
-from data.rows import batches_of, dialogue_rows, repeated, supervised_count
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.runtime.command import guarded
+from data.runtime.devices import seed_of
+from data.runtime.rows import batches_of, dialogue_rows, repeated, supervised_count
 from model import GPT, SIZES, Optimizers, generate
 from tests.experiments.ceiling import family_tasks
 

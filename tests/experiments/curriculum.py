@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 import sft
-from data import formats, world
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
 from model import load_checkpoint
 from tests.experiments.targets import interval
 

@@ -29,11 +29,12 @@ import torch
 
 import distill
 import sft
-from data import formats, world
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
-from data.devices import seed_of
-from data.rows import dialogue_rows, interleave, repeated
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.devices import seed_of
+from data.runtime.rows import dialogue_rows, interleave, repeated
 from model import Optimizers, generate, learning_rate_scale, load_checkpoint, parameter_count
 from tests.experiments.targets import interval
 

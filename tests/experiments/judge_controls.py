@@ -26,10 +26,13 @@ import ppo
 import reward_model
 import self_reward
 import sft
-from data import formats, world, world_chat, world_judge
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
-from data.devices import seed_of
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.devices import seed_of
+from data.world import chat as world_chat
+from data.world import judge as world_judge
 from model import load_checkpoint
 from tests.experiments.targets import interval
 

@@ -15,17 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
-import torch
-
 import matplotlib.pyplot as plt
+import torch
 
 import dpo
 import ppo
 import reward_model as rewards
-from data import tokenizer as tokenizers
 from data import world
-from data.command import fail, guarded
-from data.devices import seed_of
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.devices import seed_of
 from model import generate, load_checkpoint
 from sft import sampled_rows
 

@@ -16,10 +16,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
-from data import formats, world
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
-from data.devices import seed_of
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.devices import seed_of
 from model import load_checkpoint
 from sft import pass_rates
 from tests.experiments.targets import interval

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from data import tokenizer as tokenizers
 from data import world
-from data.command import fail, guarded
-from data.measures import interval
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.measures import interval
 from model import load_checkpoint
 from sft import pass_rates
 

@@ -14,9 +14,8 @@ import json
 import math
 from pathlib import Path
 
-from data.command import fail, guarded
-from data.measures import t_95
-
+from data.runtime.command import fail, guarded
+from data.runtime.measures import t_95
 
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 
 import sft
-from data import formats, world
-from data import tokenizer as tokenizers
-from data.checkpoints import save_checkpoint
-from data.command import guarded
+from data import world
+from data.files import formats
+from data.files import tokenizer as tokenizers
+from data.files.checkpoints import save_checkpoint
+from data.runtime.command import guarded
 from model import load_checkpoint, parameter_count
 from tests.experiments.ceiling import AMPLE, ample_model, by_family
 

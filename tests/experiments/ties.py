@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 import reward_model as rewards
-from data import tokenizer as tokenizers
-from data.command import fail, guarded
-from data.devices import seed_of
+from data.files import tokenizer as tokenizers
+from data.runtime.command import fail, guarded
+from data.runtime.devices import seed_of
 from model import load_checkpoint
 from tests.experiments.targets import interval
 

@@ -8,9 +8,9 @@ asks for another one.
 import random
 import re
 
-from data import world_chat
-from data.world_chat import CRITERIA, judge_by_rubric, rubric_of
-from data.world_family import TRAINED, Task
+from data.world import chat as world_chat
+from data.world.chat import CRITERIA, judge_by_rubric, rubric_of
+from data.world.family import TRAINED, Task
 
 VERDICT_WORDS = {"relevant": ("relevant", "off topic"), "correct": ("correct", "wrong"), "complete": ("complete", "incomplete"),
                  "polite": ("polite", "impolite"), "concise": ("concise", "wordy")}

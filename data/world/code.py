@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.world_family import Family, Solution
-from data.world_math import column_sum, quotient_steps
+from data.world.family import Family, Solution
+from data.world.math import column_sum, quotient_steps
 
 FRAMES = ("Write f(x) that {}.", "Give me a Python function f(x) that {}.", "I need f(x): it {}.",
           "Code a function f(x) which {}.", "Please program f(x) so that it {}.")

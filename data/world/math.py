@@ -3,7 +3,7 @@
 Steps stand between the think marks: 47 + 38 is worked as `47+38: 7+8=15 4+3=7 7+1=8` and answered `85`.
 """
 
-from data.world_family import NAMES, THINGS, Family, Solution
+from data.world.family import NAMES, THINGS, Family, Solution
 
 
 def column_sum(a: int, b: int) -> str:

@@ -20,10 +20,10 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from data import tokenizer as tokenizers
-from data.command import made_folder
-from data.formats import replacing, write_text
-from data.tokenizer import Tokenizer
+from data.files import tokenizer as tokenizers
+from data.files.formats import replacing, write_text
+from data.files.tokenizer import Tokenizer
+from data.runtime.command import made_folder
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 # GPT-2's pattern after every digit was cut out by itself: white space before a digit stands at the end of its piece, so it is whole

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import tiktoken
 
-from data import formats
+from data.files import formats
 
 MARKS = ("user", "assistant", "system", "think", "end_think", "tool_call", "tool_result", "end", "pad")
 # GPT-4's pattern with digits one by one: a word with the space before it, one digit, a run of punctuation, white space.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-TINY = Path(__file__).parent / "tiny.tiktoken"
+TINY = Path(__file__).parents[1] / "tiny.tiktoken"
 ENTRIES = 759  # with the nine marks: a vocabulary of 768
 
 

@@ -15,19 +15,23 @@ The last phrasing of every family is never trained on and is measured as a colum
 The evaluation prompts depend on nothing but WORLD_VERSION: not on a run's seed, not on its settings.
 """
 
-import argparse
 import functools
 import hashlib
 import random
 import zlib
-from collections import Counter
 
-from data import answers, real, sandbox, world_agent, world_chat, world_code, world_judge, world_math, world_stem
-from data import tokenizer as tokenizers
-from data.calculator import parse_number, same_number
-from data.command import guarded
-from data.tokenizer import Reply
-from data.world_family import TRAINED, UNSEEN, Family, Task, single_step
+from data.files import real
+from data.files.tokenizer import Reply
+from data.runtime import sandbox
+from data.world import agent as world_agent
+from data.world import answers
+from data.world import chat as world_chat
+from data.world import code as world_code
+from data.world import judge as world_judge
+from data.world import math as world_math
+from data.world import stem as world_stem
+from data.world.calculator import parse_number, same_number
+from data.world.family import TRAINED, UNSEEN, Family, Task, single_step
 
 WORLD_VERSION = 3
 FAMILIES = [*world_math.FAMILIES, *world_code.FAMILIES, *world_stem.FAMILIES, *world_chat.FAMILIES, *world_agent.FAMILIES]
@@ -295,45 +299,3 @@ def pairwise_agreement(first: float | None, second: float | None, true_first: fl
     if first == second:
         return 0.5
     return float((first > second) == (true_first > true_second))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--show", type=int, default=0, help="print this many samples")
-    parser.add_argument("--stats", action="store_true", help="count the different problems by family and level")
-    parser.add_argument("--tokenizer", action="store_true", help="train the tokenizer on the world's text and write it")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
-    args = parser.parse_args()
-    if args.show < 0:
-        raise ValueError(f"--show {args.show}: needs a positive number")
-    if args.show:
-        overall = overall_demonstrations(args.seed, {"reasoning": args.show * 2, "chat": args.show, "agent": args.show, "judge": args.show, "new_prompt": args.show})
-        records = [*sum(overall.pop("reasoning"), []), *sum(overall.values(), [])]
-        texts = [{"text": text} for text in documents(args.seed, args.show)]
-        for record in generator(args.seed, "show").sample(records + texts, args.show):
-            for message in record.get("messages", []):
-                told = f"<think>{message['think']}</think>" if message.get("think") else ""
-                told += f"<call>{message['tool_call']}</call>" if message.get("tool_call") else ""
-                print(f"{message['role']:>9}: {told}{message['content']}")
-            if "text" in record:
-                print(f" document: {record['text']}")
-            print()
-    if args.tokenizer:
-        texts = tokenizer_text()
-        tokenizers.save(tokenizers.train(texts, tokenizers.ENTRIES), tokenizers.TINY)
-        tokens = sum(len(tokenizers.load(tokenizers.TINY).encode(text)) for text in texts)
-        return print(f"{tokenizers.TINY.name}: {sum(map(len, texts)) / tokens:.2f} characters a token on the world's text")
-    if args.stats or not args.show:
-        print(f"{'family':18}{'domain':7}" + "".join(f"{'level ' + str(level):>9}" for level in range(1, 6)) + f"{'all':>8}{'test':>7}{'dev':>6}{'facts':>7}{'phrasings':>11}")
-        for family in FAMILIES:
-            counts = Counter(family.levels.values())
-            kinds = family.phrasings if isinstance(family.phrasings, dict) else {None: family.phrasings}
-            print(f"{family.name:18}{family.domain:7}" + "".join(f"{counts[level]:9d}" for level in range(1, 6))
-                  + f"{len(family.levels):8d}{len(family.contents('test')):7d}{len(family.contents('dev')):6d}"
-                  f"{sum(family.is_fact(dict(content)) for content in family.levels):7d}{min(map(len, kinds.values())):11d}")
-        print("a fact is told in some phrasings and asked in another: it is in train and in test or dev")
-        print(f"world version {WORLD_VERSION}, evaluation hash {evaluation_hash()}")
-
-
-if __name__ == "__main__":
-    guarded(main)

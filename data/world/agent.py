@@ -6,10 +6,10 @@ the world ever prints, so that a right answer without the calls that it takes is
 
 import zlib
 
-from data.calculator import calculate
-from data.world_chat import GROUPS
-from data.world_family import NAMES, Family, Solution
-from data.world_math import compared
+from data.world.calculator import calculate
+from data.world.chat import GROUPS
+from data.world.family import NAMES, Family, Solution
+from data.world.math import compared
 
 ITEMS = ("lamp chair table sofa clock mirror carpet vase pillow bed desk stool fan radio phone camera candle ring blanket coat hat "
          "boot glove belt bag drum flute guitar piano violin").split()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.world_family import NAMES, TURN, Family, Solution
+from data.world.family import NAMES, TURN, Family, Solution
 
 CRITERIA = ("relevant", "correct", "complete", "polite", "concise")
 

@@ -7,11 +7,10 @@ import math
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy
 
-import matplotlib.pyplot as plt
-
-from data import formats
+from data.files import formats
 
 matplotlib.use("Agg")  # no window, wherever it runs
 

@@ -14,10 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from data import hf, sandbox, world
-from data import tokenizer as tokenizers
-from data.devices import rank, ranks
-from data.formats import replacing
+from data import world
+from data.files import hf
+from data.files import tokenizer as tokenizers
+from data.files.formats import replacing
+from data.runtime import sandbox
+from data.runtime.devices import rank, ranks
 
 
 def write(path: Path, content: dict) -> None:
@@ -106,7 +108,7 @@ def key_of_run(args, tokenizer, device, **models) -> str:
     """The key of what a concept file trains: its flags, but those that do not reach the training; the bytes of --data; the entering
     models; and this project's source, since who has changed a loss means to train again."""
     flags = {name: value for name, value in sorted(vars(args).items()) if name not in NOT_TRAINED_BY}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     source = [path.read_bytes() for path in sorted([*root.glob("*.py"), *root.glob("data/**/*.py")])]
     return key_of(tokenizer, device, flags=flags, data=Path(args.data) if args.data else None, source=source, **models)
 
@@ -201,7 +203,7 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     return model, saved
 
 
-TEACHER = Path(__file__).parent / "teacher.tiny.pt"
+TEACHER = Path(__file__).parents[1] / "teacher.tiny.pt"
 
 
 def given_teacher(size: str, tokenizer) -> Path | None:

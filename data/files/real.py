@@ -1,9 +1,9 @@
 """Real files in place of the tiny world: the folder that `python pipeline.py --data DIR` runs on.
 
-    math.jsonl          GSM8K: a number after `####`, which a reply is checked against (data/answers.py)
+    math.jsonl          GSM8K: a number after `####`, which a reply is checked against (data/world/answers.py)
     code.jsonl          MBPP: asserts, which are run in the sandbox; the first one is shown in the prompt
     preference.jsonl    HH-RLHF or UltraFeedback: pairs for the reward model; their prompts are those of rl_preference
-    chat.jsonl          optional: instructions for overall SFT (any layout of data/formats.py); else the chosen replies are taken
+    chat.jsonl          optional: instructions for overall SFT (any layout of data/files/formats.py); else the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where they exist; else a
 twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A training record of
@@ -14,9 +14,10 @@ column in the table.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data import formats, sandbox
-from data.answers import answer_of
-from data.rows import split
+from data.files import formats
+from data.runtime import sandbox
+from data.runtime.rows import split
+from data.world.answers import answer_of
 
 DOMAINS = ("math", "code", "chat")
 CHECKED = ("math", "code")

@@ -5,8 +5,8 @@ demonstrations and in the plain text, whose words the worked steps repeat before
 planet some places after another, are combinations of it.
 """
 
-from data.world_family import Family, Solution
-from data.world_math import column_difference, column_sum, compared, product_steps
+from data.world.family import Family, Solution
+from data.world.math import column_difference, column_sum, compared, product_steps
 
 ELEMENTS = {"hydrogen": ("H", 1), "helium": ("He", 2), "lithium": ("Li", 3), "carbon": ("C", 6), "nitrogen": ("N", 7),
             "oxygen": ("O", 8), "neon": ("Ne", 10), "sodium": ("Na", 11), "sulfur": ("S", 16), "iron": ("Fe", 26),

@@ -27,8 +27,8 @@ What was left out: a container or seccomp (neither is portable nor in the standa
 The server's hash seed is fixed, so that a reward repeats from run to run; `-I` would ignore that seed, so its parts (`-s`,
 an empty environment, no script directory on the path) are set one by one.
 
-    python -m data.sandbox                   three programs and their outcomes
-    python -m data.sandbox --mbpp FILE       reference programs of an MBPP file against their own tests
+    python -m data.runtime.sandbox                   three programs and their outcomes
+    python -m data.runtime.sandbox --mbpp FILE       reference programs of an MBPP file against their own tests
 """
 
 import abc
@@ -747,7 +747,7 @@ def mbpp_tests(record):
 
 def check_mbpp(path):
     """Raises ValueError in one line for a file that is not MBPP's."""
-    from data import formats  # not at the top: the server runs this file alone
+    from data.files import formats  # not at the top: the server runs this file alone
     records, dropped, _ = formats.read_records(path, "instruction")
     records = [record for record in records if "tests" in record]
     if not records:
@@ -774,7 +774,7 @@ def main():
     if sys.argv[1:] in (["--serve"], ["--serve-one"]):
         serve(fork=sys.argv[1] == "--serve")
     elif sys.argv[1:2] == ["--mbpp"] and len(sys.argv) == 3:
-        from data import command
+        from data.runtime import command
         command.guarded(check_mbpp, sys.argv[2])
     else:
         bodies = ["return x * x", "while True: pass", "import os; return os.getcwd()"]

@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from dataclasses import replace
 
-from data import formats
+from data.files import formats
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 

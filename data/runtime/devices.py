@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from data import sandbox
-from data.command import check_numbers
+from data.runtime import sandbox
+from data.runtime.command import check_numbers
 
 
 def rank() -> int:
