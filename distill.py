@@ -40,9 +40,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import world
-from data.files import formats
+from data.files import formats, writing
 from data.files.checkpoints import digest, given_teacher, key_of_run, once, tokenizer_of
-from data.files.formats import write_csv
+from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.runtime.rows import Row
@@ -50,7 +50,15 @@ from data.world import chat as world_chat
 from data.world import judge as world_judge
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows
-from sft import evaluate, sampled_rows, scored, starting_model, supervised_positions, table_head, table_line
+from sft import (
+    evaluate,
+    sampled_rows,
+    scored,
+    starting_model,
+    supervised_positions,
+    table_head,
+    table_line,
+)
 
 
 @dataclass(frozen=True)
@@ -378,12 +386,12 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
     check_vocabulary(student, teacher)  # before anything is sampled
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, settings, seed=seed, device=device, tasks=tasks)
     if data is not None:
-        formats.write_jsonl(data, records)
+        writing.write_jsonl(data, records)
     rows = [row for _, row in rehearsal]
     measured = train(student, teacher, tokenizer, pairs, rows, settings, seed=seed, device=device, log=log)
     if kept is not None:
         records = [{"domain": domain, "ids": ids, "own": [int(on) for on in mask]} for domain, (ids, mask) in rehearsal]
-        formats.write_jsonl(kept, [{"student": digest(student)}, *records])
+        writing.write_jsonl(kept, [{"student": digest(student)}, *records])
     return measured | {"pairs": len(pairs), "queries": sum(counts.values()), "rehearsal": len(rehearsal),
                        "sampling_seconds": time.perf_counter() - began - measured["seconds"], "filter": dict(sorted(counts.items()))}
 

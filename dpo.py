@@ -33,7 +33,7 @@ from torch import Tensor
 from data import world
 from data.files import formats
 from data.files.checkpoints import key_of_run, once, tokenizer_of
-from data.files.formats import write_csv
+from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.runtime.rows import Row, check_prompts, ranking_rows, split, supervised_count

@@ -33,8 +33,17 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import world
-from data.files import formats, real
-from data.files.checkpoints import damage, differences, digest, key_line, once, remove_part, surroundings, tokenizer_of
+from data.files import formats, real, writing
+from data.files.checkpoints import (
+    damage,
+    differences,
+    digest,
+    key_line,
+    once,
+    remove_part,
+    surroundings,
+    tokenizer_of,
+)
 from data.files.checkpoints import given_teacher as given_teacher_of
 from data.runtime.command import common_flags, fail, known_failure, out_folder, release
 from data.runtime.devices import rank, seed_of, start
@@ -355,7 +364,7 @@ def run_stages(run: Run, todo: list, results: dict) -> None:
             results["stages"].sort(key=lambda stage: ORDER.index((stage["name"], stage["model"])))
             results["seconds"] = round(sum(stage["seconds"] for stage in results["stages"]), 1)
             results["peak_memory_mb"] = max(peak_memory_mb() or 0, results.get("peak_memory_mb") or 0) or None
-            formats.write_json(run.out / "results.json", finite(results))
+            writing.write_json(run.out / "results.json", finite(results))
             print(stage_line(line) + f"  {line['seconds']:.0f} s", flush=True)
             if line["eval"] and not all(math.isfinite(row["greedy"]) for key, row in line["eval"].items() if key != "code"):
                 raise FloatingPointError(f"{line['name']} ({who}): the evaluation is not a number")
@@ -405,12 +414,12 @@ def answer_samples(run: Run, stage: str, who: str) -> None:
     lines = [line for line in (formats.read_jsonl(path) if path.exists() else []) if (line["stage"], line["model"]) != (stage, who)]
     for task, ids in zip(tasks, samples.lists()):
         lines.append({"stage": stage, "model": who, "domain": task.domain, "prompt": task.prompt, "reply": run.tokenizer.shown(ids)})
-    formats.write_jsonl(path, lines)
+    writing.write_jsonl(path, lines)
     text = ["# The same prompts, answered by every stage", "", "Greedy, unedited, with all marks.", ""]
     for prompt in dict.fromkeys(line["prompt"] for line in lines):
         replies = [f"- {line['stage']} ({line['model']}): `{line['reply']}`" for line in lines if line["prompt"] == prompt]
         text += [f"## {prompt}", "", *replies, ""]
-    formats.write_text(run.out / "samples.md", "\n".join(text))
+    writing.write_text(run.out / "samples.md", "\n".join(text))
 
 
 # ---- command line ----
@@ -555,13 +564,13 @@ def prepare(args) -> tuple[Run, list, dict]:
     for stage in redone:
         remove_part(out / f"{stage['name']}.{stage['model']}.csv")
     if redone:  # the file must not say finished of what is now replaced, should this run be killed
-        formats.write_json(out / "results.json", finite(results))
+        writing.write_json(out / "results.json", finite(results))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}
-    formats.write_json(out / "config.json", {"arguments": vars(args) | {"out": None},
+    writing.write_json(out / "config.json", {"arguments": vars(args) | {"out": None},
                                              "models": {who: asdict(run.models[who].config) for who in results["params"]},
                                              "schedules": {who: asdict(schedule) for who, schedule in schedules.items()},
                                              "stages": {name: asdict(settings) for name, settings in run.stages.items()}})
-    formats.write_json(out / "env.json", environment())
+    writing.write_json(out / "env.json", environment())
     return run, todo, results
 
 

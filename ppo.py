@@ -57,12 +57,29 @@ from data.files.checkpoints import (
     save_part,
     tokenizer_of,
 )
-from data.files.formats import write_csv
+from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
-from data.runtime.devices import autocast, in_parts, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.devices import (
+    autocast,
+    in_parts,
+    micro_batches,
+    parallel,
+    progress,
+    seed_of,
+    start,
+    summed,
+)
 from data.runtime.measures import mean_of
 from data.runtime.rows import Row
-from model import GPT, Optimizers, generate, learning_rate_scale, load_checkpoint, pad_rows, token_logprobs
+from model import (
+    GPT,
+    Optimizers,
+    generate,
+    learning_rate_scale,
+    load_checkpoint,
+    pad_rows,
+    token_logprobs,
+)
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import (
     evaluate,

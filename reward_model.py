@@ -35,9 +35,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import world
-from data.files import formats
+from data.files import formats, writing
 from data.files.checkpoints import key_of_run, once, tokenizer_of
-from data.files.formats import parse_ranking, write_csv
+from data.files.formats import parse_ranking
+from data.files.writing import write_csv
 from data.runtime.command import ask, command, common_flags, out_folder
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.runtime.measures import calibration, pair_accuracy, pairs_of, right_pairs
@@ -315,7 +316,7 @@ def reward_model(policy: GPT, tokenizer, settings: Settings, *, seed: int, ranki
     else:
         shift = demonstration_rows(tokenizer, seed)
         if data is not None:
-            formats.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
+            writing.write_jsonl(data, [{key: value for key, value in ranking.items() if key != "rows"} for ranking in rankings])
     model = RewardModel(policy, seed_of(seed, "reward_model"))
     measured = train(model, tokenizer, rankings, settings, seed=seed, log=log)
     centre(model, tokenizer, shift)

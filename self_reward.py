@@ -37,7 +37,7 @@ import torch
 
 import dpo
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files.checkpoints import key_of_run, once, tokenizer_of
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.devices import seed_of, start
@@ -46,7 +46,15 @@ from data.runtime.rows import Row
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from model import GPT, generate
-from sft import chat_prompts, evaluate, rehearsal_data, sampled_rows, starting_model, table_head, table_line
+from sft import (
+    chat_prompts,
+    evaluate,
+    rehearsal_data,
+    sampled_rows,
+    starting_model,
+    table_head,
+    table_line,
+)
 
 
 @dataclass(frozen=True)
@@ -282,7 +290,7 @@ def next_iteration_model(model: GPT, seed_model: GPT, tokenizer, settings: Setti
     stage = f"self_reward_{round_number}"
     pairs, records, counts = create_self_instruction_data(model, seed_model, tokenizer, settings, seed_of(seed, stage), training_prompts, score)
     if data is not None:
-        formats.write_jsonl(data, records)
+        writing.write_jsonl(data, records)
     following = copy.deepcopy(model)
     if not pairs:
         print(f"{stage}: no pair ({counts.get('prompts', 0)} prompts were left, and none got two different rewards); the next model is this one")

@@ -53,9 +53,18 @@ from data.files.checkpoints import (
     save_part,
     tokenizer_of,
 )
-from data.files.formats import write_csv
+from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, made_folder, out_folder
-from data.runtime.devices import agreed, autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.devices import (
+    agreed,
+    autocast,
+    micro_batches,
+    parallel,
+    progress,
+    seed_of,
+    start,
+    summed,
+)
 from data.runtime.measures import interval, mean_of
 from data.runtime.rows import (
     Row,

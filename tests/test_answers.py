@@ -3,7 +3,7 @@
 import pytest
 
 from data import world
-from data.files import formats, real
+from data.files import real, writing
 from data.files.tokenizer import Reply
 from data.world.answers import answer_of, program_in, same_answer
 
@@ -101,7 +101,7 @@ def test_a_record_whose_answer_is_no_number_is_dropped_and_counted(tmp_path):
     def pair(k):
         return {"prompt": f"Is it {k}?", "chosen": "Yes.", "rejected": "No."}
     for name, make in (("math", record), ("code", program), ("preference", pair)):
-        formats.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
+        writing.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
     read = real.read_folder(tmp_path)
     assert read.dropped == {"an answer that is no number": 25}
     assert sum(len(tasks["math"]) for tasks in read.tasks.values()) == 75

@@ -29,7 +29,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats
+from data.files import checkpoints, formats, writing
 from data.files import tokenizer as tokenizers
 from model import GPT, Config
 from tests.experiments import (
@@ -109,24 +109,24 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         "dialogues": [{"prompt": f"Fruit {k}?", "response": f"Plum {k}."} for k in range(40)]
     }
     for name, records in lines.items():
-        formats.write_jsonl(tmp_path / f"{name}.jsonl", records)
+        writing.write_jsonl(tmp_path / f"{name}.jsonl", records)
     (tmp_path / "text.txt").write_text("abc " * 400)
     (tmp_path / "files").mkdir()
-    formats.write_jsonl(tmp_path / "files/math.jsonl",
+    writing.write_jsonl(tmp_path / "files/math.jsonl",
                         [{"question": f"{k}+{k}?", "answer": f"#### {2 * k}"} for k in range(60)])
-    formats.write_jsonl(tmp_path / "files/code.jsonl", [{
+    writing.write_jsonl(tmp_path / "files/code.jsonl", [{
         "text": f"Add {k}.", "code": f"def f(x): return x+{k}",
         "test_list": [f"assert f(1) == {1 + k}"]
     } for k in range(60)])
-    formats.write_jsonl(tmp_path / "files/preference.jsonl", lines["pairs"] * 2)
-    formats.write_json(
+    writing.write_jsonl(tmp_path / "files/preference.jsonl", lines["pairs"] * 2)
+    writing.write_json(
         tmp_path / "run/results.json", {
             "seed": 3, "stages": [{
                 "name": "rl_stem", "model": "student", "eval": SCORES,
                 "checkpoint": "rl_stem.student.pt"
             }]
         })
-    formats.write_json(tmp_path / "other.json", {"marked": 1})
+    writing.write_json(tmp_path / "other.json", {"marked": 1})
     recorder, spoken = Recorder(monkeypatch), {"messages": [{"role": "user", "content": "x"}]}
     own = {
         "tokens": 1, "seconds": 1.0, "held_out_loss": 0.5, "held_out_losses": [0.5],
@@ -201,7 +201,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(cheating, "judge_scores", {"always 3": 0.5})
     recorder.stand_in(copying, "curve", [{"step": 0, "copied": 0.5}])
     recorder.stand_in(copying, "plot")
-    recorder.stand_in(formats, "write_json")
+    recorder.stand_in(writing, "write_json")
     for name in ("rl_code", "distill"):
         recorder.stand_in(pipeline, name, own)
     for place, name in ((pipeline, "unfinished"), (world, "evaluation_tasks")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.files import formats
+from data.files import formats, writing
 from data.files.formats import DataError, parse_ranking, read_records
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -343,23 +343,23 @@ def test_plain_text_is_read_with_one_kind_of_line_end(tmp_path):
 def test_what_is_written_is_utf8_lines_and_is_read_back(tmp_path):
     path = tmp_path / "out.jsonl"
     rows = [{"prompt": "caf\u00e9\u2028", "n": 1.5}, {"a": None}]
-    formats.write_jsonl(path, rows)
+    writing.write_jsonl(path, rows)
     assert path.read_bytes() == b'{"prompt": "caf\xc3\xa9\xe2\x80\xa8", "n": 1.5}\n{"a": null}\n'
     assert formats.read_jsonl(path) == rows
-    formats.write_jsonl(path, [])
+    writing.write_jsonl(path, [])
     assert formats.read_jsonl(path) == []
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "out.jsonl"
-    formats.write_jsonl(path, [{"old": 1}])
+    writing.write_jsonl(path, [{"old": 1}])
     with pytest.raises(TypeError):
-        formats.write_jsonl(path, [{"new": 1}, {"new": object()}])
+        writing.write_jsonl(path, [{"new": 1}, {"new": object()}])
     with monkeypatch.context() as patch:
-        patch.setattr(formats.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        patch.setattr(writing.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
         with pytest.raises(OSError):
-            formats.write_jsonl(path, [{"new": 1}])
+            writing.write_jsonl(path, [{"new": 1}])
     assert formats.read_jsonl(path) == [{"old": 1}]
 
 
@@ -384,7 +384,7 @@ def test_the_line_on_dropped_records_counts_the_frequent_reason_first():
 def test_real_files_are_read_and_survive_a_round_trip(tmp_path, name, kind, count, dropped):
     records, counts, _ = read_records(FIXTURES / name, kind)
     assert len(records) == count and counts == dropped
-    formats.write_jsonl(tmp_path / "copy.jsonl", records)
+    writing.write_jsonl(tmp_path / "copy.jsonl", records)
     assert read_records(tmp_path / "copy.jsonl", kind)[:2] == (records, {})
 
 

@@ -13,7 +13,7 @@ import ppo
 import reward_model
 import sft
 from data import world
-from data.files import checkpoints, formats, real
+from data.files import checkpoints, real, writing
 from data.files import tokenizer as tokenizers
 from model import GPT, Config
 
@@ -148,7 +148,7 @@ def check_split(trained, looks, everything):
 
 
 def test_own_dialogues_are_trained_on_or_held_out(recorder, tokenizer, monkeypatch):
-    formats.write_jsonl("own.jsonl",
+    writing.write_jsonl("own.jsonl",
                         [{"prompt": f"Say {k}.", "response": f"It is {k}."} for k in range(60)])
     command(monkeypatch, sft, "--data", "own.jsonl", "--steps", "30")
     given = recorder.one("train")
@@ -175,7 +175,7 @@ def test_the_split_of_own_dialogues_does_not_depend_on_the_steps(recorder, token
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_own_pairs_of_dpo_are_trained_on_or_held_out(recorder, tokenizer, monkeypatch, seed):
-    formats.write_jsonl("own.jsonl",
+    writing.write_jsonl("own.jsonl",
                         [{"prompt": f"Say {k}.", "chosen": f"It is {k}.", "rejected": "No."}
                          for k in range(60)])
     command(monkeypatch, dpo, "--data", "own.jsonl", "--seed", str(seed))
@@ -189,7 +189,7 @@ def test_own_pairs_of_dpo_are_trained_on_or_held_out(recorder, tokenizer, monkey
 @pytest.mark.parametrize("seed", [1, 2])
 def test_own_rankings_are_trained_on_or_held_out_and_the_shift_is_by_what_is_trained_on(
         recorder, tokenizer, monkeypatch, seed):
-    formats.write_jsonl("own.jsonl", [{
+    writing.write_jsonl("own.jsonl", [{
         "prompt": f"Say {k}.", "responses": [f"It is {k}.", "No.", "Why?"], "ranking": "A > B > C"
     } for k in range(60)])
     command(monkeypatch, reward_model, "--data", "own.jsonl", "--seed", str(seed))
@@ -206,14 +206,14 @@ def test_own_rankings_are_trained_on_or_held_out_and_the_shift_is_by_what_is_tra
 
 
 def test_no_stage_on_real_files_is_given_a_held_out_prompt(tokenizer, tmp_path, monkeypatch):
-    formats.write_jsonl(tmp_path / "math.jsonl",
+    writing.write_jsonl(tmp_path / "math.jsonl",
                         [{"question": f"What is {k}+{k}?", "answer": f"so {2 * k}\n#### {2 * k}"}
                          for k in range(99)])
-    formats.write_jsonl(tmp_path / "code.jsonl", [{
+    writing.write_jsonl(tmp_path / "code.jsonl", [{
         "text": f"Add {k}.", "code": f"def f(x): return x+{k}",
         "test_list": [f"assert f(1) == {1 + k}"]
     } for k in range(99)])
-    formats.write_jsonl(tmp_path / "preference.jsonl",
+    writing.write_jsonl(tmp_path / "preference.jsonl",
                         [{"prompt": f"Name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."}
                          for k in range(99)])
     data, recorder = real.read_folder(tmp_path), Recorder(monkeypatch)
@@ -247,7 +247,7 @@ def test_the_last_tenth_of_a_text_is_seen_by_neither_the_tokenizer_nor_the_loss(
         recorder, tokenizer, tmp_path, monkeypatch):
     """The end of the text is of letters that the beginning does not have."""
     text = "ABC ABD " * 450 + "XYZ XYW " * 50
-    formats.write_text("own.txt", text)
+    writing.write_text("own.txt", text)
     seen = []
     recorder.stand_in(tokenizers, "trained", lambda **given: seen.append("".join(given["texts"])))
     recorder.stand_in(sft.hf, "portable", tokenizer)

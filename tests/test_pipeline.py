@@ -22,7 +22,7 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, real
+from data.files import checkpoints, formats, real, writing
 from data.files.checkpoints import digest, save_checkpoint
 from data.runtime.command import fail
 from data.runtime.devices import seed_of
@@ -440,7 +440,7 @@ def goes_on(run, tmp_path, monkeypatch, capsys):
         for k, (name, who) in enumerate(keys):
             model = GPT(SIZES["tiny"][who]).init_weights(100 + k)
             save_checkpoint(tmp_path / f"{name}.{who}.pt", RewardModel(model, 100 + k) if name == "reward_model" else model, run.tokenizer, name)
-        formats.write_json(tmp_path / "results.json", {"stages": [
+        writing.write_json(tmp_path / "results.json", {"stages": [
             {"name": name, "model": who, "settings": "the same", "checkpoint": f"{name}.{who}.pt",
              "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0, "low": None, "high": None}}} for name, who in keys]})
         seen = []
@@ -583,7 +583,7 @@ def test_a_score_that_was_not_found_is_not_a_number_again(goes_on):
 
 
 def test_results_of_an_older_version_are_refused_in_one_line(goes_on, monkeypatch, capsys):
-    monkeypatch.setattr(formats, "write_json", lambda path, value, write=formats.write_json: write(path, json.loads(
+    monkeypatch.setattr(writing, "write_json", lambda path, value, write=writing.write_json: write(path, json.loads(
         json.dumps(value).replace('"low": null, "high": null', '"ci": 0.1'))))
     with pytest.raises(SystemExit) as stop:
         goes_on(KEYS[:1])
@@ -939,9 +939,9 @@ def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer
     """The formats of GSM8K, MBPP and UltraFeedback, and checkpoints that somebody else has trained."""
     folder = tmp_path / "data"
     folder.mkdir()
-    formats.write_jsonl(folder / "math.jsonl", [{"question": f"{k}+{k}?", "answer": f"so {2 * k}\n#### {2 * k}"} for k in range(120)])
-    formats.write_jsonl(folder / "code.jsonl", [{"text": f"Add {k}.", "code": f"def f(x): return x+{k}", "test_list": [f"assert f(1) == {1 + k}"]} for k in range(120)])
-    formats.write_jsonl(folder / "preference.jsonl", [{"prompt": f"Name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."} for k in range(120)])
+    writing.write_jsonl(folder / "math.jsonl", [{"question": f"{k}+{k}?", "answer": f"so {2 * k}\n#### {2 * k}"} for k in range(120)])
+    writing.write_jsonl(folder / "code.jsonl", [{"text": f"Add {k}.", "code": f"def f(x): return x+{k}", "test_list": [f"assert f(1) == {1 + k}"]} for k in range(120)])
+    writing.write_jsonl(folder / "preference.jsonl", [{"prompt": f"Name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."} for k in range(120)])
     for who in ("student", "teacher"):
         model = GPT(replace(SIZES["tiny"][who], context=512)).init_weights(1)
         save_checkpoint(tmp_path / f"{who}.pt", model, tokenizer, "elsewhere")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data import world
-from data.files import formats, real
+from data.files import formats, real, writing
 from data.files.tokenizer import Reply
 
 
@@ -26,7 +26,7 @@ def pair(k: int) -> dict:
 @pytest.fixture
 def folder(tmp_path):
     for name, make in (("math", record), ("code", program), ("preference", pair)):
-        formats.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
+        writing.write_jsonl(tmp_path / f"{name}.jsonl", [make(k) for k in range(100)])
     return tmp_path
 
 
@@ -95,7 +95,7 @@ def test_records_that_nothing_checks_are_counted_and_a_file_of_nothing_else_is_r
 
 @pytest.mark.parametrize("wrong", ["print(add(1))", "assert add(1) = 2"])
 def test_a_test_that_is_no_assert_drops_its_record(folder, wrong):
-    formats.write_jsonl(folder / "code.jsonl", [program(k) | ({"test_list": [wrong]} if k % 2 else {}) for k in range(100)])
+    writing.write_jsonl(folder / "code.jsonl", [program(k) | ({"test_list": [wrong]} if k % 2 else {}) for k in range(100)])
     read = real.read_folder(folder)
     assert sum(len(tasks["code"]) for tasks in read.tasks.values()) == 50 and read.dropped["a test that is no assert"] == 50
 
@@ -108,7 +108,7 @@ def test_long_prompts_are_left_out_and_counted(folder):
 
 
 def test_a_test_file_that_repeats_training_prompts_is_said_and_they_are_not_trained_on(folder):
-    formats.write_jsonl(folder / "math_test.jsonl", [record(k) for k in (3, 4, 500)])
+    writing.write_jsonl(folder / "math_test.jsonl", [record(k) for k in (3, 4, 500)])
     read = real.read_folder(folder)
     assert f"{folder / 'math_test.jsonl'}: 2 records of math.jsonl repeat its prompts and are not trained on" in read.notes
     trained = {task.prompt for task in read.tasks["train"]["math"]}
@@ -118,14 +118,14 @@ def test_a_test_file_that_repeats_training_prompts_is_said_and_they_are_not_trai
 def test_what_one_file_holds_out_no_other_file_trains_on(folder):
     held = [task.prompt for task in real.read_folder(folder).tasks["test"]["math"]]
     chats = [{"prompt": prompt, "response": "Two."} for prompt in [*held, "Hi"]]
-    formats.write_jsonl(folder / "chat.jsonl", chats)
+    writing.write_jsonl(folder / "chat.jsonl", chats)
     read = real.read_folder(folder)
     assert [one["messages"][0]["content"] for one in read.demonstrations["chat"]] == ["Hi"]
     assert read.dropped == {"prompts of another file's held-out part": len(held)}
 
 
 def test_copies_of_a_prompt_are_on_one_side(folder):
-    formats.write_jsonl(folder / "preference.jsonl", [pair(k) | {"chosen": f"{n}"} for n in range(5) for k in range(40)])
+    writing.write_jsonl(folder / "preference.jsonl", [pair(k) | {"chosen": f"{n}"} for n in range(5) for k in range(40)])
     read = real.read_folder(folder)
     train, test = ({task.prompt for task in read.tasks[part]["chat"]} for part in ("train", "test"))
     assert train and test and not train & test and len(read.tasks["test"]["chat"]) == 5 * len(test)
@@ -135,12 +135,12 @@ def test_copies_of_a_prompt_are_on_one_side(folder):
 
 def test_an_mbpp_prompt_is_the_same_one_whichever_of_its_tests_comes_first(folder):
     turned = [one | {"test_list": one["test_list"][::-1]} for one in map(program, range(40))]
-    formats.write_jsonl(folder / "code.jsonl", [*map(program, range(40)), *turned])
+    writing.write_jsonl(folder / "code.jsonl", [*map(program, range(40)), *turned])
     read = real.read_folder(folder)
     train, test = ({task.prompt.split("\n")[0] for task in read.tasks[part]["code"]} for part in ("train", "test"))
     assert train and test and not train & test and len(train | test) == 40
 
-    formats.write_jsonl(folder / "code_test.jsonl", turned[:3])
+    writing.write_jsonl(folder / "code_test.jsonl", turned[:3])
     read = real.read_folder(folder)
     assert len(read.tasks["train"]["code"]) == len(read.demonstrations["code"]) == 80 - 6
     assert not {task.prompt.split("\n")[0] for task in read.tasks["train"]["code"]} & {one["text"] for one in turned[:3]}
@@ -150,7 +150,7 @@ def test_a_question_that_math_or_code_holds_out_is_in_no_pair_and_no_chat(folder
     read = real.read_folder(folder)
     held = [read.tasks["test"]["math"][0].prompt, read.tasks["test"]["code"][0].prompt.split("\n")[0]]
     more = [{"prompt": prompt, "chosen": "Yes.", "rejected": "No."} for prompt in held]
-    formats.write_jsonl(folder / "preference.jsonl", [*map(pair, range(100)), *more])
+    writing.write_jsonl(folder / "preference.jsonl", [*map(pair, range(100)), *more])
     read = real.read_folder(folder)
     prompts = [one["prompt"][-1]["content"] for one in read.pairs]
     assert len(prompts) == 100 and not set(prompts) & set(held)

@@ -9,7 +9,7 @@ import pytest
 
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.runtime import report as reports
 from data.runtime.report import report
 from pipeline import stage_line
@@ -103,7 +103,7 @@ def made_up_logs(out) -> dict:
     for name, columns in LOGS.items():
         lines = [{"step": k, "iteration": k} | {column: numbers.next() + 3
                                                 for column in columns} for k in range(6)]
-        formats.write_csv(out / f"{name}.student.csv", lines)
+        writing.write_csv(out / f"{name}.student.csv", lines)
         logs[name] = {
             column: [line[column] for line in lines]
             for column in ("iteration", *columns)

@@ -21,7 +21,7 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats
+from data.files import checkpoints, formats, writing
 from data.files.checkpoints import digest, key_of, load_part, once, save_checkpoint, save_part, write
 from data.runtime import command
 from data.runtime.rows import dialogue_rows
@@ -597,7 +597,7 @@ LIMITED = """if True:
     import resource, sys
     from pathlib import Path
     import torch
-    from data.files import checkpoints, formats
+    from data.files import checkpoints, formats, writing
     from data.runtime import command
     path = Path(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -607,7 +607,7 @@ LIMITED = """if True:
         except OSError as error:
             print(error)
     attempt(lambda: checkpoints.write(path / "x.pt", {"a": torch.zeros(100_000)}))
-    attempt(lambda: formats.write_text(path / "x.txt", "x" * 200_000))
+    attempt(lambda: writing.write_text(path / "x.txt", "x" * 200_000))
     attempt(lambda: checkpoints.try_room(path / "y.pt", torch.nn.Linear(300, 300)))
     checkpoints.try_room(path / "y.pt", torch.nn.Linear(3, 3))
 """
@@ -627,7 +627,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_what_was_there(t
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of a file")
 def test_under_a_limit_on_the_size_of_files_a_command_ends_before_it_trains(tmp_path, tokenizer):
     save_checkpoint(tmp_path / "init.pt", small(0), tokenizer, "overall_sft")
-    formats.write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": f"Name {n}.", "chosen": "Mars " * n, "rejected": "No. " * n} for n in range(1, 7)])
+    writing.write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": f"Name {n}.", "chosen": "Mars " * n, "rejected": "No. " * n} for n in range(1, 7)])
     code = """if True:
         import resource, sys, dpo
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -649,7 +649,7 @@ def test_a_temporary_file_is_removed_on_any_failure(tmp_path, tiny_model, monkey
         write(tmp_path / "x.pt", {})
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        with formats.replacing(tmp_path / "y"):
+        with writing.replacing(tmp_path / "y"):
             (tmp_path / "y.tmp").write_text("half")
             raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
@@ -730,7 +730,7 @@ SHOWN = ("sft.py", "--show-mask", "--threads", "1")
 
 
 def shown(tmp_path, **more):
-    formats.write_jsonl(tmp_path / "x.jsonl", [{"prompt": "Größe?", "response": "Größe ☃"}])
+    writing.write_jsonl(tmp_path / "x.jsonl", [{"prompt": "Größe?", "response": "Größe ☃"}])
     return subprocess.run([sys.executable, *SHOWN, "--data", str(tmp_path / "x.jsonl")], cwd=ROOT, capture_output=True, timeout=60, **more)
 
 
@@ -745,7 +745,7 @@ def test_what_the_console_cannot_show_is_escaped(tmp_path):
 @pytest.mark.slow
 def test_a_training_outlives_a_terminal_that_is_closed(tmp_path, tokenizer, closed):
     save_checkpoint(tmp_path / "init.pt", small(0), tokenizer, "overall_sft")
-    formats.write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": f"Name {n}.", "chosen": "Mars " * n, "rejected": "No. " * n} for n in range(1, 7)])
+    writing.write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": f"Name {n}.", "chosen": "Mars " * n, "rejected": "No. " * n} for n in range(1, 7)])
     flags = ["--smoke", "--threads", 1, "--device", "cpu", "--init", tmp_path / "init.pt", "--data", tmp_path / "pairs.jsonl", "--out", tmp_path / "out"]
     redirected = " ".join(f"{number}>&-" for number in closed)
     done = subprocess.run(["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "dpo.py", *map(str, flags)], cwd=ROOT, capture_output=True, timeout=60)

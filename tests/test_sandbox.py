@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from data.files import formats
+from data.files import writing
 from data.runtime import sandbox
 from data.runtime.sandbox import NOT_A_LITERAL, RAISED, passes_tests, run_programs, same_value
 
@@ -520,7 +520,7 @@ GOOD = {"text": "Add 1.", "code": "def f(x):\r\n\treturn x + 1", "test_list": ["
 ])
 def test_a_file_that_is_not_mbpps_ends_the_check_with_one_line_and_code_two(tmp_path, monkeypatch, capsys, name, content, told):
     if content is not None:
-        formats.write_jsonl(tmp_path / name, content)
+        writing.write_jsonl(tmp_path / name, content)
     monkeypatch.setattr(sys, "argv", ["sandbox", "--mbpp", str(tmp_path / name)])
     with pytest.raises(SystemExit) as ended:
         sandbox.main()

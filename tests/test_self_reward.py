@@ -14,7 +14,7 @@ import torch
 import dpo
 import self_reward
 from data import world
-from data.files import formats
+from data.files import formats, writing
 from data.files.checkpoints import save_checkpoint
 from data.runtime.measures import kendall, mean_ranks, spearman, win_share
 from data.world import judge as world_judge
@@ -457,7 +457,7 @@ def test_the_records_hold_every_response_reward_and_verdict_and_go_through_json(
     assert all(record == {"prompt": record["prompt"], **expected} for record in records) and len(records) == len(pairs) == 6
     assert len({record["prompt"] for record in records}) == 6
     assert json.loads(json.dumps(records, allow_nan=False)) == records
-    formats.write_jsonl(tmp_path / "data.jsonl", records)
+    writing.write_jsonl(tmp_path / "data.jsonl", records)
     assert formats.read_jsonl(tmp_path / "data.jsonl") == records
     assert counts["verdicts"] == 6 * 9 and counts["verdicts_parsed"] == pytest.approx(5 / 9)  # five of nine can be read
 

@@ -19,7 +19,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, real
+from data.files import checkpoints, formats, real, writing
 from data.runtime.rows import dialogue_rows
 from model import GPT, Config
 from pipeline import STAGES, Run
@@ -54,14 +54,14 @@ def shifted_schedule(schedule, by: int):
 
 def write_folder(folder, mark: str):
     folder.mkdir()
-    formats.write_jsonl(folder / "math.jsonl",
+    writing.write_jsonl(folder / "math.jsonl",
                         [{"question": f"{mark} {k}+{k}?", "answer": f"so {2 * k}\n#### {2 * k}"}
                          for k in range(80)])
-    formats.write_jsonl(folder / "code.jsonl", [{
+    writing.write_jsonl(folder / "code.jsonl", [{
         "text": f"{mark}, add {k}.", "code": f"def f(x): return x+{k}",
         "test_list": [f"assert f(1) == {1 + k}"]
     } for k in range(80)])
-    formats.write_jsonl(
+    writing.write_jsonl(
         folder / "preference.jsonl",
         [{"prompt": f"{mark}, name fruit {k}.", "chosen": f"Plum {k}.", "rejected": "No."}
          for k in range(80)])
@@ -162,7 +162,7 @@ def test_after_distillation_a_stage_rehearses_what_the_teacher_said_and_preferen
     run.out.mkdir()
     run.taught = run.out / pipeline.REHEARSAL
     rows = [{"domain": domain, "ids": [k, 9], "own": [0, 1]} for k, domain in enumerate(("math", "chat", "other"))]
-    formats.write_jsonl(run.taught, [{"student": "its weights"}, *rows])
+    writing.write_jsonl(run.taught, [{"student": "its weights"}, *rows])
     run.taught_student = "its weights"
     getattr(pipeline, stage)(run, "student")
     taken = (0, 1, 2) if stage in ("rl_stem", "rl_code") else (0, 2)

@@ -17,7 +17,7 @@ from torch import nn
 from data import world
 from data.files import hf
 from data.files import tokenizer as tokenizers
-from data.files.formats import replacing
+from data.files.writing import replacing
 from data.runtime import sandbox
 from data.runtime.devices import rank, ranks
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from data.files import tokenizer as tokenizers
-from data.files.formats import replacing, write_text
 from data.files.tokenizer import Tokenizer
+from data.files.writing import replacing, write_text
 from data.runtime.command import made_folder
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import tiktoken
 
-from data.files import formats
+from data.files import writing
 
 MARKS = ("user", "assistant", "system", "think", "end_think", "tool_call", "tool_result", "end", "pad")
 # GPT-4's pattern with digits one by one: a word with the space before it, one digit, a run of punctuation, white space.
@@ -261,4 +261,4 @@ def trained(texts: list[str]) -> Tokenizer:
 
 
 def save(ranks: dict[bytes, int], path: Path) -> None:
-    formats.write_text(path, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
+    writing.write_text(path, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))

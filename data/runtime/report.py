@@ -10,7 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy
 
-from data.files import formats
+from data.files import writing
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
@@ -36,7 +36,7 @@ def report(out: Path, results: dict) -> None:
     for path in sorted(out.glob("*.png")):  # of experiments that were told to write here
         text += ["", f"![{path.stem}]({path.name})"]
     text += ["", "The same prompts answered by every stage are in samples.md."]
-    formats.write_text(out / "report.md", "\n".join(text) + "\n")
+    writing.write_text(out / "report.md", "\n".join(text) + "\n")
 
 
 def cell(row: dict) -> str:
@@ -48,7 +48,7 @@ def cell(row: dict) -> str:
 def save_plot(figure, out: Path, name: str, title: str) -> tuple[str, str]:
     figure.suptitle(title)
     figure.tight_layout()
-    with formats.replacing(out / "plots" / name) as temporary:
+    with writing.replacing(out / "plots" / name) as temporary:
         figure.savefig(temporary, dpi=110, bbox_inches="tight", format="png")
     plt.close(figure)
     return title, name

@@ -18,7 +18,7 @@ import torch
 
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import save_checkpoint
 from data.runtime.command import guarded
@@ -108,7 +108,7 @@ def main() -> None:
         save_checkpoint(out / "ceiling.pt", model, tokenizer, "overall_sft")
     seconds = time.perf_counter() - began
     table = by_family(model, tokenizer, args.part, 4 if args.smoke else args.n)
-    formats.write_json(out / f"ceiling_{args.part}.json", {
+    writing.write_json(out / f"ceiling_{args.part}.json", {
         "world_version": world.WORLD_VERSION, "parameters": parameter_count(model),
         "seconds": seconds, "families": table})
     report(model, tokenizer, table, args)

@@ -24,7 +24,7 @@ import torch
 
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.runtime.command import guarded
 from data.runtime.devices import seed_of
@@ -117,7 +117,7 @@ def main() -> None:
             first = next((line["step"] for line in lines if line["copied"] >= 0.9), None)
             print(f"seed {seed} smear {smear}: copied {lines[-1]['copied']:.2f} at the end, "
                   f"0.9 first at step {first}", flush=True)
-            formats.write_json(out / "copying.json", table)
+            writing.write_json(out / "copying.json", table)
     plot(table, out / "copying.png")
 
 

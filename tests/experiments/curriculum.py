@@ -13,7 +13,7 @@ import torch
 
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from model import load_checkpoint
@@ -49,7 +49,7 @@ def main() -> None:
                 difference = scores["rising"][domain][key] - scores["shuffled"][domain][key]
                 row[domain].append(100 * difference)
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    formats.write_json(args.out, gaps)
+    writing.write_json(args.out, gaps)
     print("\n| rising minus shuffled, points | " + " | ".join(world.DOMAINS) + " |")
     print("|---|" + "---|" * len(world.DOMAINS))
     for key, row in gaps.items():

@@ -30,7 +30,7 @@ import torch
 import distill
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
@@ -175,7 +175,7 @@ def main() -> None:
             print(f"seed {seed} {name:50} {mean_of_four(found, 'greedy'):5.1f} / "
                   f"{mean_of_four(found, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
                   f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s", flush=True)
-            formats.write_json(path, kept)
+            writing.write_json(path, kept)
     report(table, out)
 
 
@@ -212,7 +212,7 @@ def report(table: dict, out: Path) -> None:
               "L_pos alone": "L_pos, rehearsal"}
     gaps = {other: interval(gaps_over("joint, rehearsal", row, "greedy"))
             for other, row in others.items()}
-    formats.write_json(out / "gaps.json", gaps)
+    writing.write_json(out / "gaps.json", gaps)
     print("\n| joint, rehearsal, over | greedy | sampled |\n|---|---|---|")
     for name in table:
         if name not in ("entering student", "joint, rehearsal"):

@@ -27,7 +27,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
@@ -176,7 +176,7 @@ def report(curves: dict, out: Path, start: str) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
     truth = gains["true reward as judge"][0]
     share = gains["its own judge"][0] / truth if truth > 0 else None
-    formats.write_json(out / "judge_controls.json", {
+    writing.write_json(out / "judge_controls.json", {
         "start": start, "share_of_truth": share, "random": gains["random judge"], "gains": gains,
         "correct": right, "curves": curves})
     plot(curves, out, start)

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
@@ -72,7 +72,7 @@ def main() -> None:
             told = "  ".join(f"{domain} {row['1']:.3f} {row['8']:.3f}"
                              for domain, row in table[stage][run].items())
             print(f"{run} {stage:14} pass@1, pass@8: {told}", flush=True)
-        formats.write_json(out / "pass_at_k.json", table)
+        writing.write_json(out / "pass_at_k.json", table)
     report(table)
     plot(table, out / "pass_at_k.png")
 

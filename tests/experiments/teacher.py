@@ -15,7 +15,7 @@ import torch
 
 import sft
 from data import world
-from data.files import formats
+from data.files import writing
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import save_checkpoint
 from data.runtime.command import guarded
@@ -52,7 +52,7 @@ def main() -> None:
     print(sft.table_head())
     print(sft.table_line("teacher (given)", scores))
     if args.scores:
-        formats.write_json(args.scores, {"digest": digest, "torch": torch.__version__,
+        writing.write_json(args.scores, {"digest": digest, "torch": torch.__version__,
                                          "threads": args.threads, "eval": scores,
                                          "families": table})
 
