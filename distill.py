@@ -44,12 +44,13 @@ from data.files import formats, writing
 from data.files.checkpoints import digest, given_teacher, key_of_run, once, tokenizer_of
 from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
+from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.runtime.rows import Row
+from data.runtime.rows import Row, pad_rows
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
-from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows
+from model import GPT, Optimizers, learning_rate_scale
 from sft import (
     evaluate,
     sampled_rows,

@@ -35,10 +35,11 @@ from data.files import formats
 from data.files.checkpoints import key_of_run, once, tokenizer_of
 from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
+from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.runtime.rows import Row, check_prompts, ranking_rows, split, supervised_count
+from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split, supervised_count
 from data.world import chat as world_chat
-from model import GPT, Optimizers, generate, learning_rate_scale, pad_rows, token_logprobs
+from model import GPT, Optimizers, learning_rate_scale, token_logprobs
 from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
 
 Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens

@@ -17,7 +17,6 @@ of experts, sliding windows, a paged cache.
     python model.py CHECKPOINT --export DIRECTORY              writes that layout, for `transformers` and others
 """
 
-import functools
 import math
 from dataclasses import asdict, dataclass, replace
 
@@ -29,7 +28,8 @@ from torch.utils.checkpoint import checkpoint
 from data.files import checkpoints, hf
 from data.files.checkpoints import tokenizer_of
 from data.runtime.command import Parser, ask, check_numbers, command
-from data.runtime.devices import autocast, gathered, pick_device, progress, ranks, seed_of, share
+from data.runtime.decoding import Cache, generate
+from data.runtime.devices import pick_device, seed_of
 
 
 @dataclass(frozen=True)
@@ -92,46 +92,6 @@ def smeared(row: Tensor, weights: Tensor) -> Tensor:
     for j, weight in enumerate(weights, start=1):
         x = x + weight * row[:, reach - j:reach - j + length]
     return x
-
-
-class Cache:
-    """Keys and values of every layer for N rows of at most `size` columns; `length` columns are filled.
-
-    recent (N, smear, width) holds the last embeddings, which the next token's is smeared with."""
-
-    def __init__(self, config: Config, rows: int, size: int, device, dtype):
-        shape = (rows, config.kv_heads, size, config.head_size)
-        # zeros, since the compiled step reads columns that are still to come: it weighs them with 0, and 0 * nan would be nan
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
-        # of an embedding's precision, which autocast leaves alone
-        self.recent = torch.zeros(rows, config.smear, config.width, device=device, dtype=torch.promote_types(dtype, torch.float32))
-        self.length = 0
-        self.place: Tensor | None = None  # (1,), the column of the next token in the compiled step, which writes and reads whole tensors
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if self.place is not None:
-            for whole, new in ((self.keys, keys), (self.values, values)):
-                whole[layer].index_copy_(2, self.place, new.to(whole[layer].dtype))
-            return self.keys[layer], self.values[layer]
-        end = self.length + keys.shape[2]
-        self.keys[layer][:, :, self.length:end] = keys
-        self.values[layer][:, :, self.length:end] = values
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-    def begin(self, prompt: "Cache", rows: Tensor) -> None:
-        """Start with these rows of a cache that holds the prompts; an earlier batch is wiped out, since 0 * nan would be nan."""
-        for whole, part in zip((*self.keys, *self.values), (*prompt.keys, *prompt.values)):
-            whole[:, :, :part.shape[2]] = part.index_select(0, rows)
-            whole[:, :, part.shape[2]:] = 0
-        self.recent.copy_(prompt.recent.index_select(0, rows))
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be named several times."""
-        for parts in (self.keys, self.values):
-            for layer, part in enumerate(parts):  # one by one, so that there are never two whole caches
-                parts[layer] = part.index_select(0, rows)
-        self.recent = self.recent.index_select(0, rows)
 
 
 class Attention(nn.Module):
@@ -252,14 +212,7 @@ class GPT(nn.Module):
                 causal = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
                 # a padded query sees itself, so that no softmax runs over nothing
                 mask = mask & causal | torch.eye(start + length, dtype=torch.bool, device=ids.device)[start:]
-        x = self.embedding(ids)
-        if self.config.smear:
-            x = x if attend is None else x * attend[:, start:, None]
-            before = x.new_zeros(len(x), *self.smear.shape) if cache is None else cache.recent
-            row = torch.cat([before, x], 1)  # (N, smear + S, width)
-            x = smeared(row, self.smear)
-            if cache is not None:
-                cache.recent = row[:, -self.config.smear:]
+        x = self.embedded(ids, None if attend is None else attend[:, start:], cache)
         for layer, block in enumerate(self.blocks):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, cos, sin, mask, cache, layer, use_reentrant=False)
@@ -269,22 +222,18 @@ class GPT(nn.Module):
             cache.length += length
         return self.norm(x)
 
-    def step(self, token: Tensor, attend: Tensor, cache: Cache) -> Tensor:
-        """Logits (N, V) after one more token (N,) in column cache.place; attend (N, columns) is False for columns still to come.
-
-        Every step has the same shapes, so that it compiles once.
-        """
-        positions = attend.sum(1, keepdim=True) - 1  # (N, 1)
-        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
-        mask = torch.where(attend[:, None, None, :], 0.0, -torch.inf)
-        x = self.embedding(token[:, None])
-        if self.config.smear:
-            row = torch.cat([cache.recent, x], 1)
-            x = smeared(row, self.smear)
-            cache.recent.copy_(row[:, 1:])
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, cache, layer)
-        return self.head(self.norm(x))[:, 0]
+    def embedded(self, ids: Tensor, real: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """What enters the first block, (N, S, width); real (N, S) is False at a padded position, which is smeared as 0."""
+        x = self.embedding(ids)
+        if not self.config.smear:
+            return x
+        if real is not None:
+            x = x * real[:, :, None]
+        if cache is None:
+            row = torch.cat([x.new_zeros(len(x), *self.smear.shape), x], 1)  # (N, smear + S, width)
+        else:
+            row = cache.with_recent(x)
+        return smeared(row, self.smear)
 
     def forward(self, ids: Tensor, select: Tensor | None = None, attend: Tensor | None = None) -> Tensor:
         """Logits (N, S, V), or with select (N, S) bool only those of the selected positions, (selected, V)."""
@@ -296,16 +245,6 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def pad_rows(rows: list[list], pad, left: bool = False, device=None) -> Tensor:
-    """Rows of unequal length as one tensor (N, longest); no rows at all as (0, 1)."""
-    longest = max(map(len, rows), default=1)
-    padded = torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows]
-                          or torch.zeros(0, 1, dtype=torch.bool if isinstance(pad, bool) else torch.long))
-    if device is not None and device.type == "cuda":
-        return padded.pin_memory().to(device, non_blocking=True)  # the copy goes on while the next batch is laid out
-    return padded.to(device or "cpu")
-
-
 def token_logprobs(model: nn.Module, ids: Tensor, mask: Tensor, temperature: float = 1.0, attend: Tensor | None = None) -> Tensor:
     """log p(ids[:, t] | ids[:, :t]) at temperature, (N, S) float32, where mask (N, S) is True, and 0 elsewhere.
 
@@ -315,219 +254,6 @@ def token_logprobs(model: nn.Module, ids: Tensor, mask: Tensor, temperature: flo
     logits = model(ids, select=select, attend=attend).float() / temperature  # (selected, V)
     picked = logits.gather(1, ids[mask][:, None])[:, 0] - logits.logsumexp(1)
     return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, picked)
-
-
-# ---- generation ----
-
-@dataclass
-class Samples:
-    """n samples a prompt, prompt-major: row i answers prompt i // n.
-
-    tokens (N, T), padded on the right; logprobs (N, T) under the distribution that was sampled from; own (N, T) True where
-    the model itself wrote the token (a tool's result is inserted, not written); lengths (N,); truncated (N,) True where
-    the length limit cut the row off.
-    """
-
-    tokens: Tensor
-    logprobs: Tensor
-    own: Tensor
-    lengths: Tensor
-    truncated: Tensor
-
-    def lists(self) -> list[list[int]]:
-        """The tokens of each row without padding."""
-        return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist())]
-
-
-def sampling_logits(logits: Tensor, temperature: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Logits (N, V) of the distribution that is sampled from. temperature (N,); rows at 0 keep temperature 1 (greedy)."""
-    logits, temperature = logits.float(), torch.where(temperature > 0, temperature, 1.0)
-    if bool((temperature != 1).any()):
-        logits = logits / temperature[:, None]
-    if top_k:
-        kth = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if top_p < 1:
-        ordered, order = logits.sort(dim=1, descending=True)
-        outside = ordered.softmax(1).cumsum(1) - ordered.softmax(1) >= top_p  # the better tokens hold that mass already
-        outside[:, 0] = False
-        logits = logits.scatter(1, order, ordered.masked_fill(outside, -torch.inf))
-    return logits
-
-
-def draw(probabilities: Tensor, uniform: Tensor, greedy: Tensor) -> Tensor:
-    """Token ids (N,) from probabilities (N, V) by inverse CDF: one uniform number a row, where torch.multinomial would draw V of them.
-
-    A row that is greedy (N,) takes its likeliest token. What nobody needs is left out: on a CPU these are the longest operations
-    of a small model's step, and argmax would take three times as long as max.
-    """
-    if bool(greedy.all()):
-        return probabilities.max(1).indices
-    cdf = probabilities.cumsum(1)
-    sampled = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0].clamp(max=cdf.shape[1] - 1)
-    return torch.where(greedy, probabilities.max(1).indices, sampled) if bool(greedy.any()) else sampled
-
-
-class ToolQueue:
-    """Tokens to be inserted into rows: a row that ends a turn with a tool call gets the result and a new header."""
-
-    LIMIT = 4  # calls a row; a model that calls forever is cut off
-
-    def __init__(self, tokenizer, run_tool, rows: int):
-        self.tokenizer, self.run_tool = tokenizer, run_tool
-        self.turn = [[] for _ in range(rows)]
-        self.forced = [[] for _ in range(rows)]
-        self.calls = [0] * rows
-
-    def next(self, row: int, token: int) -> tuple[int, bool, bool]:
-        """(token to use, written by the model?, row finished?) when the model samples `token` for the row."""
-        if self.forced[row]:
-            return self.forced[row].pop(0), False, False
-        turn, tokenizer = self.turn[row], self.tokenizer
-        if token != tokenizer.end_id:
-            turn.append(token)
-            return token, True, token in tokenizer.runtime_ids
-        if tokenizer.call_id in turn and self.calls[row] < self.LIMIT:
-            call = tokenizer.decode(turn[turn.index(tokenizer.call_id) + 1:])
-            self.forced[row] = [tokenizer.result_id, *tokenizer.encode(self.run_tool(call)), *tokenizer.headers["assistant"]]
-            self.calls[row] += 1
-            self.turn[row] = []
-            return token, True, False
-        return token, True, True
-
-
-@functools.cache
-def compiled_step():
-    """`GPT.step` by torch.compile; one for all models, since a copied model must not keep another's."""
-    return torch.compile(GPT.step, mode="reduce-overhead")
-
-
-FIXED = {}  # the last cache that `fixed_cache` made, by its shape
-
-
-def fixed_cache(*shape) -> Cache:
-    """A cache for the compiled step. It is kept, and given out again for a next batch of the same shape: a CUDA graph writes to fixed
-    addresses, and is recorded anew for others."""
-    if shape not in FIXED:
-        FIXED.clear()  # before the next one, so that there are never two
-        FIXED[shape] = cache = Cache(*shape)
-        cache.place = torch.zeros(1, dtype=torch.long, device=cache.keys[0].device)
-        for tensor in (*cache.keys, *cache.values, cache.recent, cache.place):
-            torch._dynamo.mark_static_address(tensor)  # or no CUDA graph is made of a step that writes into its inputs
-    return FIXED[shape]
-
-
-@torch.no_grad()
-def generate(model: GPT, tokenizer, prompts: list[list[int]], *, n: int = 1, max_new: int = 64, temperature=1.0, top_k: int = 0,
-             top_p: float = 1.0, seed: int = 0, run_tool=None, rows: int = 512) -> Samples:
-    """n samples of at most max_new tokens for each prompt (lists of ids), `rows` samples at a time.
-
-    temperature: one number, or n of them, one for each sample of a prompt; 0 is greedy. run_tool: str -> str answers tool
-    calls in the middle of generation. The samples depend on the seed and on the prompts, not on what finishes when.
-    Raises ValueError for an empty list, or a prompt that leaves no room in the context.
-    """
-    if not prompts or not all(prompts) or max_new < 1:
-        raise ValueError("generation needs at least one prompt, no empty prompt, and room for one new token")
-    longest = max(map(len, prompts))
-    if longest + 1 > model.config.context:
-        raise ValueError(f"a prompt of {longest} tokens leaves no room in the context of {model.config.context}")
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))  # prompts of like length need little padding
-    per_batch = max(1, rows // n)
-    results = {}
-    for start in range(0, len(order), per_batch):
-        taken = order[start:start + per_batch]
-        generator = torch.Generator().manual_seed(seed_of(seed, start))  # one a batch: how long another batch took changes nothing
-        mine = share(range(len(taken)))
-        if not mine:
-            continue
-        places = torch.tensor(mine).repeat_interleave(n) * n + torch.arange(n).repeat(len(mine))  # of this rank's rows in the batch
-        batch = generate_batch(model, tokenizer, [prompts[taken[k]] for k in mine], n, max_new, temperature, top_k, top_p, generator,
-                               len(taken) * n, places, run_tool)
-        for j, k in enumerate(mine):
-            results[taken[k]] = [tensor[j * n:(j + 1) * n] for tensor in batch]
-    model.train(was_training)
-    if ranks() > 1:
-        device = next(model.parameters()).device
-        results = gathered({i: [tensor.cpu() for tensor in row] for i, row in results.items()})
-        results = {i: [tensor.to(device) for tensor in row] for i, row in results.items()}
-    results = [results[i] for i in range(len(prompts))]
-    width = max(result[0].shape[1] for result in results)
-    pads = (tokenizer.pad_id, 0.0, False)
-    padded = [torch.cat([F.pad(r[j], (0, width - r[j].shape[1]), value=pads[j]) for r in results]) for j in range(3)]
-    return Samples(*padded, torch.cat([r[3] for r in results]), torch.cat([r[4] for r in results]))
-
-
-def generate_batch(model, tokenizer, prompts, n, max_new, temperature, top_k, top_p, generator, drawn, places, run_tool):
-    """One batch of `generate`: (tokens, logprobs, own) of shape (N, T), lengths and truncated (N,).
-
-    `drawn` uniform numbers are drawn a step, and the batch's rows take those at their `places` (N,)."""
-    device = next(model.parameters()).device
-    ids = pad_rows(prompts, tokenizer.pad_id, left=True, device=device)  # (B, P)
-    real = pad_rows([[True] * len(prompt) for prompt in prompts], False, left=True, device=device)
-    column, size = ids.shape[1], min(ids.shape[1] + max_new, model.config.context)
-    dtype = torch.bfloat16 if device.type == "cuda" else model.embedding.weight.dtype
-    with autocast(device):
-        # a batch without padding needs no mask, which attention is faster without
-        cache = Cache(model.config, len(prompts), column if model.compiled else size, device, dtype)
-        ragged = not bool(real.all())
-        logits = model.head(model.hidden(ids, real if ragged else None, cache)[:, -1])  # each prompt is read once
-    known = tokenizer.vocab_size  # some checkpoints have more rows in the embedding than the tokenizer has tokens
-    copies = torch.arange(len(prompts), device=device).repeat_interleave(n)
-    logits, real = logits[copies], real[copies]
-    total, steps = len(prompts) * n, size - column
-    if model.compiled:
-        whole = min(-(-size // 128) * 128, model.config.context)  # few different shapes, each of which costs a compilation or a recording
-        prompt, cache = cache, fixed_cache(model.config, total, whole, device, dtype)
-        cache.begin(prompt, copies)
-        real = F.pad(real, (0, whole - column))
-    else:
-        cache.select(copies)
-    heat = torch.as_tensor(temperature, dtype=torch.float32, device=device).reshape(-1)
-    heat = heat.repeat(total) if heat.numel() == 1 else heat.repeat(len(prompts))
-    tokens = torch.full((total, steps), tokenizer.pad_id, device=device)
-    logprobs, own = torch.zeros(total, steps, device=device), torch.zeros(total, steps, dtype=torch.bool, device=device)
-    alive, running = torch.arange(total, device=device), torch.ones(total, dtype=torch.bool, device=device)
-    lengths = torch.zeros(total, dtype=torch.long, device=device)
-    last = torch.zeros(tokenizer.vocab_size, dtype=torch.bool, device=device)  # the tokens after which a row is over
-    last[[tokenizer.end_id, *sorted(tokenizer.runtime_ids)]] = True
-    queue = ToolQueue(tokenizer, run_tool, total) if run_tool is not None else None
-    for step in progress(range(steps), f"{total} samples", "token", delay=3):
-        # one number for every row, finished ones too: dropping rows changes nothing for the others
-        uniform = torch.rand(drawn, generator=generator)[places].to(device)
-        probabilities = sampling_logits(logits[:, :known], heat[alive], top_k, top_p).softmax(1)
-        token = draw(probabilities, uniform[alive], heat[alive] == 0)
-        logprob = probabilities.gather(1, token[:, None])[:, 0].clamp(min=1e-38).log()
-        keep = running[alive]
-        if queue is None:
-            written, done = keep, last[token]
-        else:
-            named = [queue.next(row, new) if on else (new, False, True)
-                     for row, new, on in zip(alive.tolist(), token.tolist(), keep.tolist())]
-            token, written, done = (torch.tensor(column, device=device) for column in zip(*named))
-        tokens[alive, step] = torch.where(keep, token, tokenizer.pad_id)
-        logprobs[alive, step] = torch.where(written & keep, logprob, 0.0)
-        own[alive, step] = written & keep
-        lengths[alive] += keep
-        running[alive] = keep & ~done
-        left = int(running.sum())
-        if left == 0 or step == steps - 1:
-            break
-        if left <= 0.8 * len(alive) and not model.compiled:  # finished rows stop costing
-            kept = running[alive].nonzero()[:, 0]
-            cache.select(kept)
-            alive, token, real = alive[kept], token[kept], real[kept]
-        with autocast(device):
-            if model.compiled:
-                real[:, column + step] = True
-                cache.place.fill_(column + step)
-                logits = compiled_step()(model, token, real, cache)
-            else:
-                real = F.pad(real, (0, 1), value=True)
-                logits = model.head(model.hidden(token[:, None], real if ragged else None, cache)[:, 0])
-    used = step + 1
-    return tokens[:, :used], logprobs[:, :used], own[:, :used], lengths, running
 
 
 # ---- optimizer ----

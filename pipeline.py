@@ -46,10 +46,11 @@ from data.files.checkpoints import (
 )
 from data.files.checkpoints import given_teacher as given_teacher_of
 from data.runtime.command import common_flags, fail, known_failure, out_folder, release
+from data.runtime.decoding import generate
 from data.runtime.devices import rank, seed_of, start
 from data.runtime.report import report
 from data.runtime.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
-from model import SIZES, fresh_model, generate, load_checkpoint, parameter_count, placed
+from model import SIZES, fresh_model, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
 REHEARSAL = "distill_rehearsal.jsonl"

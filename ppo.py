@@ -59,6 +59,7 @@ from data.files.checkpoints import (
 )
 from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
+from data.runtime.decoding import generate
 from data.runtime.devices import (
     autocast,
     in_parts,
@@ -70,16 +71,8 @@ from data.runtime.devices import (
     summed,
 )
 from data.runtime.measures import mean_of
-from data.runtime.rows import Row
-from model import (
-    GPT,
-    Optimizers,
-    generate,
-    learning_rate_scale,
-    load_checkpoint,
-    pad_rows,
-    token_logprobs,
-)
+from data.runtime.rows import Row, pad_rows
+from model import GPT, Optimizers, learning_rate_scale, load_checkpoint, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import (
     evaluate,

@@ -55,6 +55,7 @@ from data.files.checkpoints import (
 )
 from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, made_folder, out_folder
+from data.runtime.decoding import generate
 from data.runtime.devices import (
     agreed,
     autocast,
@@ -75,6 +76,7 @@ from data.runtime.rows import (
     document_rows,
     in_rows,
     interleave,
+    pad_rows,
     repeated,
     split,
     supervised_count,
@@ -86,10 +88,8 @@ from model import (
     GPT,
     Optimizers,
     fresh_model,
-    generate,
     learning_rate_scale,
     load_checkpoint,
-    pad_rows,
     parameter_count,
     placed,
 )

@@ -22,9 +22,10 @@ import reward_model
 import sft
 from data import world
 from data.files import tokenizer as tokenizers
+from data.runtime.decoding import generate
 from data.runtime.devices import rank, start
 from data.runtime.rows import dialogue_rows
-from model import GPT, Config, Optimizers, generate
+from model import GPT, Config, Optimizers
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROW = re.compile(r'^\| `(\w+)\.(\w+)` \|.*\| `python -m pytest (tests/\w+\.py) -k "([\w ]+)"` \|', re.M)
+ROW = re.compile(r'^\| `([\w.]+)\.(\w+)` \|.*\| `python -m pytest (tests/\w+\.py) -k "([\w ]+)"` \|', re.M)
 ASSIGNMENTS = ROW.findall((ROOT / "tests" / "ASSIGNMENTS.md").read_text(encoding="utf-8"))
 
 
@@ -46,7 +46,7 @@ def test_blanking_keeps_signature_and_docstring():
 def test_a_blanked_function_fails_its_own_tests_and_no_others(module, function, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".pytest_cache"))
-    path = copy / f"{module}.py"
+    path = copy / f"{module.replace('.', '/')}.py"
     path.write_text(blanked(path.read_text(encoding="utf-8"), function), encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider", *sorted(set().union(*OWN.values()))],
                           cwd=copy, capture_output=True, text=True)

@@ -17,6 +17,7 @@ from torch import nn
 import distill
 from data import world
 from data.files.checkpoints import digest, save_checkpoint
+from data.runtime.decoding import Samples
 from data.runtime.rows import response_rows
 from distill import (
     Joint,
@@ -32,7 +33,7 @@ from distill import (
     train,
 )
 from dpo import dpo_loss, sequence_logprobs
-from model import GPT, Config, Samples, load_checkpoint
+from model import GPT, Config, load_checkpoint
 from sft import supervised_positions
 
 CPU = torch.device("cpu")

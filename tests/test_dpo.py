@@ -15,9 +15,18 @@ from torch import nn
 import dpo
 from data import world
 from data.files.checkpoints import save_checkpoint
+from data.runtime.decoding import Samples
 from data.runtime.rows import response_rows
-from dpo import Settings, annotated_pairs, dpo_loss, probe, reference_logprobs, sequence_logprobs, train
-from model import GPT, Config, Samples, load_checkpoint, token_logprobs
+from dpo import (
+    Settings,
+    annotated_pairs,
+    dpo_loss,
+    probe,
+    reference_logprobs,
+    sequence_logprobs,
+    train,
+)
+from model import GPT, Config, load_checkpoint, token_logprobs
 
 CPU = torch.device("cpu")
 POLICY, REFERENCE, LENGTHS = (-10.0, -15.0), (-12.0, -14.0), (8.0, 10.0)  # section 5's pair: log-ratios (2, -1), h = 3

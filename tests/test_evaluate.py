@@ -7,14 +7,15 @@ import math
 import pytest
 import torch
 
-import model as models
 import pipeline
 import sft
 from data import world
 from data.files import formats, real
+from data.runtime import decoding
+from data.runtime.decoding import Samples
 from data.runtime.measures import interval, wilson
+from data.runtime.rows import pad_rows
 from data.world import judge as world_judge
-from model import Samples, pad_rows
 from sft import evaluate, pass_rates
 
 DOMAINS = ("math", "code", "stem", "chat", "agent")
@@ -27,7 +28,7 @@ class Script:
     """
 
     def __init__(self, reply):
-        self.reply, self.calls, self.signature = reply, [], inspect.signature(models.generate)
+        self.reply, self.calls, self.signature = reply, [], inspect.signature(decoding.generate)
 
     def __call__(self, *args, **how):
         bound = self.signature.bind(*args, **how)

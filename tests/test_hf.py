@@ -19,8 +19,9 @@ import sft
 from data import world
 from data.files import formats, hf, real
 from data.files.checkpoints import save_checkpoint, tokenizer_of
+from data.runtime.decoding import Cache, generate
 from data.runtime.rows import dialogue_rows, response_rows
-from model import GPT, Cache, Config, export, generate, load_checkpoint
+from model import GPT, Config, export, load_checkpoint
 from tests.benchmarks import peers
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")

@@ -17,24 +17,20 @@ import model as model_module
 from data import world
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import save_checkpoint
-from data.runtime import devices
+from data.runtime import decoding, devices
+from data.runtime.decoding import Cache, ToolQueue, draw, generate, sampling_logits
 from data.runtime.devices import seed_of
+from data.runtime.rows import pad_rows
 from model import (
     GPT,
     SIZES,
-    Cache,
     Config,
     Optimizers,
-    ToolQueue,
-    draw,
-    generate,
     learning_rate_scale,
     load_checkpoint,
-    pad_rows,
     parameter_count,
     placed,
     rotate,
-    sampling_logits,
     smeared,
     token_logprobs,
 )
@@ -698,7 +694,7 @@ def sampled_by(model, tokenizer):
 
 def test_the_step_of_fixed_shapes_samples_what_the_growing_cache_does(tiny_model, tokenizer, monkeypatch):
     plain, logprobs = sampled_by(tiny_model, tokenizer)
-    monkeypatch.setattr(model_module, "compiled_step", lambda: GPT.step)  # as it is, without a compiler
+    monkeypatch.setattr(decoding, "compiled_step", lambda: decoding.step)  # as it is, without a compiler
     tiny_model.compiled = True
     fixed, again = sampled_by(tiny_model, tokenizer)
     assert fixed == plain and torch.allclose(logprobs, again, atol=1e-5)
@@ -709,7 +705,7 @@ def test_the_cache_of_fixed_shapes_is_used_again_and_what_an_earlier_batch_left_
     prompts = [[tokenizer.encode("a first, longer batch"), tokenizer.encode("of two")], [tokenizer.encode("then"), tokenizer.encode("one")]]
     plain = [generate(tiny_model, tokenizer, batch, max_new=9, seed=2).lists() for batch in prompts]
     places, broken = [], copy.deepcopy(tiny_model)
-    monkeypatch.setattr(model_module, "compiled_step", lambda: lambda model, token, attend, cache: places.append(cache) or GPT.step(model, token, attend, cache))
+    monkeypatch.setattr(decoding, "compiled_step", lambda: lambda model, token, attend, cache: places.append(cache) or decoding.step(model, token, attend, cache))
     tiny_model.compiled = True
     with torch.no_grad():
         broken.norm.weight.fill_(math.nan), broken.blocks[0].attention.qkv.weight.fill_(math.nan)
@@ -719,7 +715,7 @@ def test_the_cache_of_fixed_shapes_is_used_again_and_what_an_earlier_batch_left_
         generate(broken, tokenizer, batch, max_new=9)  # leaves nan behind
     assert len(set(map(id, places))) == 1 and places[0].keys[0].shape[2] == 128
     inputs = []
-    step = torch.compile(GPT.step, backend=lambda graph, _: inputs.extend(node.meta for node in graph.graph.nodes if node.op == "placeholder") or graph.forward)
+    step = torch.compile(decoding.step, backend=lambda graph, _: inputs.extend(node.meta for node in graph.graph.nodes if node.op == "placeholder") or graph.forward)
     with torch.no_grad():
         step(tiny_model, torch.ones(2, dtype=torch.long), torch.ones(2, 128, dtype=torch.bool), places[0])
     marked = [meta for meta in inputs if (meta.get("tensor_dict") or {}).get("_dynamo_static_input_type")]
@@ -728,7 +724,7 @@ def test_the_cache_of_fixed_shapes_is_used_again_and_what_an_earlier_batch_left_
 
 def test_the_step_of_fixed_shapes_reads_no_memory_that_nothing_wrote_and_casts_to_the_cache(tiny_model, tokenizer, monkeypatch):
     """Columns still to come are weighed with 0, and 0 * nan is nan; under autocast keys are float32 and the cache is not."""
-    monkeypatch.setattr(model_module, "compiled_step", lambda: GPT.step)
+    monkeypatch.setattr(decoding, "compiled_step", lambda: decoding.step)
     monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(shape[0] if isinstance(shape[0], tuple) else shape, math.nan, **how))
     tiny_model.compiled = True
     assert sampled_by(tiny_model, tokenizer)[1].isfinite().all()

@@ -22,7 +22,15 @@ import self_reward
 import sft
 from data import world
 from data.files import checkpoints, formats, writing
-from data.files.checkpoints import digest, key_of, load_part, once, save_checkpoint, save_part, write
+from data.files.checkpoints import (
+    digest,
+    key_of,
+    load_part,
+    once,
+    save_checkpoint,
+    save_part,
+    write,
+)
 from data.runtime import command
 from data.runtime.rows import dialogue_rows
 from model import GPT, SIZES, Config, load_checkpoint
@@ -808,7 +816,7 @@ def test_show_mask_writes_whole_characters_and_a_bracket_for_every_supervised_to
 
 def scripted(tokenizer, monkeypatch, module):
     """The module's generate writes TEXT and the end mark, to every prompt."""
-    from model import Samples
+    from data.runtime.decoding import Samples
     ids = torch.tensor([*tokenizer.encode(TEXT), tokenizer.end_id])
 
     def generate(model, tokenizer, prompts, n=1, **how):

@@ -16,10 +16,12 @@ import self_reward
 from data import world
 from data.files import formats, writing
 from data.files.checkpoints import save_checkpoint
+from data.runtime.decoding import Samples
 from data.runtime.measures import kendall, mean_ranks, spearman, win_share
+from data.runtime.rows import pad_rows
 from data.world import judge as world_judge
 from dpo import sequence_logprobs
-from model import GPT, Config, Samples, load_checkpoint, pad_rows
+from model import GPT, Config, load_checkpoint
 from self_reward import (
     Settings,
     chat_answers,

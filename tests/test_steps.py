@@ -14,8 +14,9 @@ import ppo
 import reward_model
 import sft
 from data import world
+from data.runtime.decoding import Samples
 from data.runtime.rows import response_rows
-from model import GPT, Config, Optimizers, Samples
+from model import GPT, Config, Optimizers
 
 CLIP = 1.0  # the most that the norm of all gradients together may be
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from data.files import hf
-from data.runtime.rows import supervised_count
+from data.runtime.rows import pad_rows, supervised_count
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
-from model import GPT, Config, pad_rows, token_logprobs
+from model import GPT, Config, token_logprobs
 from ppo import GSPO, policy_loss
 from reward_model import RewardModel, ranking_loss, score_rows
 from sft import batch_loss

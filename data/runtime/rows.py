@@ -5,6 +5,9 @@ import zlib
 from collections import Counter
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from data.files import formats
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
@@ -152,3 +155,13 @@ def batches_of(rows: list[Row], size: int, rng: random.Random, window: int = 8) 
         rng.shuffle(cut)
         batches += cut
     return batches
+
+
+def pad_rows(rows: list[list], pad, left: bool = False, device=None) -> Tensor:
+    """Rows of unequal length as one tensor (N, longest); no rows at all as (0, 1)."""
+    longest = max(map(len, rows), default=1)
+    padded = torch.tensor([[pad] * (longest - len(row)) + row if left else row + [pad] * (longest - len(row)) for row in rows]
+                          or torch.zeros(0, 1, dtype=torch.bool if isinstance(pad, bool) else torch.long))
+    if device is not None and device.type == "cuda":
+        return padded.pin_memory().to(device, non_blocking=True)  # the copy goes on while the next batch is laid out
+    return padded.to(device or "cpu")

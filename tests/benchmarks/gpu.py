@@ -23,9 +23,10 @@ import torch
 
 from data.files import hf
 from data.runtime.command import fail, guarded
+from data.runtime.decoding import generate
 from data.runtime.devices import autocast, pick_device
 from data.runtime.rows import supervised_count
-from model import GPT, SIZES, Config, Optimizers, generate, parameter_count, placed
+from model import GPT, SIZES, Config, Optimizers, parameter_count, placed
 from sft import batch_loss
 from tests.benchmarks.peers import in_turn
 

@@ -18,15 +18,16 @@ import torch
 
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.files.checkpoints import save_checkpoint
 from data.runtime.command import guarded
+from data.runtime.decoding import generate
 from data.runtime.devices import pick_device, seed_of
 from data.runtime.measures import mean_of
 from data.world import chat as world_chat
 from data.world import judge as world_judge
-from model import GPT, fresh_model, generate, load_checkpoint, parameter_count
+from model import GPT, fresh_model, load_checkpoint, parameter_count
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart
 AMPLE = sft.Schedule(

@@ -24,12 +24,13 @@ import torch
 
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.runtime.command import guarded
+from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
 from data.runtime.rows import batches_of, dialogue_rows, repeated, supervised_count
-from model import GPT, SIZES, Optimizers, generate
+from model import GPT, SIZES, Optimizers
 from tests.experiments.ceiling import family_tasks
 
 matplotlib.use("Agg")  # no window, wherever it runs

@@ -30,12 +30,13 @@ import torch
 import distill
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.runtime.command import fail, guarded
+from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
 from data.runtime.rows import dialogue_rows, interleave, repeated
-from model import Optimizers, generate, learning_rate_scale, load_checkpoint, parameter_count
+from model import Optimizers, learning_rate_scale, load_checkpoint, parameter_count
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

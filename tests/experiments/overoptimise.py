@@ -24,8 +24,9 @@ import reward_model as rewards
 from data import world
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
+from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
-from model import generate, load_checkpoint
+from model import load_checkpoint
 from sft import sampled_rows
 
 matplotlib.use("Agg")  # no window, wherever it runs
