@@ -46,20 +46,13 @@ from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.evaluation import evaluate, sampled_rows, scored, table_head, table_line
 from data.runtime.rows import Row, pad_rows
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Optimizers, learning_rate_scale
-from sft import (
-    evaluate,
-    sampled_rows,
-    scored,
-    starting_model,
-    supervised_positions,
-    table_head,
-    table_line,
-)
+from sft import starting_model, supervised_positions
 
 
 @dataclass(frozen=True)

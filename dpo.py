@@ -37,10 +37,11 @@ from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.evaluation import evaluate, sampled_rows, table_head, table_line
 from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split, supervised_count
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, token_logprobs
-from sft import evaluate, rehearse, sampled_rows, starting_model, table_head, table_line
+from sft import rehearse, starting_model
 
 Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens
 

@@ -48,6 +48,7 @@ from data.files.checkpoints import given_teacher as given_teacher_of
 from data.runtime.command import common_flags, fail, known_failure, out_folder, release
 from data.runtime.decoding import generate
 from data.runtime.devices import rank, seed_of, start
+from data.runtime.evaluation import evaluate, table_head, table_line
 from data.runtime.report import report
 from data.runtime.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
 from model import SIZES, fresh_model, load_checkpoint, parameter_count, placed
@@ -350,12 +351,12 @@ def stage_line(stage: dict) -> str:
     if stage["eval"] is None:
         told = {"held-out accuracy": "accuracy", "by the true rubric": "true_accuracy", "the annotator with itself": "annotator_agreement"}
         return f"{name:26} " + ", ".join(f"{words} {measured[key]:.3f}" for words, key in told.items() if measured.get(key) is not None)
-    return sft.table_line(name, stage["eval"])
+    return table_line(name, stage["eval"])
 
 
 def run_stages(run: Run, todo: list, results: dict) -> None:
     """Train, save, evaluate and report, one stage after the other."""
-    print(sft.table_head(real.CHECKED if run.data else COLUMNS))
+    print(table_head(real.CHECKED if run.data else COLUMNS))
     for stage in results["stages"]:
         print(stage_line(stage) + "  (done before)")
     try:
@@ -396,7 +397,7 @@ def run_stage(run: Run, function, who: str, entering: str) -> dict:
     measured |= measured_afterwards(run, name, who, before)
     if name != "reward_model":
         how_long = {"tasks": {domain: run.data.tasks["test"][domain] for domain in real.CHECKED}, "max_new": 256} if run.data else {}
-        evaluated = sft.evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed, **how_long)
+        evaluated = evaluate(run.models[who], run.tokenizer, run.eval_n, seed=run.seed, **how_long)
         answer_samples(run, name, who)
     seconds = measured.pop("training_seconds") + time.perf_counter() - evaluation
     return {"name": name, "model": who, "seconds": round(seconds, 2), "tokens": measured.pop("tokens"), "checkpoint": checkpoint,

@@ -70,21 +70,19 @@ from data.runtime.devices import (
     start,
     summed,
 )
+from data.runtime.evaluation import (
+    evaluate,
+    pass_rates,
+    sampled_rows,
+    scored,
+    table_head,
+    table_line,
+)
 from data.runtime.measures import mean_of
 from data.runtime.rows import Row, pad_rows
 from model import GPT, Optimizers, learning_rate_scale, load_checkpoint, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
-from sft import (
-    evaluate,
-    pass_rates,
-    rehearsal_data,
-    rehearse,
-    sampled_rows,
-    scored,
-    starting_model,
-    table_head,
-    table_line,
-)
+from sft import rehearsal_data, rehearse, starting_model
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,12 @@ from data.files.writing import write_csv
 from data.runtime.command import ask, command, common_flags, out_folder
 from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
+from data.runtime.evaluation import sampled_rows
 from data.runtime.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, load_checkpoint
-from sft import sampled_rows, starting_model
+from sft import starting_model
 
 TIES = ("drop", "half", "rao_kupper", "davidson")
 

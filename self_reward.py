@@ -42,20 +42,13 @@ from data.files.checkpoints import key_of_run, once, tokenizer_of
 from data.runtime.command import command, common_flags, out_folder
 from data.runtime.decoding import generate
 from data.runtime.devices import seed_of, start
+from data.runtime.evaluation import evaluate, sampled_rows, table_head, table_line
 from data.runtime.measures import kendall, spearman, win_share
 from data.runtime.rows import Row
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from model import GPT
-from sft import (
-    chat_prompts,
-    evaluate,
-    rehearsal_data,
-    sampled_rows,
-    starting_model,
-    table_head,
-    table_line,
-)
+from sft import chat_prompts, rehearsal_data, starting_model
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,7 @@ from data.files.checkpoints import (
 )
 from data.files.writing import write_csv
 from data.runtime.command import command, common_flags, made_folder, out_folder
-from data.runtime.decoding import generate
 from data.runtime.devices import (
-    agreed,
     autocast,
     micro_batches,
     parallel,
@@ -66,7 +64,7 @@ from data.runtime.devices import (
     start,
     summed,
 )
-from data.runtime.measures import interval, mean_of
+from data.runtime.evaluation import evaluate, table_head, table_line
 from data.runtime.rows import (
     Row,
     batches_of,
@@ -83,7 +81,6 @@ from data.runtime.rows import (
     tell_dropped,
     tokens_a_row,
 )
-from data.world import judge as world_judge
 from model import (
     GPT,
     Optimizers,
@@ -391,86 +388,6 @@ def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, *
     rows, settings = overall_rows(tokenizer, schedule, how["seed"], model.config.context, curriculum)
     held_out = development_rows(tokenizer, model.config.context, world.DOMAINS[:5])
     return train(model, tokenizer, rows, settings, stage="overall_sft", held_out=held_out, **how)
-
-
-def sampled_rows(prompts: list[list[int]], samples) -> list[Row]:
-    """What `generate` wrote as rows: each prompt with its n samples, the mask True on the model's own tokens only."""
-    n = len(samples.lengths) // len(prompts)
-    own = samples.own.tolist()
-    return [(prompts[i // n] + reply, [False] * len(prompts[i // n]) + own[i][:len(reply)]) for i, reply in enumerate(samples.lists())]
-
-
-# ---- evaluation: generate, check ----
-
-def scored(tasks: list, replies: list) -> list[float | None]:
-    """The truth about each reply (`world.score_replies`), as rank 0 finds it: programs run against the clock."""
-    return agreed(lambda: world.score_replies(tasks, replies))
-
-
-def evaluate(model: GPT, tokenizer, n: int, *, seed: int, part: str = "test", temperatures: dict | None = None,
-             domains=(*world.DOMAINS, "phrasing"), max_new: int = 64, tasks: dict[str, list] | None = None) -> dict:
-    """Scores on the fixed held-out prompts, by domain; with `tasks`, on each domain's first n.
-
-    {"math": {"greedy", "sampled", "n", "low", "high"}, ...}: "greedy" is temperature 0, "sampled"
-    temperature 1, both from one reading of every prompt; "low" and "high" are greedy's 95% interval
-    (`measures.interval`), "n" the replies that could be checked. chat is the true reward divided by
-    5, judge the pairwise agreement with the rubric, the rest accuracies; "phrasing" is the score on
-    the phrasing of each family that no demonstration used.
-    """
-    temperatures = temperatures or {"greedy": 0.0, "sampled": 1.0}
-    asked = []  # (domain, task, prompt messages, response to be judged)
-    domains = list(tasks or domains)
-    for domain in domains:
-        if tasks is not None:
-            asked += [(domain, task, task.messages, None) for task in tasks[domain][:n]]
-        elif domain == "judge":
-            for task, *responses in world.evaluation_judge_pairs(n, part):
-                asked += [(domain, task, [{"role": "user", "content": world_judge.judge_prompt(task.prompt, r)}], r) for r in responses]
-        else:
-            asked += [(domain, task, task.messages, None) for task in world.evaluation_tasks(domain, n, part)]
-    prompts = [tokenizer.prompt(messages) for _, _, messages, _ in asked]
-    samples = generate(model, tokenizer, prompts, n=len(temperatures), temperature=list(temperatures.values()), max_new=max_new,
-                       seed=seed_of(seed, "evaluate"), run_tool=world.run_tool)
-    replies = [tokenizer.read_reply(ids) for ids in samples.lists()]
-    results = {domain: {} for domain in domains}
-    for k, name in enumerate(temperatures):
-        said = replies[k::len(temperatures)]
-        for domain in domains:
-            places = [i for i, row in enumerate(asked) if row[0] == domain]
-            if domain == "judge":
-                verdicts = [world_judge.parse_verdict(said[i].content) if said[i].complete else None for i in places]
-                truths = [world_judge.true_reward(asked[i][1], asked[i][3]) for i in places]
-                scores = [world.pairwise_agreement(*verdicts[j:j + 2], *truths[j:j + 2]) for j in range(0, len(places), 2)]
-                results[domain][f"{name}_parsed"] = sum(v is not None for v in verdicts) / len(verdicts)
-            else:
-                scores = scored([asked[i][1] for i in places], [said[i] for i in places])
-                scores = [score for score in scores if score is not None]
-            results[domain][name] = mean_of(scores)
-            if k == 0:
-                low, high = interval(scores)
-                results[domain] |= {"n": len(scores), "low": low, "high": high}
-    return results
-
-
-def pass_rates(model: GPT, tokenizer, tasks: list, *, samples: int = 16, seed: int, max_new: int = 64) -> list[float | None]:
-    """The share of right replies among `samples` at temperature 1 for each task (avg@16); None where none could be checked.
-
-    A task with a rate strictly between 10% and 90% is one that reinforcement learning can learn from.
-    """
-    drawn = generate(model, tokenizer, [tokenizer.prompt(task.messages) for task in tasks], n=samples, max_new=max_new,
-                     seed=seed_of(seed, "pass rates"), run_tool=world.run_tool)
-    scores = scored([task for task in tasks for _ in range(samples)], [tokenizer.read_reply(ids) for ids in drawn.lists()])
-    groups = [[score for score in scores[i:i + samples] if score is not None] for i in range(0, len(scores), samples)]
-    return [sum(group) / len(group) if group else None for group in groups]
-
-
-def table_line(name: str, results: dict) -> str:
-    """One line of the growing table: greedy/sampled in percent by domain."""
-    return f"{name:26}" + "".join(f"{100 * r['greedy']:5.0f}/{100 * r['sampled']:3.0f} " for r in results.values())
-
-
-def table_head(domains=(*world.DOMAINS, "phrasing")) -> str:
-    return f"{'greedy/sampled, percent':26}" + "".join(f"{domain:>9} " for domain in domains)
 
 
 # ---- alone ----

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 import pipeline
-import sft
 from data import world
 from data.files import formats, real
-from data.runtime import decoding
+from data.runtime import decoding, evaluation
 from data.runtime.decoding import Samples
+from data.runtime.evaluation import evaluate, pass_rates
 from data.runtime.measures import interval, wilson
 from data.runtime.rows import pad_rows
 from data.world import judge as world_judge
-from sft import evaluate, pass_rates
 
 DOMAINS = ("math", "code", "stem", "chat", "agent")
 
@@ -50,7 +49,7 @@ def script(monkeypatch):
     """script(reply) puts a Script in the place of `generate`."""
     def install(reply):
         played = Script(reply)
-        for module in (sft, pipeline):
+        for module in (evaluation, pipeline):
             monkeypatch.setattr(module, "generate", played)
         return played
     return install

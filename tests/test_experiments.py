@@ -16,7 +16,15 @@ import distill
 import sft
 from data.runtime.command import check_numbers
 from ppo import Settings
-from tests.experiments import copying, curriculum, distill_ablation, judge_controls, overoptimise, pass_at_k, targets
+from tests.experiments import (
+    copying,
+    curriculum,
+    distill_ablation,
+    judge_controls,
+    overoptimise,
+    pass_at_k,
+    targets,
+)
 from tests.experiments.compare import changed
 
 
@@ -241,7 +249,7 @@ def test_the_on_policy_loss_is_three_mean_divergences_of_weight_one(tiny_model, 
 
     monkeypatch.setattr(distill_ablation, "generate", lambda *rest, **how: None)
     monkeypatch.setattr(distill_ablation, "Optimizers", Keep)
-    monkeypatch.setattr(sft, "sampled_rows", lambda prompts, samples: [own[positives.index(one)] for one in drawn])
+    monkeypatch.setattr(distill_ablation, "sampled_rows", lambda prompts, samples: [own[positives.index(one)] for one in drawn])
     drawn = random.Random(distill_ablation.seed_of(1, "on-policy")).sample(positives, 2)
     settings = distill.Settings(steps=1, rows=2, rehearsal_rows=1)
     distill_ablation.on_policy(copy.deepcopy(tiny_model), teacher, tokenizer, positives, rehearsal, settings, 1)
@@ -272,7 +280,7 @@ def test_the_curriculum_is_the_rising_student_minus_the_shuffled_one(tmp_path, m
     (tmp_path / "results.json").write_text('{"seed": 7}')
     monkeypatch.setattr(curriculum, "load_checkpoint", lambda path, tokenizer: (path.name, {}))
     monkeypatch.setattr(sft, "overall_sft", lambda model, *rest, curriculum, seed: trained.append((model, curriculum, seed)))
-    monkeypatch.setattr(sft, "evaluate", lambda model, *rest, **how: {
+    monkeypatch.setattr(curriculum, "evaluate", lambda model, *rest, **how: {
         domain: {"greedy": scores[model], "sampled": scores[model] / 2} for domain in targets.DOMAINS})
     monkeypatch.setattr(sys, "argv", ["curriculum", str(tmp_path), "--out", str(tmp_path / "gaps.json")])
     curriculum.main()
@@ -347,7 +355,7 @@ def test_on_policy_distillation_reads_what_the_student_says_now(tiny_model, toke
         return torch.zeros(len(tokens), 5) + weight, torch.zeros(len(tokens), 5), tokens, tokens
 
     monkeypatch.setattr(distill_ablation, "generate", say)
-    monkeypatch.setattr(sft, "sampled_rows", lambda prompts, samples: [(prompt + [9], [False, True]) for prompt in prompts])
+    monkeypatch.setattr(distill_ablation, "sampled_rows", lambda prompts, samples: [(prompt + [9], [False, True]) for prompt in prompts])
     monkeypatch.setattr(distill, "both_logits", logits)
     model = copy.deepcopy(tiny_model)
     settings = distill.Settings(steps=60, rows=4, rehearsal_rows=2)

@@ -212,7 +212,7 @@ def test_every_stage_after_sft_has_settings_and_smoke_does_less_of_each():
 @pytest.fixture
 def bare(monkeypatch):
     """run_stages without evaluation, samples and plots."""
-    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: {"math": {"greedy": 0.5, "sampled": 0.25, "n": 8, "low": 0.2, "high": 0.8}})
+    monkeypatch.setattr(pipeline, "evaluate", lambda *args, **how: {"math": {"greedy": 0.5, "sampled": 0.25, "n": 8, "low": 0.2, "high": 0.8}})
     monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
     monkeypatch.setattr(pipeline, "report", lambda *args: None)
 
@@ -259,7 +259,7 @@ def test_what_is_not_a_number_is_null_in_the_file():
 def test_a_score_that_could_not_be_found_is_null_in_the_file_and_neither_the_table_nor_the_report_stumbles(run, monkeypatch, capsys):
     scores = {domain: {"greedy": 0.5, "sampled": 0.5, "n": 8, "low": 0.2, "high": 0.8} for domain in pipeline.COLUMNS} | {
         "code": {"greedy": math.nan, "sampled": math.nan, "n": 0, "low": math.nan, "high": math.nan}}
-    monkeypatch.setattr(sft, "evaluate", lambda *args, **how: scores)
+    monkeypatch.setattr(pipeline, "evaluate", lambda *args, **how: scores)
     monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
     run.models = {"student": GPT(SIZES["tiny"]["student"])}
     results = {"size": "tiny", "seed": 1, "params": {"student": 1, "teacher": 2}, "stages": []}
@@ -540,7 +540,7 @@ def test_after_distill_the_run_itself_rehearses_what_it_kept(run, tiny_model, mo
     monkeypatch.setattr(pipeline, "once", lambda *rest: (tiny_model, {"training_seconds": 0.0, "tokens": 0}))
     monkeypatch.setattr(pipeline, "settings_of", lambda *rest: "key")
     monkeypatch.setattr(pipeline, "answer_samples", lambda *rest: None)
-    monkeypatch.setattr(pipeline.sft, "evaluate", lambda *rest, **how: {})
+    monkeypatch.setattr(pipeline, "evaluate", lambda *rest, **how: {})
     for function, taught in ((pipeline.overall_sft, None), (pipeline.distill, run.out / pipeline.REHEARSAL)):
         pipeline.run_stage(run, function, "student", "none")
         assert run.taught == taught

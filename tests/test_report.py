@@ -7,10 +7,10 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-import sft
 from data import world
 from data.files import writing
 from data.runtime import report as reports
+from data.runtime.evaluation import table_head
 from data.runtime.report import report
 from pipeline import stage_line
 
@@ -204,7 +204,7 @@ def test_the_growing_table_has_greedy_before_sampled_in_the_order_of_its_head():
     found = re.findall(r"(\d+)/ *(\d+)", line)
     assert found == [(f"{100 * row['greedy']:.0f}", f"{100 * row['sampled']:.0f}")
                      for row in stage["eval"].values()]
-    assert sft.table_head().split()[-len(DOMAINS):] == [*world.DOMAINS, "phrasing"]
+    assert table_head().split()[-len(DOMAINS):] == [*world.DOMAINS, "phrasing"]
     own = own_of(results, "reward_model")
     line = stage_line(stage_of(results, "reward_model"))
     assert [float(number) for number in re.findall(r"0\.\d+", line)] == pytest.approx(

@@ -343,14 +343,14 @@ def test_a_stage_that_was_stopped_in_its_evaluation_is_evaluated_and_not_trained
     start = {who: model.state_dict() for who, model in run.models.items()}
     start = {who: {name: tensor.clone() for name, tensor in state.items()} for who, state in start.items()}
     todo = [(moved("cold_start_sft", trained), "student"), (moved("overall_sft", trained), "student")]
-    monkeypatch.setattr(sft, "evaluate", interrupt)
+    monkeypatch.setattr(pipeline, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run_stages(run, todo, first)
     assert trained == ["cold_start_sft"] and first["stages"] == [] and (run.out / "cold_start_sft.student.pt").exists()
     ended = {name: tensor.clone() for name, tensor in run.models["student"].state_dict().items()}
     for who, model in run.models.items():
         model.load_state_dict(start[who])
-    monkeypatch.setattr(sft, "evaluate", lambda model, *args, **how: {"math": SCORES["math"] | {"sampled": float(model.norm.weight[0].detach())}})
+    monkeypatch.setattr(pipeline, "evaluate", lambda model, *args, **how: {"math": SCORES["math"] | {"sampled": float(model.norm.weight[0].detach())}})
     monkeypatch.setattr(pipeline, "answer_samples", lambda *args: None)
     results = {"stages": []}
     pipeline.run_stages(run, todo, results)
@@ -483,7 +483,7 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
         where, out = sys.argv[1:3]
         smoke = sft.smoke
         sft.smoke = lambda s: replace(smoke(s), pretrain=replace(smoke(s).pretrain, save_every=2))
-        scale, evaluate, calls = sft.learning_rate_scale, sft.evaluate, []
+        scale, evaluate, calls = sft.learning_rate_scale, pipeline.evaluate, []
         die = lambda: os.kill(os.getpid(), signal.SIGKILL)
         def step(now, *rest):
             if where == "middle" and now == 3: die()
@@ -492,7 +492,7 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
             calls.append(1)
             if where == f"evaluation {len(calls)}": die()
             return evaluate(*args, **how)
-        sft.learning_rate_scale, sft.evaluate = step, look
+        sft.learning_rate_scale, pipeline.evaluate = step, look
         sys.argv = ["pipeline.py", "--smoke", "--threads", "1", "--eval-n", "1", "--teacher", "train",
                     "--stages", "pretrain,cold_start_sft", "--out", out]
         pipeline.main()

@@ -19,12 +19,14 @@ import sft
 from data import world
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import load_part, save_part
+from data.files.writing import write_csv
 from data.runtime.rows import (
     batches_of,
     dialogue_rows,
     document_rows,
     in_rows,
     interleave,
+    pad_rows,
     ranking_rows,
     repeated,
     split,
@@ -38,10 +40,8 @@ from sft import (
     held_out_loss,
     masked_cross_entropy,
     overall_rows,
-    pad_rows,
     supervised_positions,
     train,
-    write_csv,
 )
 
 ROOT = Path(__file__).parents[1]

@@ -321,7 +321,7 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
     data = write_folder(tmp_path / "data", "Set") if files else None
     run = new_run(tmp_path, tokenizer, number, data)
     monkeypatch.setattr(pipeline, "settings_of", lambda *key: f"key of {key[1:]}")
-    recorder.stand_in(sft, "evaluate",
+    recorder.stand_in(pipeline, "evaluate",
                       lambda **given: {"math": {"greedy": 0.5, "sampled": float(run.trained)}})
     for name in ("try_room", "save_checkpoint"):  # the models are no modules
         recorder.stand_in(checkpoints, name)

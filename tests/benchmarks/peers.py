@@ -32,13 +32,14 @@ from data import world
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.decoding import generate
+from data.runtime.evaluation import sampled_rows
 from data.runtime.rows import pad_rows, supervised_count
 from data.world import judge as world_judge
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, load_checkpoint, parameter_count, token_logprobs
 from ppo import entropy_of, group_advantages, policy_loss
 from reward_model import RewardModel, ranking_loss, score_rows
-from sft import batch_loss, sampled_rows
+from sft import batch_loss
 
 STEPS, LR = 10, 1e-4  # steps of one round, and their learning rate
 LENGTH, RESPONSE = 64, 26  # tokens of a row of the training steps, and how many of them are the response

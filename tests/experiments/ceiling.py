@@ -24,6 +24,7 @@ from data.files.checkpoints import save_checkpoint
 from data.runtime.command import guarded
 from data.runtime.decoding import generate
 from data.runtime.devices import pick_device, seed_of
+from data.runtime.evaluation import evaluate, table_head, table_line
 from data.runtime.measures import mean_of
 from data.world import chat as world_chat
 from data.world import judge as world_judge
@@ -129,9 +130,9 @@ def report(model: GPT, tokenizer, table: dict, args) -> None:
               + " | ".join(cells) + " |")
     low = [name for name, row in table.items() if row.get("correct", row["score"]) < 0.9]
     print(f"\nbelow 90%: {', '.join(low) or 'none'}\n")
-    print(sft.table_head())
-    scores = sft.evaluate(model, tokenizer, 4 if args.smoke else 400, seed=args.seed, part=args.part)
-    print(sft.table_line("ceiling", scores))
+    print(table_head())
+    scores = evaluate(model, tokenizer, 4 if args.smoke else 400, seed=args.seed, part=args.part)
+    print(table_line("ceiling", scores))
 
 
 if __name__ == "__main__":

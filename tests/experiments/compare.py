@@ -22,6 +22,7 @@ import sft
 from data import world
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
+from data.runtime.evaluation import evaluate, table_line
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
@@ -85,8 +86,8 @@ def main() -> None:
                     if students.index(args.stage) > students.index("distill"):
                         run.taught = folder / pipeline.REHEARSAL
                     own = function(run, "student")
-                    scores[text] = sft.evaluate(run.models["student"], tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
-                print(sft.table_line(f"seed {seed} {text}"[:26], scores[text]) + f"  {own['seconds']:.0f} s", flush=True)
+                    scores[text] = evaluate(run.models["student"], tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
+                print(table_line(f"seed {seed} {text}"[:26], scores[text]) + f"  {own['seconds']:.0f} s", flush=True)
             for domain in world.DOMAINS:
                 for key in ("greedy", "sampled"):
                     gaps.setdefault((domain, key), []).append(100 * (scores[args.second][domain][key] - scores[args.first][domain][key]))

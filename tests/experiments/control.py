@@ -14,8 +14,8 @@ import torch
 
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
+from data.runtime.evaluation import evaluate, table_head
 from model import load_checkpoint
-from sft import evaluate, table_head
 
 
 def main() -> None:

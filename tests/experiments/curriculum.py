@@ -13,9 +13,10 @@ import torch
 
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.runtime.command import fail, guarded
+from data.runtime.evaluation import evaluate, table_line
 from model import load_checkpoint
 from tests.experiments.targets import interval
 
@@ -40,9 +41,9 @@ def main() -> None:
         sft.overall_sft(shuffled, tokenizer, schedule, curriculum=False, seed=seed)
         scores = {}
         for name, model in (("rising", rising), ("shuffled", shuffled)):
-            scores[name] = sft.evaluate(model, tokenizer, args.eval_n, seed=seed,
+            scores[name] = evaluate(model, tokenizer, args.eval_n, seed=seed,
                                         domains=world.DOMAINS)
-            print(sft.table_line(f"seed {seed} {name}", scores[name]), flush=True)
+            print(table_line(f"seed {seed} {name}", scores[name]), flush=True)
         for key in ("greedy", "sampled"):
             row = gaps.setdefault(key, {domain: [] for domain in world.DOMAINS})
             for domain in world.DOMAINS:

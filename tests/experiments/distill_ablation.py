@@ -35,6 +35,7 @@ from data.files import writing
 from data.runtime.command import fail, guarded
 from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
+from data.runtime.evaluation import evaluate, sampled_rows
 from data.runtime.rows import dialogue_rows, interleave, repeated
 from model import Optimizers, learning_rate_scale, load_checkpoint, parameter_count
 from tests.experiments.targets import interval
@@ -66,7 +67,7 @@ def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: i
             prompts = [ids[:mask.index(True)] for ids, mask in drawn]
             samples = generate(model, tokenizer, prompts, max_new=settings.max_new, temperature=1.0,
                                seed=seed_of(seed, "own", step), run_tool=world.run_tool)
-            own = sft.sampled_rows(prompts, samples)
+            own = sampled_rows(prompts, samples)
             model.train()
         places = [(turn * settings.rows + k) % len(drawn) for k in range(settings.rows)]
         groups = ([drawn[k] for k in places], [own[k] for k in places],
@@ -165,7 +166,7 @@ def main() -> None:
                 continue
             model = copy.deepcopy(student)
             own = train(model) if train else {"seconds": 0.0, "tokens": 0}
-            scores = sft.evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS,
+            scores = evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS,
                                   part=args.part)
             # distillation reads a teacher on every token that it trains on
             read = own["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0

@@ -26,8 +26,8 @@ from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
+from data.runtime.evaluation import sampled_rows
 from model import load_checkpoint
-from sft import sampled_rows
 
 matplotlib.use("Agg")  # no window, wherever it runs
 

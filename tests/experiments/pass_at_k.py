@@ -17,12 +17,12 @@ import matplotlib.pyplot as plt
 import torch
 
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
+from data.runtime.evaluation import pass_rates
 from model import load_checkpoint
-from sft import pass_rates
 from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs

@@ -16,9 +16,9 @@ import torch
 from data import world
 from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
+from data.runtime.evaluation import pass_rates
 from data.runtime.measures import interval
 from model import load_checkpoint
-from sft import pass_rates
 
 
 def told(ready: list[float]) -> str:

@@ -15,10 +15,11 @@ import torch
 
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.files.checkpoints import save_checkpoint
 from data.runtime.command import guarded
+from data.runtime.evaluation import evaluate, table_head, table_line
 from model import load_checkpoint, parameter_count
 from tests.experiments.ceiling import AMPLE, ample_model, by_family
 
@@ -48,9 +49,9 @@ def main() -> None:
     for name, row in table.items():
         correct = f", correct {100 * row['correct']:.0f}" if "correct" in row else ""
         print(f"{name:20} {row['domain']:6} {100 * row['score']:4.0f}{correct}", flush=True)
-    scores = sft.evaluate(model, tokenizer, 4 if args.smoke else args.eval_n, seed=0)
-    print(sft.table_head())
-    print(sft.table_line("teacher (given)", scores))
+    scores = evaluate(model, tokenizer, 4 if args.smoke else args.eval_n, seed=0)
+    print(table_head())
+    print(table_line("teacher (given)", scores))
     if args.scores:
         writing.write_json(args.scores, {"digest": digest, "torch": torch.__version__,
                                          "threads": args.threads, "eval": scores,
