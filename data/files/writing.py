@@ -8,8 +8,10 @@ import os
 
 
 def write_text(path, text):
-    """Writes the file under a temporary name and renames it: a reader or a killed run never sees half a file. Under torchrun
-    only rank 0 writes."""
+    """Writes the file under a temporary name and renames it.
+
+    So no reader sees half a file, and a killed run leaves none. Under torchrun only rank 0 writes.
+    """
     if os.environ.get("RANK", "0") != "0":
         return
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
@@ -18,8 +20,11 @@ def write_text(path, text):
 
 @contextlib.contextmanager
 def replacing(path):
-    """A temporary name that is renamed to `path` at the end: a file of that name is always whole. On failure the temporary file is
-    removed; an OSError (a full disk) comes back as one line that names `path`."""
+    """A temporary name that is renamed to `path` at the end: a file of that name is always whole.
+
+    On failure the temporary file is removed. An OSError (a full disk) comes back as one line that
+    names `path`.
+    """
     temporary = f"{path}.tmp"  # same folder, as a rename across disks is not atomic
     try:
         yield temporary
@@ -35,7 +40,9 @@ def replacing(path):
 def write_csv(path, lines):
     """One row a dict; a key that some rows lack is left empty there."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(lines)
     write_text(path, text.getvalue())

@@ -1,0 +1,186 @@
+"""From the bytes of a data file to its JSON objects, each with its place, and their fields checked.
+
+`numbered` reads a file whole: JSONL or one JSON array, gzipped or not. The getters (`text_of`,
+`texts_of`, `list_of`, `object_of`) return a field of an object or raise DataError. The message says
+what was found and what was expected, e.g. `'prompt' is a number; expected a string`.
+"""
+
+import gzip
+import json
+import zlib
+
+TO_JSONL = (
+    "write it as JSONL, e.g. pandas.read_parquet(...).to_json(..., orient='records', lines=True)"
+)
+ARROW = "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"
+GZIP = b"\x1f\x8b"
+# (first bytes, form, remedy): a file is known by its first bytes, since a name can say anything
+OTHER_FORMS = (
+    (b"PAR1", "a Parquet file", TO_JSONL),
+    (b"ARROW1", "an Arrow file", ARROW),
+    (b"\xff\xff\xff\xff", "an Arrow stream", ARROW),
+    (b"PK\x03\x04", "a zip archive", "unpack it with unzip and give the file inside"),
+    (b"BZh", "packed with bzip2", "unpack it with bunzip2"),
+    (b"\xfd7zXZ\x00", "packed with xz", "unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it with unzstd"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and give the file inside"),
+    (b"\xff\xfe\x00\x00", "UTF-32 text", "save it as UTF-8, e.g. iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8"),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer, not the data",
+        "fetch the data with git lfs pull",
+    ),
+)
+
+
+class DataError(ValueError):
+    """A file that cannot be used. str() is one line: `FILE:LINE: what is wrong; the remedy`."""
+
+
+# ---- a file ----
+
+
+def load(path):
+    """The text of a file, unpacked and without BOM. Raises DataError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        if data.startswith(GZIP):  # browsers unpack downloads and keep the .gz in the name
+            data = gzip.decompress(data)
+        check_form(data, path)
+        return data.decode("utf-8-sig")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: the gzip data is cut off or damaged ({error}); download it again"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); expected one readable file"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def check_form(data, path):
+    """Raises DataError for bytes of another form, by its name."""
+    for start, form, remedy in OTHER_FORMS:
+        if data.startswith(start):
+            raise DataError(f"{path}: the file is {form}; {remedy}")
+    if data[257:262] == b"ustar":
+        raise DataError(f"{path}: the file is a tar archive; unpack it and give the file inside")
+    if b"\0" in data[:4]:  # half of every ASCII character, where there is no byte order mark
+        raise DataError(
+            f"{path}: the file is UTF-16 text or no text; save it as UTF-8, e.g. "
+            "iconv -f UTF-16 -t UTF-8"
+        )
+
+
+def holds_records(text, path):
+    """Whether a file for pretraining is JSONL or an array, by its name or its first record."""
+    if str(path).removesuffix(".gz").endswith((".jsonl", ".json")):
+        return True
+    start = text.lstrip()
+    try:
+        if start.startswith("{"):
+            return isinstance(json.loads(start.split("\n", 1)[0]), dict)
+        return start.startswith("[") and all(isinstance(value, dict) for value in json.loads(start))
+    except (ValueError, RecursionError):
+        return False
+
+
+def numbered(path):
+    """[(line number, object)], or for an array [("record N", object)]. Blank lines are skipped.
+
+    Raises DataError for broken JSON, and for a record that is no object.
+    """
+    text = load(path)
+    if text.lstrip()[:1] == "[":
+        rows = [(f"record {i}", value) for i, value in enumerate(parse(text, path, 1), 1)]
+    else:  # not splitlines(): JSON strings may hold U+2028 and its like unescaped
+        lines = enumerate(text.split("\n"), 1)
+        rows = [(i, parse(line, path, i)) for i, line in lines if line.strip()]
+    for where, value in rows:
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path}:{where}: the record is {type_name(value)}; expected a JSON object {{...}}"
+            )
+    return rows
+
+
+def parse(text, path, line):
+    """The JSON value of a text that starts at this line of the file."""
+    try:
+        value = json.loads(text)
+        # such an escape can be half a character, which nothing could encode or write again
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:
+        line += getattr(error, "lineno", 1) - 1
+        place = f" at column {error.colno}" if hasattr(error, "colno") else ""
+        raise DataError(
+            f"{path}:{line}: broken JSON ({getattr(error, 'msg', error)}{place}); "
+            "expected one JSON object per line, or one array of objects"
+        ) from None
+
+
+# ---- the fields of an object ----
+
+
+def object_of(value, name):
+    """`value` itself, which is called `name` in the message where it is no object."""
+    if not isinstance(value, dict):
+        raise DataError(f"{name} is {type_name(value)}; expected an object")
+    return value
+
+
+def list_of(value, key):
+    """A list with at least one entry."""
+    found = value.get(key)
+    if not isinstance(found, list) or not found:
+        told = "an empty list" if found == [] else type_name(found)
+        raise DataError(f"'{key}' is {told}; expected a list with entries")
+    return found
+
+
+def text_of(value, key, where=""):
+    """A string; `where` stands before the key in the message, e.g. "messages[0]."."""
+    if not isinstance(value.get(key), str):
+        raise DataError(f"'{where}{key}' is {type_name(value.get(key))}; expected a string")
+    return value[key]
+
+
+def texts_of(value, key):
+    """A list of strings, at least one."""
+    for i, entry in enumerate(list_of(value, key)):
+        if not isinstance(entry, str):
+            raise DataError(f"{key}[{i}] is {type_name(entry)}; expected a string")
+    return value[key]
+
+
+def blank(text):
+    """Nothing to see. For strip() alone UltraFeedback's zero-width spaces would be replies."""
+    return not any(char.isprintable() and not char.isspace() for char in text)
+
+
+def type_name(value):
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        type(None): "missing or null",
+    }
+    return names.get(type(value), "a number")
+
+
+def clip(value):
+    """repr, which keeps the error on one line, cut to a readable length."""
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
