@@ -31,7 +31,7 @@ import math
 import random
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.runtime.evaluation import evaluate, sampled_rows, scored, table_head, table_line
 from data.runtime.rows import Row, pad_rows
+from data.runtime.sizes import sized
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from dpo import Pair, dpo_loss, reference_logprobs, sequence_logprobs
@@ -76,11 +77,6 @@ class Settings:
     max_new: int = 64  # tokens of a response
     warmup: int = 10
     micro_pairs: int = 64  # pairs of one forward; a larger batch is accumulated
-
-
-LARGER = {"small": {"steps": 1500, "rows": 32, "rehearsal_rows": 32, "queries": 20000},  # not measured
-          "base": {"steps": 600, "rows": 32, "rehearsal_rows": 32, "queries": 20000, "muon_lr": None, "adam_lr": 1e-5, "max_new": 256,
-                   "micro_pairs": 4}}
 
 
 # ---- the losses ----
@@ -392,9 +388,6 @@ def distill(student: GPT, teacher: GPT, tokenizer, settings: Settings, *, seed: 
 
 # ---- alone ----
 
-SMOKE = {"steps": 2, "queries": 60, "margin": 0.0, "max_new": 64}  # untrained models differ by the annotator's noise alone
-
-
 def main() -> None:
     parser = common_flags(__doc__, "runs/distill, runs/distill-smoke with --smoke")
     parser.add_argument("--init", default=None, help="the student's checkpoint; default: a run's overall_sft, or SFT is done first")
@@ -421,8 +414,7 @@ def run(args) -> None:
     teacher = starting_model(args, "teacher", tokenizer, device, None if path == "train" else path)
     given = {name: getattr(args, name) for name in ("steps", "rehearsal_rows") if getattr(args, name) is not None}
     settings = Settings(direction=args.direction, dpo_coef=args.dpo_coef, pos_coef=args.pos_coef, neg_coef=args.neg_coef)
-    settings = replace(settings, **LARGER.get(args.size, {}) | given)
-    settings = replace(settings, **SMOKE) if args.smoke else settings
+    settings = sized(settings, "distill", args.size, args.smoke, **given)
     eval_n = 4 if args.smoke else args.eval_n
     out = out_folder(args.out or f"runs/distill{'-smoke' if args.smoke else ''}")
     print(table_head())

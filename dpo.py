@@ -23,7 +23,7 @@ import copy
 import math
 import random
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -39,6 +39,7 @@ from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
 from data.runtime.evaluation import evaluate, sampled_rows, table_head, table_line
 from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split, supervised_count
+from data.runtime.sizes import sized
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, token_logprobs
 from sft import rehearse, starting_model
@@ -61,9 +62,6 @@ class Settings:
     warmup: int = 5
     micro_pairs: int = 64  # pairs of one forward; a larger batch is accumulated
     probe_every: int = 20  # steps between samples of the policy for `kl` and `length`
-
-
-LARGER = {"small": {"steps": 200, "rows": 64, "lr": 5e-5}, "base": {"steps": 200, "rows": 64, "lr": 1e-6, "micro_pairs": 4}}  # not measured
 
 
 # ---- the loss ----
@@ -209,9 +207,6 @@ def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 
 
 # ---- alone ----
 
-SMOKE = {"steps": 2, "rows": 4}
-
-
 def main() -> None:
     parser = common_flags(__doc__, "runs/dpo, runs/dpo-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint to start from; default: a run's overall_sft, or SFT is done first")
@@ -234,8 +229,8 @@ def run(args) -> None:
     model = starting_model(args, "student", tokenizer, device)
     out = out_folder(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
     given = {name: getattr(args, name) for name in ("steps", "lr") if getattr(args, name) is not None}
-    settings = replace(Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef), **LARGER.get(args.size, {}) | given)
-    settings = replace(settings, **SMOKE) if args.smoke else settings
+    settings = Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef)
+    settings = sized(settings, "dpo", args.size, args.smoke, **given)
     eval_n = 4 if args.smoke else args.eval_n
     if records is not None:
         rankings = map(formats.as_ranking, records)

@@ -51,6 +51,7 @@ from data.runtime.devices import rank, seed_of, start
 from data.runtime.evaluation import evaluate, table_head, table_line
 from data.runtime.report import report
 from data.runtime.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
+from data.runtime.sizes import sized
 from model import SIZES, fresh_model, load_checkpoint, parameter_count, placed
 
 COLUMNS = (*world.DOMAINS, "phrasing")
@@ -231,10 +232,10 @@ def schedule(stands_in: bool) -> list:
 
 def stage_settings(size: str, smoke: bool) -> dict:
     """The settings of each stage after SFT."""
-    files = {"distill": (distillation, distillation.Settings()), "reward_model": (rewards, rewards.Settings()),
-             **{stage: (ppo, settings) for stage, settings in ppo.STAGE_SETTINGS.items()},
-             **{f"self_reward_{number}": (self_reward, self_reward.Settings()) for number in (1, 2)}}
-    return {stage: replace(settings, **file.LARGER.get(size, {}) | (file.SMOKE if smoke else {})) for stage, (file, settings) in files.items()}
+    tiny = {"distill": distillation.Settings(), "reward_model": rewards.Settings(), **ppo.STAGE_SETTINGS}
+    stages = {stage: sized(settings, stage, size, smoke) for stage, settings in tiny.items()}
+    both_rounds = sized(self_reward.Settings(), "self_reward", size, smoke)
+    return stages | {"self_reward_1": both_rounds, "self_reward_2": both_rounds}
 
 
 # ---- running ----

@@ -80,6 +80,7 @@ from data.runtime.evaluation import (
 )
 from data.runtime.measures import mean_of
 from data.runtime.rows import Row, pad_rows
+from data.runtime.sizes import sized
 from model import GPT, Optimizers, learning_rate_scale, load_checkpoint, token_logprobs
 from reward_model import RewardModel, load_reward_model, predicted_reward, robust_reward
 from sft import rehearsal_data, rehearse, starting_model
@@ -460,11 +461,6 @@ DOMAINS = {"rl_stem": ("math", "stem"), "rl_code": ("code",), "rl_preference": (
 STAGE_SETTINGS = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320),
           # the learned reward can be gamed, so the policy is tied to where it started
           "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)}
-LARGER = {"small": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-4},  # of every stage; not measured
-          "base": {"prompts": 64, "samples": 16, "candidates": 2000, "lr": 2e-6, "critic_lr": 1e-5, "max_new": 256, "micro_rows": 8,
-                   "save_every": 2}}
-
-
 def ready_tasks(policy: GPT, tokenizer, stage: str, settings: Settings, seed: int, tasks: list | None = None) -> tuple[list, dict]:
     """Of `settings.candidates` prompts, the tiny world's or some of `tasks`: those that the entering checkpoint gets right strictly
     between 10% and 90% of 16 times, and the counts.
@@ -514,9 +510,6 @@ def rl_preference(policy: GPT, tokenizer, reward_model: RewardModel, settings: S
 
 # ---- alone ----
 
-SMOKE = {"iterations": 1, "prompts": 4, "samples": 4, "candidates": 16, "max_new": 64}
-
-
 def show(policy, reference, critic, reward_model, tokenizer, tasks, settings) -> None:
     """The first response of one group as a table."""
     data = rollout(policy, reference, critic, reward_model, tokenizer, tasks[:1], settings, settings.kl_coef, 0)
@@ -562,8 +555,8 @@ def run(args) -> None:
         raise ValueError("--data: RL needs a verifier or a reward model for its prompts, so it runs on the tiny world's")
     tokenizer = tokenizer_of(args.init)
     given = {name: getattr(args, name) for name in (*CHOICES, "kl_coef", "iterations", "lr") if getattr(args, name) is not None}
-    settings = replace(STAGE_SETTINGS[args.stage], **LARGER.get(args.size, {}) | (GSPO if args.ratio == "sequence" else {}) | given)
-    settings = replace(settings, **SMOKE) if args.smoke else settings
+    given = (GSPO if args.ratio == "sequence" else {}) | given
+    settings = sized(STAGE_SETTINGS[args.stage], args.stage, args.size, args.smoke, **given)
     check(settings)
     if args.baseline and settings.estimator == "gae":
         raise ValueError("--baseline: is of --estimator group; under gae the critic is the baseline")
@@ -571,7 +564,7 @@ def run(args) -> None:
     out = out_folder(args.out or f"runs/{args.stage}{'-smoke' if args.smoke else ''}")
     reward_model = None
     if args.stage == "rl_preference":
-        rm_settings = replace(rewards.Settings(), **rewards.LARGER.get(args.size, {}) | (rewards.SMOKE if args.smoke else {}))
+        rm_settings = sized(rewards.Settings(), "reward_model", args.size, args.smoke)
         reward_model = load_reward_model(args.reward_model, tokenizer, device) if args.reward_model else once(
             out / "reward_model.pt", key_of(tokenizer, device, weights=policy, settings=(args.seed, rm_settings)), lambda: RewardModel(policy),
             tokenizer, "reward_model", lambda: rewards.reward_model(policy, tokenizer, rm_settings, seed=args.seed))[0]

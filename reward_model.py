@@ -27,7 +27,7 @@ import math
 import random
 import string
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -45,6 +45,7 @@ from data.runtime.devices import autocast, micro_batches, parallel, progress, se
 from data.runtime.evaluation import sampled_rows
 from data.runtime.measures import calibration, pair_accuracy, pairs_of, right_pairs
 from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split
+from data.runtime.sizes import sized
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, load_checkpoint
 from sft import starting_model
@@ -66,11 +67,6 @@ class Settings:
     ties: str = "drop"  # measured beside the others in tests/experiments/ties.py
     warmup: int = 5
     held_out: int = 200  # prompts
-
-
-LARGER = {  # not measured
-    "small": {"prompts": 5000, "rows": 32, "lr": 3e-4, "muon_lr": 0.002},
-    "base": {"prompts": 5000, "epochs": 1, "rows": 32, "micro_prompts": 4, "lr": 1e-5, "muon_lr": None}}
 
 
 # ---- the loss ----
@@ -409,9 +405,6 @@ def robust_reward(domain: str, *, verified: float | None, learned: float | None,
 
 # ---- alone ----
 
-SMOKE = {"prompts": 24, "held_out": 12}
-
-
 def rank_by_hand(args, tokenizer, device) -> None:
     """A person ranks K outputs a prompt; every line typed is appended to the JSONL at once."""
     model, _ = load_checkpoint(args.rank, tokenizer, device)
@@ -456,7 +449,8 @@ def run(args) -> None:
         raise ValueError(f"--outputs {args.outputs}: a ranking has the labels A to Z, so 2 to 26 outputs a prompt")
     if args.rank:
         return rank_by_hand(args, tokenizer, device)
-    settings = replace(Settings(ties=args.ties, outputs=args.outputs), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
+    settings = Settings(ties=args.ties, outputs=args.outputs)
+    settings = sized(settings, "reward_model", args.size, args.smoke)
     trunk = starting_model(args, "student", tokenizer, device)
     out = out_folder(args.out or f"runs/reward_model{'-smoke' if args.smoke else ''}")
     rankings, dropped, notes = None, {}, []

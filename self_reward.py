@@ -45,6 +45,7 @@ from data.runtime.devices import seed_of, start
 from data.runtime.evaluation import evaluate, sampled_rows, table_head, table_line
 from data.runtime.measures import kendall, spearman, win_share
 from data.runtime.rows import Row
+from data.runtime.sizes import sized
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from model import GPT
@@ -64,10 +65,6 @@ class Settings:
     rho: float = 0.0  # 0: highest against lowest; above: the shortest of the good against the longest of the bad
     held_out: int = 200  # prompts for win rates and for the judge
     training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
-
-
-LARGER = {size: {"prompts": 2000, "requests": 6000, "held_out": 500, "training": replace(Settings.training, **changes)}
-          for size, changes in dpo.LARGER.items()}
 
 
 # ---- Self-Instruction creation ----
@@ -367,9 +364,6 @@ def judge_line(report: dict) -> str:
 
 # ---- alone ----
 
-SMOKE = {"prompts": 8, "requests": 40, "held_out": 8, "training": replace(Settings.training, steps=2, rows=4)}
-
-
 def main() -> None:
     parser = common_flags(__doc__, "runs/self_reward, runs/self_reward-smoke with --smoke")
     parser.add_argument("--init", default=None, help="checkpoint of M_1; default: a run's overall_sft, or SFT is done first")
@@ -387,7 +381,7 @@ def run(args) -> None:
         raise ValueError("--data: the loop writes its own prompts")
     tokenizer = tokenizer_of(args.init)
     seed_model = starting_model(args, "student", tokenizer, device)
-    settings = replace(Settings(rho=args.rho), **LARGER.get(args.size, {}) | (SMOKE if args.smoke else {}))
+    settings = sized(Settings(rho=args.rho), "self_reward", args.size, args.smoke)
     settings = replace(settings, training=replace(settings.training, lr=args.lr)) if args.lr is not None else settings
     if not 0 <= args.rho < 0.5:
         raise ValueError(f"--rho {args.rho}: needs a number from 0 to below 0.5")

@@ -54,6 +54,7 @@ from data.files.checkpoints import (
     tokenizer_of,
 )
 from data.files.writing import write_csv
+from data.runtime import sizes
 from data.runtime.command import command, common_flags, made_folder, out_folder
 from data.runtime.devices import (
     autocast,
@@ -242,34 +243,32 @@ SCHEDULES = {
 }
 
 
-def larger(student: dict, teacher: dict, documents: int, pretrain: Settings, cold_start: Settings, overall: Settings) -> dict:
-    """The same schedule for a larger size: harder levels, and per model the demonstrations of each kind."""
-    return {who: Schedule(pretrain=pretrain, cold_start=cold_start, overall=overall, documents=documents, shares=SHARES,
-                          cold_start_demonstrations=counts["reasoning"], demonstrations=counts, cold_start_levels=(1, 2, 3, 4), curriculum_levels=(3, 4, 5))
-            for who, counts in (("student", student), ("teacher", teacher))}
+def larger(size: str, who: str) -> Schedule:
+    """The same schedule for a larger size: harder levels, and the demonstrations of each kind."""
+    given = sizes.LARGER[size]
+    counts = given["demonstrations"][who]
+    return Schedule(
+        pretrain=Settings(**given["pretrain"]),
+        cold_start=Settings(**given["cold_start_sft"]),
+        overall=Settings(**given["overall_sft"]),
+        documents=given["documents"],
+        cold_start_demonstrations=counts["reasoning"],
+        demonstrations=counts,
+        shares=SHARES,
+        cold_start_levels=(1, 2, 3, 4),
+        curriculum_levels=(3, 4, 5),
+    )
 
 
-# for GPUs; in proportion to tiny's, not measured. Of different training prompts the world
-# holds, at levels 1 to 4, 19,400 of code, 9,100 of STEM and 2.0 million of math; at each of levels
-# 3, 4 and 5 2,800 to 6,000 of code and 1,800 to 4,100 of STEM; 13,400 of chat, 30,900 of agent. A
-# third of the demonstrations of the cold start is of each domain, so that prompts recur: of 40,000
-# 21,900 are different.
-SCHEDULES["small"] = larger({"reasoning": 6000, "chat": 1000, "agent": 1500, "judge": 2500, "new_prompt": 2000},
-                            {"reasoning": 40000, "chat": 8000, "agent": 8000, "judge": 8000, "new_prompt": 4000}, 200000,
-                            Settings(3000, rows=64, muon_lr=0.02, adam_lr=0.01, save_every=500), Settings(1500, rows=64, adam_lr=0.002),
-                            Settings(3000, rows=64, adam_lr=0.002, save_every=500))
-GENTLE = {"batch_tokens": 32768, "muon_lr": 0.001, "adam_lr": 1e-4, "micro_tokens": 4096, "save_every": 100}  # for weights that somebody has pretrained
-SCHEDULES["base"] = larger({"reasoning": 20000, "chat": 3000, "agent": 4000, "judge": 5000, "new_prompt": 3000},
-                           {"reasoning": 80000, "chat": 12000, "agent": 12000, "judge": 12000, "new_prompt": 6000}, 1000000,
-                           Settings(1500, batch_tokens=131072, muon_lr=0.01, adam_lr=0.003, micro_tokens=4096, save_every=100), Settings(600, **GENTLE), Settings(1500, **GENTLE))
-SMOKE = {"steps": 4, "demonstrations": 80}
+for size in sizes.LARGER:
+    SCHEDULES[size] = {who: larger(size, who) for who in ("student", "teacher")}
 
 
 def smoke(schedule: Schedule) -> Schedule:
     """The same stages in a few steps, to see that everything runs."""
-    few = {name: replace(getattr(schedule, name), steps=SMOKE["steps"], rows=16, batch_tokens=0) for name in ("pretrain", "cold_start", "overall")}
-    return replace(schedule, **few, documents=200, cold_start_demonstrations=SMOKE["demonstrations"],
-                   demonstrations={name: SMOKE["demonstrations"] for name in schedule.demonstrations})
+    few = {name: replace(getattr(schedule, name), steps=sizes.SMOKE["sft"]["steps"], rows=16, batch_tokens=0) for name in ("pretrain", "cold_start", "overall")}
+    return replace(schedule, **few, documents=200, cold_start_demonstrations=sizes.SMOKE["sft"]["demonstrations"],
+                   demonstrations={name: sizes.SMOKE["sft"]["demonstrations"] for name in schedule.demonstrations})
 
 
 def pretrain(model, tokenizer, schedule: Schedule, **how) -> dict:

@@ -31,6 +31,7 @@ import sft
 from data import world
 from data.files import checkpoints, formats, writing
 from data.files import tokenizer as tokenizers
+from data.runtime import sizes
 from model import GPT, Config
 from tests.experiments import (
     ceiling,
@@ -306,17 +307,17 @@ MODEL = {"sft": "model", "dpo": "model", "reward_model": "policy", "ppo": "polic
          "distill": "student", "self_reward": "model"}
 SMALL = sft.SCHEDULES["small"]["student"]
 SIZE = {"sft": ("schedule", "cold_start", "rows", SMALL.cold_start.rows),
-        "dpo": ("settings", "rows", dpo.LARGER["small"]["rows"]),
-        "reward_model": ("settings", "prompts", reward_model.LARGER["small"]["prompts"]),
-        "ppo": ("settings", "samples", ppo.LARGER["small"]["samples"]),
-        "distill": ("settings", "queries", distill.LARGER["small"]["queries"]),
-        "self_reward": ("settings", "requests", self_reward.LARGER["small"]["requests"])}
-SMOKE = {"sft": ("schedule", "cold_start", "steps", sft.SMOKE["steps"]),
-         "dpo": ("settings", "steps", dpo.SMOKE["steps"]),
-         "reward_model": ("settings", "prompts", reward_model.SMOKE["prompts"]),
-         "ppo": ("settings", "iterations", ppo.SMOKE["iterations"]),
-         "distill": ("settings", "steps", distill.SMOKE["steps"]),
-         "self_reward": ("settings", "requests", self_reward.SMOKE["requests"])}
+        "dpo": ("settings", "rows", sizes.LARGER["small"]["dpo"]["rows"]),
+        "reward_model": ("settings", "prompts", sizes.LARGER["small"]["reward_model"]["prompts"]),
+        "ppo": ("settings", "samples", sizes.LARGER["small"]["rl_stem"]["samples"]),
+        "distill": ("settings", "queries", sizes.LARGER["small"]["distill"]["queries"]),
+        "self_reward": ("settings", "requests", sizes.LARGER["small"]["self_reward"]["requests"])}
+SMOKE = {"sft": ("schedule", "cold_start", "steps", sizes.SMOKE["sft"]["steps"]),
+         "dpo": ("settings", "steps", sizes.SMOKE["dpo"]["steps"]),
+         "reward_model": ("settings", "prompts", sizes.SMOKE["reward_model"]["prompts"]),
+         "ppo": ("settings", "iterations", sizes.SMOKE["rl_stem"]["iterations"]),
+         "distill": ("settings", "steps", sizes.SMOKE["distill"]["steps"]),
+         "self_reward": ("settings", "requests", sizes.SMOKE["self_reward"]["requests"])}
 # what must be given in any case
 COMPARED = "rl_code lr=0.5 lr=0.25 run"
 BASE = {"model": "teacher.pt", "tests.experiments.compare": COMPARED,

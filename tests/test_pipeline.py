@@ -27,6 +27,7 @@ from data.files.checkpoints import digest, save_checkpoint
 from data.runtime.command import fail
 from data.runtime.devices import seed_of
 from data.runtime.report import report
+from data.runtime.sizes import SMOKE
 from model import GPT, SIZES, load_checkpoint, parameter_count
 from pipeline import (
     STAGES,
@@ -728,7 +729,7 @@ def test_peak_memory_holds_what_was_allocated():
 # ---- whole smoke runs ----
 
 MINUTES = 60
-STEPS = {**dict.fromkeys(("pretrain", "cold_start_sft", "overall_sft"), sft.SMOKE["steps"]), "distill": 2, "self_reward_1": 2, "self_reward_2": 2,
+STEPS = {**dict.fromkeys(("pretrain", "cold_start_sft", "overall_sft"), SMOKE["sft"]["steps"]), "distill": 2, "self_reward_1": 2, "self_reward_2": 2,
          **dict.fromkeys(("rl_stem", "rl_code", "rl_preference"), 1)}  # lines of a CSV; reward_model has as many as its rankings fill
 DATA = ("distill_pairs.jsonl", "rankings.jsonl", "self_reward_1.jsonl", "self_reward_2.jsonl")
 
