@@ -149,7 +149,9 @@ MODULES = """array bisect cmath collections collections.abc copy datetime decima
     operator random re statistics string""".split()
 
 # These look up names inside the standard library, where fence 1 does not look; SystemRandom has no seed.
-HIDDEN = set("singledispatch singledispatchmethod attrgetter methodcaller Formatter UserString SystemRandom".split())
+HIDDEN = set(
+    "singledispatch singledispatchmethod attrgetter methodcaller Formatter UserString SystemRandom".split()
+)
 
 # Imported by allowed modules only when they need them, which in a child is too late.
 LAZY = "_strptime unicodedata annotationlib encodings.latin_1 encodings.ascii encodings.utf_16 encodings.cp1252".split()
@@ -200,7 +202,9 @@ class Printed:
         self.text += str(text)[: MAX_PRINTED - len(self.text)]
 
     def print(self, *values, sep=" ", end="\n", file=None, flush=False):
-        self.write((" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end))
+        self.write(
+            (" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end)
+        )
 
 
 def leave(code=None):
@@ -218,20 +222,37 @@ def safe_modules(printed):
     modules = {}
     for name in MODULES:
         real = importlib.import_module(name)
-        public = {m: getattr(real, m) for m in getattr(real, "__all__", vars(real)) if m[0] != "_" and m not in HIDDEN}
-        modules[name] = stub(name, {m: v for m, v in public.items() if not isinstance(v, types.ModuleType)})
+        public = {
+            m: getattr(real, m)
+            for m in getattr(real, "__all__", vars(real))
+            if m[0] != "_" and m not in HIDDEN
+        }
+        modules[name] = stub(
+            name, {m: v for m, v in public.items() if not isinstance(v, types.ModuleType)}
+        )
     modules["collections"].abc = modules["collections.abc"]
     # The other arguments of the real ones copy any attribute, `__globals__` included.
-    modules["functools"].wraps = lambda wrapped: lambda wrapper: functools.update_wrapper(wrapper, wrapped)
-    modules["functools"].update_wrapper = lambda wrapper, wrapped: functools.update_wrapper(wrapper, wrapped)
+    modules["functools"].wraps = lambda wrapped: (
+        lambda wrapper: functools.update_wrapper(wrapper, wrapped)
+    )
+    modules["functools"].update_wrapper = lambda wrapper, wrapped: functools.update_wrapper(
+        wrapper, wrapped
+    )
     # The memo of the real one may replace the state of any object, its own attributes included.
     modules["copy"].deepcopy = lambda value, memo=None: copy.deepcopy(value)
     # The real one has a lock to sleep on (until 3.11) and writes under any name; this one computes each time.
     modules["functools"].cached_property = property
-    modules["typing"] = stub("typing", {m: Annotation() for m in typing.__all__} | {"NamedTuple": typing.NamedTuple})
+    modules["typing"] = stub(
+        "typing", {m: Annotation() for m in typing.__all__} | {"NamedTuple": typing.NamedTuple}
+    )
     modules["__future__"] = stub("__future__", {"annotations": None})
-    modules["sys"] = stub("sys", {name: getattr(sys, name) for name in ("maxsize", "maxunicode", "float_info", "getsizeof")})
-    modules["sys"].setrecursionlimit = lambda limit: sys.setrecursionlimit(min(limit, 5000))  # the C stack is finite
+    modules["sys"] = stub(
+        "sys",
+        {name: getattr(sys, name) for name in ("maxsize", "maxunicode", "float_info", "getsizeof")},
+    )
+    modules["sys"].setrecursionlimit = lambda limit: sys.setrecursionlimit(
+        min(limit, 5000)
+    )  # the C stack is finite
     modules["sys"].stdout = stub("stdout", {"write": printed.write, "flush": lambda: None})
     modules["sys"].exit = leave
     return modules
@@ -241,23 +262,36 @@ def safe_builtins(printed):
     modules = safe_modules(printed)
 
     def guarded_import(name, globals=None, locals=None, fromlist=(), level=0):
-        if name in LAZY:  # C code imports through this function too, but takes the real module from sys.modules
+        if (
+            name in LAZY
+        ):  # C code imports through this function too, but takes the real module from sys.modules
             return stub(name, {})
         if level or name not in modules:
             raise ModuleNotFoundError(f"no module {name} in the sandbox", name=name)
         return modules[name] if fromlist else modules[name.partition(".")[0]]
 
     safe = {name: getattr(builtins, name) for name in BUILTINS}
-    safe |= {n: v for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)}
+    safe |= {
+        n: v
+        for n, v in vars(builtins).items()
+        if isinstance(v, type) and issubclass(v, BaseException)
+    }
     safe |= {"setattr": guarded(setattr), "delattr": guarded(delattr), "hasattr": guarded(hasattr)}
     safe |= {"getattr": guarded(getattr), "__import__": guarded_import, "type": TypeOf()}
-    return safe | {"print": printed.print, "input": lambda prompt="": "", "exit": leave, "quit": leave}
+    return safe | {
+        "print": printed.print,
+        "input": lambda prompt="": "",
+        "exit": leave,
+        "quit": leave,
+    }
 
 
 # 3. and 4. The audit hook and the limits.
 
 # All that the allowed modules raise: namedtuple compiles its __new__, asks for its caller's name and sets defaults.
-EVENTS = set("compile exec builtins.id sys._getframe sys._getframemodulename object.__setattr__ sys.unraisablehook".split())
+EVENTS = set(
+    "compile exec builtins.id sys._getframe sys._getframemodulename object.__setattr__ sys.unraisablehook".split()
+)
 
 
 def refuse_system_events():
@@ -278,7 +312,9 @@ def limit_resources(memory_mb, cpu_seconds=None):
     limits = {"AS": memory_mb << 20, "FSIZE": 0, "CORE": 0, "NOFILE": 0, "NPROC": 0}
     if cpu_seconds:
         limits["CPU"] = math.ceil(cpu_seconds) + 1
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # fractions of a second; its default action ends the process
+        signal.setitimer(
+            signal.ITIMER_PROF, cpu_seconds
+        )  # fractions of a second; its default action ends the process
     for name, limit in limits.items():
         with contextlib.suppress(AttributeError, ValueError, OSError):  # macOS has no RLIMIT_AS
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
@@ -295,7 +331,9 @@ def encode(value, room, depth=0):
     kind = type(value)
     size = value.bit_length() // 3 if kind is int else len(value) if kind in (str, bytes) else 1
     room[0] -= size + 1
-    if room[0] < 0 or depth > MAX_DEPTH or (kind is int and size > 4_000):  # json refuses ints of more than 4,300 digits
+    if (
+        room[0] < 0 or depth > MAX_DEPTH or (kind is int and size > 4_000)
+    ):  # json refuses ints of more than 4,300 digits
         raise TypeError("too large")
     if value is None or kind in (bool, int, float, str):
         return value
@@ -304,7 +342,9 @@ def encode(value, room, depth=0):
     if kind is bytes:
         return ["bytes", value.hex()]
     if kind in DICTS:
-        return ["dict"] + [[encode(item, room, depth + 1) for item in pair] for pair in dict.items(value)]
+        return ["dict"] + [
+            [encode(item, room, depth + 1) for item in pair] for pair in dict.items(value)
+        ]
     if kind in CONTAINERS.values():
         return [kind.__name__] + [encode(item, room, depth + 1) for item in value]
     raise TypeError("not a literal")
@@ -420,7 +460,9 @@ def run_child(program, token, writer, seconds, memory_mb, printed, safe):
         for descriptor in range(3):
             os.dup2(null, descriptor)
         os.closerange(3, writer), os.closerange(writer + 1, 64)
-        signal.alarm(math.ceil(wall_limit(seconds)) + 5)  # if the server is killed, nobody else ends this child
+        signal.alarm(
+            math.ceil(wall_limit(seconds)) + 5
+        )  # if the server is killed, nobody else ends this child
         limit_resources(memory_mb, seconds)
         refuse_system_events()
         message = token + json.dumps(run_program(*program, printed, safe)).encode() + b"\n"
@@ -464,7 +506,9 @@ def serve(fork):
     for name in LAZY:
         if importlib.util.find_spec(name):
             importlib.import_module(name)
-    abc.ABCMeta.register = None  # a program could make the standard library take its classes for others
+    abc.ABCMeta.register = (
+        None  # a program could make the standard library take its classes for others
+    )
 
     def send(*reply):
         replies.write(json.dumps(reply).encode() + b"\n")
@@ -472,7 +516,9 @@ def serve(fork):
 
     os.chdir(tempfile.mkdtemp() if fork else os.sep)
     if fork:
-        os.rmdir(os.getcwd())  # in a directory that is gone nothing can be created, and nothing is left behind
+        os.rmdir(
+            os.getcwd()
+        )  # in a directory that is gone nothing can be created, and nothing is left behind
     else:
         os.dup2(null, 2)
         refuse_system_events()
@@ -482,7 +528,9 @@ def serve(fork):
     for line in requests:
         request = json.loads(line)
         if fork:
-            serve_batch(request["programs"], request["seconds"], request["memory_mb"], send, printed, safe)
+            serve_batch(
+                request["programs"], request["seconds"], request["memory_mb"], send, printed, safe
+            )
         else:
             limit_resources(request["memory_mb"])
             [program] = request["programs"]
@@ -494,7 +542,9 @@ def serve(fork):
 # The caller's side.
 
 SLACK = 10.0  # seconds beyond the longest time between two replies after which a server is given up
-_server = None  # (process, process id of its owner, fork): a fork of the caller must not share the pipes
+_server = (
+    None  # (process, process id of its owner, fork): a fork of the caller must not share the pipes
+)
 
 
 def start_server(fork):
@@ -503,12 +553,16 @@ def start_server(fork):
     if _server is None or _server[1:] != (os.getpid(), fork):
         close()
         keep = ("SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-        environment = {name: os.environ[name] for name in keep if name in os.environ} | {"PYTHONHASHSEED": "0"}
+        environment = {name: os.environ[name] for name in keep if name in os.environ} | {
+            "PYTHONHASHSEED": "0"
+        }
         boot = f"import sys; sys.path.remove(''); import runpy; runpy.run_path({os.path.abspath(__file__)!r}, None, '__main__')"
         command = [sys.executable, "-s", "-S", "-c", boot, "--serve" if fork else "--serve-one"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         # A session of its own: Ctrl-C is for the caller.
-        process = subprocess.Popen(command, env=environment, start_new_session=os.name == "posix", **pipes)
+        process = subprocess.Popen(
+            command, env=environment, start_new_session=os.name == "posix", **pipes
+        )
         _server = (process, os.getpid(), fork)
         if process.stdout.readline() != b'["ready"]\n':
             close()
@@ -607,7 +661,9 @@ def read_reply(result, error, uncertain, expected_values):
     with contextlib.suppress(TypeError, ValueError, KeyError, RecursionError):
         values, printed, error = result
         values = None if values is None else [decode(value) for value in values]
-        if type(printed) is type(error) is str and (values is None or len(values) == expected_values):
+        if type(printed) is type(error) is str and (
+            values is None or len(values) == expected_values
+        ):
             return Outcome(values, printed, error)
     return Outcome(error="broken result")
 
@@ -635,7 +691,9 @@ def same_value(value, expected):
     if isinstance(expected, dict):
         values = {strict_key(key): item for key, item in value.items()}
         wanted = {strict_key(key): item for key, item in expected.items()}
-        return values.keys() == wanted.keys() and all(same_value(values[key], wanted[key]) for key in wanted)
+        return values.keys() == wanted.keys() and all(
+            same_value(values[key], wanted[key]) for key in wanted
+        )
     return value == expected
 
 
@@ -671,7 +729,9 @@ def passes_tests(programs_and_tests, *, seconds=1.0, memory_mb=256):
         passed.append(None if outcome.uncertain else bool(outcome.values))
         for value, (_, expected) in zip(outcome.values or [], tests):
             if isinstance(expected, Judge) and not isinstance(value, NoValue):
-                judged.append((i, (f"{IMPORTS}\nvalues = {value!r}", [f"not not ({expected.expression})"])))
+                judged.append(
+                    (i, (f"{IMPORTS}\nvalues = {value!r}", [f"not not ({expected.expression})"]))
+                )
             elif not same_value(value, expected):
                 passed[i] = False
     judged = [(i, program) for i, program in judged if passed[i]]
@@ -685,7 +745,9 @@ def passes_tests(programs_and_tests, *, seconds=1.0, memory_mb=256):
 
 IMPORTS = f"import {', '.join(MODULES)}, sys\ninf, nan = float('inf'), float('nan')"  # as repr writes them
 KNOWN = {*dir(builtins), *MODULES, "sys", "values"}
-TRUTH = re.compile(r"(not )*([\w.]+\()*values\[0\]\)*( is not None)?")  # of one value, as it is or after calls like set(...)
+TRUTH = re.compile(
+    r"(not )*([\w.]+\()*values\[0\]\)*( is not None)?"
+)  # of one value, as it is or after calls like set(...)
 
 
 class OwnCalls(ast.NodeTransformer):
@@ -709,8 +771,15 @@ def split_calls(text):
     rest asks for the truth of one value alone."""
     own = OwnCalls()
     tree = own.visit(ast.parse(text, mode="eval"))
-    rest, names = ast.unparse(tree), {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return (f"[{', '.join(own.calls)}]", rest) if own.calls and names <= KNOWN and not TRUTH.fullmatch(rest) else None
+    rest, names = (
+        ast.unparse(tree),
+        {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)},
+    )
+    return (
+        (f"[{', '.join(own.calls)}]", rest)
+        if own.calls and names <= KNOWN and not TRUTH.fullmatch(rest)
+        else None
+    )
 
 
 def mbpp_tests(record):
@@ -728,8 +797,14 @@ def mbpp_tests(record):
             raise ValueError(f"not one assert: {text}")
         test = body[0].test
         parts = split_calls(ast.unparse(test))
-        tests.append((parts[0], Judge(parts[1])) if parts else (f"not not ({ast.unparse(test)})", True))
-        if not isinstance(test, ast.Compare) or len(test.ops) > 1 or not isinstance(test.ops[0], (ast.Eq, ast.Is)):
+        tests.append(
+            (parts[0], Judge(parts[1])) if parts else (f"not not ({ast.unparse(test)})", True)
+        )
+        if (
+            not isinstance(test, ast.Compare)
+            or len(test.ops) > 1
+            or not isinstance(test.ops[0], (ast.Eq, ast.Is))
+        ):
             continue
         left, right = ast.unparse(test.left), test.comparators[0]
         if split_calls(left):  # `f(x) - y == 0`: an object could answer to the subtraction
@@ -739,7 +814,9 @@ def mbpp_tests(record):
         except ValueError:
             open_sides.append((len(tests) - 1, left, ast.unparse(right)))
     if open_sides and enabled:
-        for (place, left, _), done in zip(open_sides, run_programs([(IMPORTS, [right]) for _, _, right in open_sides])):
+        for (place, left, _), done in zip(
+            open_sides, run_programs([(IMPORTS, [right]) for _, _, right in open_sides])
+        ):
             if done.values and not isinstance(done.values[0], NoValue):
                 tests[place] = (left, done.values[0])
     return tests
@@ -748,6 +825,7 @@ def mbpp_tests(record):
 def check_mbpp(path):
     """Raises ValueError in one line for a file that is not MBPP's."""
     from data.files import formats  # not at the top: the server runs this file alone
+
     records, dropped, _ = formats.read_records(path, "instruction")
     records = [record for record in records if "tests" in record]
     if not records:
@@ -761,7 +839,9 @@ def check_mbpp(path):
             tests = mbpp_tests(record["tests"])
         except (ValueError, SyntaxError) as error:
             told = str(error).split("\n")[0]
-            raise ValueError(f"{path}: record {number} with tests: {told}; expected asserts") from None
+            raise ValueError(
+                f"{path}: record {number} with tests: {told}; expected asserts"
+            ) from None
         programs.append((f"{record['messages'][-1]['content']}\n{setup}", tests))
     passed = passes_tests(programs, seconds=5.0)
     for number, ok in enumerate(passed, 1):
@@ -775,6 +855,7 @@ def main():
         serve(fork=sys.argv[1] == "--serve")
     elif sys.argv[1:2] == ["--mbpp"] and len(sys.argv) == 3:
         from data.runtime import command
+
         command.guarded(check_mbpp, sys.argv[2])
     else:
         bodies = ["return x * x", "while True: pass", "import os; return os.getcwd()"]
