@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from data.files import checkpoints, hf
+from data.files import checkpoints, hf, hf_tokenizer
 from data.files.checkpoints import tokenizer_of
 from data.runtime.command import Parser, ask, check_numbers, command
 from data.runtime.decoding import Cache, generate
@@ -349,7 +349,7 @@ def placed(model: GPT, args, device: torch.device) -> GPT:
 def export(model: GPT, tokenizer, folder) -> None:
     """Write the Hugging Face layout, which opens in `transformers` and reads back exactly. Raises ValueError for a model with smear."""
     hf.write_model(folder, asdict(model.config), model.state_dict(), eos_token_id=tokenizer.end_id, pad_token_id=tokenizer.pad_id)
-    hf.write_tokenizer(folder, tokenizer)
+    hf_tokenizer.write_tokenizer(folder, tokenizer)
 
 
 def main() -> None:

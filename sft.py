@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import world
-from data.files import formats, hf
+from data.files import formats, hf_tokenizer
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import (
     kept_training,
@@ -433,7 +433,7 @@ def run(args) -> None:
     device = start(args)
     text, notes = formats.read_text(args.data) if args.pretrain and args.data else (None, [])
     learned = text is not None and args.init is None
-    tokenizer = hf.portable(tokenizers.trained([text[:len(text) * 9 // 10]])) if learned else tokenizer_of(args.init)
+    tokenizer = hf_tokenizer.portable(tokenizers.trained([text[:len(text) * 9 // 10]])) if learned else tokenizer_of(args.init)
     schedule = SCHEDULES[args.size]["student"]
     schedule = smoke(schedule) if args.smoke else schedule
     records, dropped = None, {}

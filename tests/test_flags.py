@@ -209,7 +209,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         recorder.stand_in(place, name, through(getattr(place, name)))
     recorder.stand_in(world, "overall_demonstrations",
                       lambda **given: {"reasoning": [[spoken] * 40], "chat": [spoken]})
-    recorder.stand_in(sft.hf, "portable", tokenizer)
+    recorder.stand_in(sft.hf_tokenizer, "portable", tokenizer)
     recorder.stand_in(tokenizers, "trained")
     recorder.stand_in(world, "documents", lambda **given: ["a text"] * given["count"])
     recorder.stand_in(world, "tokenizer_text", ["abc"])

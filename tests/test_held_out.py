@@ -250,7 +250,7 @@ def test_the_last_tenth_of_a_text_is_seen_by_neither_the_tokenizer_nor_the_loss(
     writing.write_text("own.txt", text)
     seen = []
     recorder.stand_in(tokenizers, "trained", lambda **given: seen.append("".join(given["texts"])))
-    recorder.stand_in(sft.hf, "portable", tokenizer)
+    recorder.stand_in(sft.hf_tokenizer, "portable", tokenizer)
     command(monkeypatch, sft, "--pretrain", "--data", "own.txt", "--steps", "40")
     given = recorder.one("train")
     trained, held_out = ("".join(tokenizer.decode(ids) for ids, _ in given[name])

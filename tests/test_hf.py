@@ -17,7 +17,7 @@ import dpo
 import ppo
 import sft
 from data import world
-from data.files import formats, hf, real
+from data.files import formats, hf, hf_tokenizer, real
 from data.files.checkpoints import save_checkpoint, tokenizer_of
 from data.runtime.decoding import Cache, generate
 from data.runtime.rows import dialogue_rows, response_rows
@@ -144,7 +144,7 @@ SPLITS = {"GPT-2": lambda p: p.ByteLevel(add_prefix_space=False),
 def test_ids_are_those_of_the_original(split, normalizer, tmp_path):
     pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install safetensors transformers")
     made = trained(split, tmp_path, normalizer)
-    ours = hf.read_tokenizer(tmp_path)
+    ours = hf_tokenizer.read_tokenizer(tmp_path)
     for text in TEXTS:
         if "<|" in text:  # the spelling of a mark stays text with us
             assert ours.end_id not in ours.encode(text) and ours.decode(ours.encode(text)) == text
@@ -154,7 +154,7 @@ def test_ids_are_those_of_the_original(split, normalizer, tmp_path):
 
 def test_a_dialogue_is_chatml_and_supervised_on_the_assistants_turns(tmp_path):
     made = trained(SPLITS["digits"], tmp_path)
-    ours = hf.read_tokenizer(tmp_path)
+    ours = hf_tokenizer.read_tokenizer(tmp_path)
     messages = [{"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes"}]
     ids, mask = ours.render(messages)
     text = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>"
@@ -164,7 +164,7 @@ def test_a_dialogue_is_chatml_and_supervised_on_the_assistants_turns(tmp_path):
 
 def test_dialogues_with_tool_calls_are_left_out_where_there_is_no_mark_for_them(tmp_path):
     trained(SPLITS["digits"], tmp_path)
-    ours = hf.read_tokenizer(tmp_path)
+    ours = hf_tokenizer.read_tokenizer(tmp_path)
     records = world.overall_demonstrations(1, {"reasoning": 8, "chat": 4, "agent": 4, "judge": 4, "new_prompt": 4})
     assert dialogue_rows(ours, records["agent"], 1000) == ([], {"tool call, for which the tokenizer has no mark": len(records["agent"])})
     assert len(dialogue_rows(ours, records["reasoning"][0] + records["judge"], 1000)[0]) == 6
@@ -177,7 +177,7 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
                       ({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}, "Whitespace")):
         path.write_text(json.dumps(raw))
         with pytest.raises(ValueError, match=told):
-            hf.read_tokenizer(tmp_path)
+            hf_tokenizer.read_tokenizer(tmp_path)
 
 
 # ---- export ----
@@ -224,14 +224,14 @@ def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports
     source, copy = tmp_path / "source", tmp_path / "copy"
     source.mkdir()
     trained(SPLITS["digits"], source)
-    words = hf.read_tokenizer(source)
+    words = hf_tokenizer.read_tokenizer(source)
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
     back = tokenizer_of(tmp_path / "sft.pt")
     assert back.fingerprint == words.fingerprint and back.prompt([{"role": "user", "content": "Hi 12"}]) == words.prompt([{"role": "user", "content": "Hi 12"}])
     export(load_checkpoint(tmp_path / "sft.pt", back)[0], back, copy)
     assert (copy / "tokenizer.json").read_text(encoding="utf-8") == (source / "tokenizer.json").read_text(encoding="utf-8")
-    assert hf.read_tokenizer(copy).fingerprint == words.fingerprint
+    assert hf_tokenizer.read_tokenizer(copy).fingerprint == words.fingerprint
 
 
 # ---- chat templates ----
@@ -254,7 +254,7 @@ def byte_directory(folder: Path, template=None, added=(), vocab=(), merges=(), n
     folder.mkdir(exist_ok=True)
     marks = [{"content": f"<|{name}|>", "special": True}
              for name in ("endoftext", "im_start", "im_end")]
-    letters = [*hf.byte_letters(), *vocab]
+    letters = [*hf_tokenizer.byte_letters(), *vocab]
     at = {letter: i for i, letter in enumerate(letters)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     tokens = [flags | one | {"id": at.setdefault(one["content"], len(at))}
@@ -302,12 +302,12 @@ SMOLLM2_OUTPUTS = [
 
 @pytest.mark.parametrize("messages, output", SMOLLM2_OUTPUTS)
 def test_a_prompt_is_the_output_of_smollm2s_template(messages, output, tmp_path):
-    ours = hf.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT.replace("DEFAULT", SMOLLM)))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT.replace("DEFAULT", SMOLLM)))
     assert ours.encoding.decode(ours.prompt(messages)) == output
 
 
 def test_a_default_system_turn_is_not_supervised_and_stands_before_a_whole_dialogue(tmp_path):
-    ours = hf.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT))
     ids, mask = ours.render(TALK[:2])
     assert ours.encoding.decode(ids) == (
         "<|im_start|>system\nDEFAULT<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
@@ -348,12 +348,12 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("template, default", TEMPLATES.values(), ids=TEMPLATES)
 def test_a_template_is_known_by_its_structure_or_not_at_all(template, default, tmp_path):
-    assert hf.read_tokenizer(byte_directory(tmp_path, template)).default_system == default
+    assert hf_tokenizer.read_tokenizer(byte_directory(tmp_path, template)).default_system == default
 
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if TEMPLATES[name][1] is not None])
 def test_prompts_are_those_that_transformers_renders(name, tmp_path):
-    ours = hf.read_tokenizer(byte_directory(tmp_path, TEMPLATES[name][0]))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, TEMPLATES[name][0]))
     theirs = of_transformers(tmp_path)
     for talk in ([HI], TALK, TALK[:2], [BRIEF], [BRIEF, *TALK], [HI, BRIEF, HI],
                  [{"role": "system", "content": ""}, HI],
@@ -363,7 +363,7 @@ def test_prompts_are_those_that_transformers_renders(name, tmp_path):
 
 def test_white_space_that_opens_a_turn_is_one_token_with_the_line_break_before_it(tmp_path):
     """ĊĊ is two line breaks: one stands after the role, the content brings a second and a third."""
-    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, vocab=["ĊĊ"], merges=["Ċ Ċ"]))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, CHATML, vocab=["ĊĊ"], merges=["Ċ Ċ"]))
     talk = [{"role": "user", "content": "\n\nHi"}]
     ids = ours.render(talk)[0]
     assert [ours.encoding.decode([i]) for i in ids] == [
@@ -374,22 +374,22 @@ def test_white_space_that_opens_a_turn_is_one_token_with_the_line_break_before_i
 def test_a_template_is_found_where_transformers_finds_it(tmp_path):
     byte_directory(tmp_path, [{"name": "tool_use", "template": "x"},
                               {"name": "default", "template": WITH_DEFAULT}])
-    assert hf.read_tokenizer(tmp_path).default_system == "DEFAULT"
+    assert hf_tokenizer.read_tokenizer(tmp_path).default_system == "DEFAULT"
     byte_directory(tmp_path, [{"name": "tool_use", "template": WITH_DEFAULT}])
-    assert hf.read_tokenizer(tmp_path).default_system is None
+    assert hf_tokenizer.read_tokenizer(tmp_path).default_system is None
     byte_directory(tmp_path, CHATML)
     alone = WITH_DEFAULT.replace("DEFAULT", "Größe")
     (tmp_path / "chat_template.jinja").write_text(alone, encoding="utf-8")
-    assert hf.read_tokenizer(tmp_path).default_system == "Größe"
+    assert hf_tokenizer.read_tokenizer(tmp_path).default_system == "Größe"
     of_transformers(tmp_path).save_pretrained(tmp_path / "saved")
-    assert hf.read_tokenizer(tmp_path / "saved").default_system == "Größe"
+    assert hf_tokenizer.read_tokenizer(tmp_path / "saved").default_system == "Größe"
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
 def test_a_damaged_file_of_the_tokenizer_is_named(name, tmp_path):
     (byte_directory(tmp_path, CHATML) / name).write_bytes(b'{"chat_template": "\xff')
     with pytest.raises(ValueError, match=f"{name}: cannot be read") as caught:
-        hf.read_tokenizer(tmp_path)
+        hf_tokenizer.read_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -415,7 +415,7 @@ def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
     (WITH_DEFAULT.replace("DEFAULT", 'Größe 😀\\n"x"'), 'Größe 😀\n"x"')])
 def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(template, default, tmp_path,
                                                                   capsys):
-    words = hf.read_tokenizer(byte_directory(tmp_path / "source", template))
+    words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", template))
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
     back = tokenizer_of(tmp_path / "sft.pt")
@@ -430,7 +430,7 @@ def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(template, def
 
 
 def test_a_checkpoint_of_before_is_rendered_as_it_was_trained(tmp_path):
-    words = hf.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
+    words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48))
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
     saved = torch.load(tmp_path / "sft.pt", weights_only=True)
@@ -454,7 +454,7 @@ SPELLED = ["<think>5</think>", "a<think>!b<think>", "x  <left>  y", "x  <right>\
 
 @pytest.mark.parametrize("normalizer", [None, "NFC"])
 def test_added_tokens_that_are_not_special_are_single_tokens(normalizer, tmp_path):
-    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, ADDED, normalizer=normalizer))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, CHATML, ADDED, normalizer=normalizer))
     ids = ours.encode("a <think>5</think>")
     assert [ours.decode([i]) for i in ids] == ["a", " ", "<think>", "5", "</think>"]
     assert len(ours.encode("<|tool|><|im_end|>")) == 18  # marks that are special stay text
@@ -469,7 +469,7 @@ def test_added_tokens_that_are_not_special_are_single_tokens(normalizer, tmp_pat
 
 def test_runs_of_spaces_may_be_added_tokens(tmp_path):
     added = [{"content": " " * n, "special": False} for n in (2, 3, 8)]
-    ours = hf.read_tokenizer(byte_directory(tmp_path, CHATML, added))
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, CHATML, added))
     theirs = of_transformers(tmp_path)
     for text, parts in (("        x", 2), ("     x", 3), (" x", 2), ("x    ", 3)):
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
@@ -481,7 +481,7 @@ def test_an_added_token_may_be_a_word_that_the_merges_make(tmp_path):
     added = [{"content": "the", "special": False},
              {"content": "q", "special": False, "single_word": True}]
     byte_directory(tmp_path, CHATML, added, ["th", "the", "hq"], ["t h", "th e", "h q"])
-    ours, theirs = hf.read_tokenizer(tmp_path), of_transformers(tmp_path)
+    ours, theirs = hf_tokenizer.read_tokenizer(tmp_path), of_transformers(tmp_path)
     for text, parts in (("the", 1), ("xthe", 2), ("thx", 2), ("q", 1), ("hq", 1), ("aqa", 3)):
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
         assert len(ours.encode(text)) == parts, text
@@ -520,7 +520,7 @@ def test_an_export_renders_every_field(plain_model, tokenizer, tmp_path):
 
 
 def test_an_export_with_chatml_renders_thoughts_and_refuses_tool_calls_as_we_do(tmp_path):
-    words = hf.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
+    words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", WITH_DEFAULT))
     export(GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)), words, tmp_path)
     theirs = of_transformers(tmp_path)
     for talk in (THOUGHT, [*THOUGHT, HI], [BRIEF, *THOUGHT, HI], TALK):
@@ -581,7 +581,7 @@ def test_a_real_models_logits_are_the_reference_padded_and_cached_too(name, clos
 def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
     folder = real_model("smollm2")
-    ours, theirs = hf.read_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    ours, theirs = hf_tokenizer.read_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
         if "<|" not in text:
             assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
@@ -597,20 +597,20 @@ def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
 
 def test_smollm2_knows_its_capital():
     folder = real_model("smollm2")
-    words = hf.read_tokenizer(folder)
+    words = hf_tokenizer.read_tokenizer(folder)
     samples = generate(ours_from(folder), words, [words.prompt([{"role": "user", "content": "What is the capital of France?"}])], temperature=0.0, max_new=12)
     assert "Paris" in words.read_reply(samples.lists()[0]).content
 
 
 def test_stories260ks_tokenizer_is_refused_by_name():
     with pytest.raises(ValueError, match="SentencePiece-like BPE"):
-        hf.read_tokenizer(real_model("stories260k"))
+        hf_tokenizer.read_tokenizer(real_model("stories260k"))
 
 
 @pytest.mark.slow
 def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_records(tmp_path):
     folder = real_model("smollm2")
-    words, model = hf.read_tokenizer(folder), load_checkpoint(folder)[0]
+    words, model = hf_tokenizer.read_tokenizer(folder), load_checkpoint(folder)[0]
     model.recompute = True
     fixtures = Path(__file__).parent / "fixtures"
     gsm8k = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")[0]

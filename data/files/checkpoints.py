@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from data import world
-from data.files import hf
+from data.files import hf, hf_tokenizer
 from data.files import tokenizer as tokenizers
 from data.files.writing import replacing
 from data.runtime import sandbox
@@ -170,7 +170,7 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     directory in Hugging Face layout. Raises ValueError in one line for anything else, or where the tokenizer is another one."""
     if Path(path).is_dir() and kind == "checkpoint":
         config, weights = hf.read_model(path)
-        if tokenizer is not None and tokenizer.fingerprint != (theirs := hf.read_tokenizer(path).fingerprint):
+        if tokenizer is not None and tokenizer.fingerprint != (theirs := hf_tokenizer.read_tokenizer(path).fingerprint):
             raise ValueError(f"{path}: was trained with another tokenizer ({theirs}, here {tokenizer.fingerprint})")
         try:
             model = build(config)
@@ -231,7 +231,7 @@ def tokenizer_of(path=None):
     if path and Path(path).is_dir():
         if not (Path(path) / "config.json").exists() or not (Path(path) / "tokenizer.json").exists():
             raise ValueError(f"{path}: no Llama or Qwen3 directory (config.json, tokenizer.json, model.safetensors); of a run's folder, give a .pt file in it")
-        tokenizer = hf.read_tokenizer(path)
+        tokenizer = hf_tokenizer.read_tokenizer(path)
         if tokenizer.default_system is None and rank() == 0:
             print(f"{path}: no chat template that is known here: "
                   "dialogues are rendered as plain ChatML")
@@ -243,7 +243,7 @@ def tokenizer_of(path=None):
         text = None
     if not text:
         return tokenizers.tiny()
-    tokenizer = hf.tokenizer_from(text, path)
+    tokenizer = hf_tokenizer.tokenizer_from(text, path)
     tokenizer.default_system = default_system
     return tokenizer
 
