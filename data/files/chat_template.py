@@ -1,4 +1,4 @@
-"""Chat templates: ours in Jinja for `transformers`, and the system turn that another maker's puts first.
+"""Chat templates: ours in Jinja for `transformers`, and the system turn that another's puts first.
 
 A template of another maker is never run. Its tags are compared with those of plain ChatML, and one
 that is not known is reported.
@@ -83,7 +83,8 @@ def chat_template(tokenizer: Tokenizer) -> str:
 
 def read_template(folder: Path) -> str | None:
     """The text of a directory's chat template; None where there is none."""
-    alone, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    alone = folder / "chat_template.jinja"
+    config = folder / "tokenizer_config.json"
     if alone.exists():  # it comes first, as in `transformers`
         try:
             return alone.read_text(encoding="utf-8")
@@ -98,9 +99,12 @@ def read_template(folder: Path) -> str | None:
 
 
 def template_tags(template: str) -> list[str] | None:
-    """The tags of a template, whatever their spaces and quotes: a block as its words, an output as
-    the text that it writes, a message's field as its name between NUL characters. None where text
-    stands between the tags, or an output is not a sum of texts and fields."""
+    """The tags of a template, whatever their spaces and quotes.
+
+    A block becomes its words, an output the text that it writes, a message's field its name
+    between NUL characters. None where text stands between the tags, or an output is not a sum of
+    texts and fields.
+    """
     template = template.replace("\\n", "\n")
     # a minus takes the white space beside it
     template = re.sub(r"\s*(\{[%{])-|-([%}]\})\s*", r"\1\2", template)
@@ -108,7 +112,8 @@ def template_tags(template: str) -> list[str] | None:
     tags = re.findall(r"\{%.*?%\}|\{\{.*?\}\}", template, re.DOTALL)
     if "".join(tags) != template:
         return None
-    literal, known = r"""(?:'[^'\\]*'|"[^"\\]*")""", []
+    literal = r"""(?:'[^'\\]*'|"[^"\\]*")"""
+    known = []
     for tag in tags:
         inside = tag[2:-2].strip()
         if tag.startswith("{%"):
@@ -118,13 +123,16 @@ def template_tags(template: str) -> list[str] | None:
         inside = re.sub(field, "'\0\\1\\2\0'", inside)
         if not re.fullmatch(rf"{literal}(?:\s*\+\s*{literal})*", inside):
             return None
-        known.append("".join(part[1:-1] for part in re.findall(literal, inside)))
+        known.append("".join(text[1:-1] for text in re.findall(literal, inside)))
     return known
 
 
 def default_system_of(template: str, tokenizer: Tokenizer) -> str | None:
-    """The system turn that a ChatML template puts before a dialogue that has none, "" where it puts
-    nothing; None for a template of any other kind. What `write_tokenizer` wrote is known too."""
+    """The system turn that a ChatML template puts before a dialogue that has none.
+
+    "" where it puts nothing, None for a template of any other kind. What `write_tokenizer` wrote
+    is known too.
+    """
     written = re.match(rf"\{{% set default_system = ({JSON_TEXT}) %\}}", template)
     if written and template.replace(written[1], '""', 1) == chat_template(tokenizer):
         return json.loads(written[1])

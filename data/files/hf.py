@@ -38,26 +38,29 @@ def safetensors():
 
 
 def config_of(raw: dict, where) -> dict:
-    """The fields of `model.Config` for a config.json. Raises ValueError by name for what our model cannot compute."""
+    """The fields of `model.Config` for a config.json.
+
+    Raises ValueError that names what our model cannot compute, or the field that is missing.
+    """
     kind = raw.get("model_type")
     if kind not in ("llama", "qwen3"):
         raise ValueError(f"{where}: model_type is {kind!r}; llama and qwen3 can be read")
     rope = raw.get("rope_parameters") or {}
-    refused = {
+    scaled = rope if rope.get("rope_type", "default") != "default" else None
+    rotated = raw.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1
+    slides = "sliding_attention" in (raw.get("layer_types") or ())
+    activation = raw.get("hidden_act", "silu")
+    refused = {  # what has a value that is not false cannot be read
         "attention_bias": raw.get("attention_bias"),
         "mlp_bias": raw.get("mlp_bias"),
-        "rope_scaling": raw.get("rope_scaling")
-        or (rope if rope.get("rope_type", "default") != "default" else None),
-        "partial_rotary_factor": (
-            raw.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1
-        )
-        != 1,
-        "sliding window": raw.get("use_sliding_window")
-        or "sliding_attention" in (raw.get("layer_types") or ()),
+        "rope_scaling": raw.get("rope_scaling") or scaled,
+        "partial_rotary_factor": rotated != 1,
+        "sliding window": raw.get("use_sliding_window") or slides,
         "mixture of experts": raw.get("num_experts") or raw.get("num_local_experts"),
-        "hidden_act": raw.get("hidden_act", "silu") != "silu" and raw["hidden_act"],
+        "hidden_act": activation if activation != "silu" else None,
     }
-    if named := [f"{name} ({value})" for name, value in refused.items() if value]:
+    named = [f"{name} ({value})" for name, value in refused.items() if value]
+    if named:
         raise ValueError(f"{where}: not supported: {', '.join(named)}")
     try:
         return {
@@ -79,7 +82,7 @@ def config_of(raw: dict, where) -> dict:
 
 
 def raw_config(config: dict) -> dict:
-    """The config.json of a `model.Config` given as a dict: Qwen3 where it has QK-norm, else Llama."""
+    """The config.json of a `model.Config` given as a dict: Qwen3 with QK-norm, else Llama."""
     kind = "qwen3" if config["qk_norm"] else "llama"
     return {
         "architectures": ["Qwen3ForCausalLM" if config["qk_norm"] else "LlamaForCausalLM"],
@@ -102,7 +105,7 @@ def raw_config(config: dict) -> dict:
 
 
 def names(config: dict) -> dict[str, list[str]]:
-    """Our name of each weight -> the names of the tensors that are stacked to it, in their order."""
+    """Our name of each weight -> the names of the tensors that are stacked to it, in order."""
     table = {
         "embedding.weight": ["model.embed_tokens.weight"],
         "norm.weight": ["model.norm.weight"],
@@ -110,15 +113,17 @@ def names(config: dict) -> dict[str, list[str]]:
     if not config["tied"]:
         table["head.weight"] = ["lm_head.weight"]
     for i in range(config["layers"]):
-        theirs, ours = f"model.layers.{i}", f"blocks.{i}"
+        theirs = f"model.layers.{i}"
+        ours = f"blocks.{i}"
         table[f"{ours}.attention_norm.weight"] = [f"{theirs}.input_layernorm.weight"]
         table[f"{ours}.ffn_norm.weight"] = [f"{theirs}.post_attention_layernorm.weight"]
         table[f"{ours}.attention.qkv.weight"] = [
-            f"{theirs}.self_attn.{part}_proj.weight" for part in "qkv"
+            f"{theirs}.self_attn.{letter}_proj.weight" for letter in "qkv"
         ]
         table[f"{ours}.attention.out.weight"] = [f"{theirs}.self_attn.o_proj.weight"]
         table[f"{ours}.gate_up.weight"] = [
-            f"{theirs}.mlp.{part}_proj.weight" for part in ("gate", "up")
+            f"{theirs}.mlp.gate_proj.weight",
+            f"{theirs}.mlp.up_proj.weight",
         ]
         table[f"{ours}.down.weight"] = [f"{theirs}.mlp.down_proj.weight"]
         if config["qk_norm"]:
@@ -128,18 +133,17 @@ def names(config: dict) -> dict[str, list[str]]:
 
 
 def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
-    """(fields of `model.Config`, weights by our names in float32) of a directory, one file or sharded.
+    """(fields of `model.Config`, weights by our names in float32) of a directory.
 
-    Raises ValueError in one line that names the file for anything missing, unexpected or not supported.
+    The weights may be one file or several. Raises ValueError in one line that names the file, for
+    anything missing, unexpected or not supported.
     """
     folder = Path(folder)
     config = config_of(read_json(folder / "config.json"), folder / "config.json")
     index = folder / "model.safetensors.index.json"
-    files = (
-        sorted(set(read_json(index).get("weight_map", {}).values()))
-        if index.exists()
-        else ["model.safetensors"]
-    )
+    files = ["model.safetensors"]
+    if index.exists():
+        files = sorted(set(read_json(index).get("weight_map", {}).values()))
     weights = {}
     for file in files:
         package = safetensors()
@@ -148,33 +152,35 @@ def read_model(folder) -> tuple[dict, dict[str, Tensor]]:
         except Exception as error:  # the package's own errors are no OSError
             raise ValueError(f"{folder / file}: cannot be read ({error})") from None
     wanted = names(config)
-    if missing := [name for parts in wanted.values() for name in parts if name not in weights]:
+    used = [name for stacked in wanted.values() for name in stacked]
+    missing = [name for name in used if name not in weights]
+    if missing:
         raise ValueError(f"{folder}: {missing[0]} is missing ({len(missing)} tensors in all)")
-    used = {name for parts in wanted.values() for name in parts}
-    spare = [
-        name
-        for name in weights
-        if name not in used
-        and not name.endswith("rotary_emb.inv_freq")
-        and not (config["tied"] and name == "lm_head.weight")
-    ]
+    spare = [name for name in weights if name not in used and not derived(name, config)]
     if spare:
         raise ValueError(
             f"{folder}: {spare[0]} has no place in the model ({len(spare)} tensors in all)"
         )
     try:
         return config, {
-            ours: torch.cat([weights[name].float() for name in parts])
-            for ours, parts in wanted.items()
+            ours: torch.cat([weights[name].float() for name in stacked])
+            for ours, stacked in wanted.items()
         }
-    except RuntimeError:  # parts of one matrix of different widths
+    except RuntimeError:  # tensors of one matrix that differ in width
         raise ValueError(f"{folder}: the tensors have other shapes than config.json says") from None
 
 
-def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
-    """The directory that `read_model` reads back exactly, and `transformers` too. `more` goes into config.json: the ids of marks.
+def derived(name: str, config: dict) -> bool:
+    """Whether a tensor that we have no name for says nothing new, so that it can be left out."""
+    if name.endswith("rotary_emb.inv_freq"):
+        return True
+    return config["tied"] and name == "lm_head.weight"
 
-    Raises ValueError for a model with smear.
+
+def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
+    """The directory that `read_model` reads back exactly, and `transformers` too.
+
+    `more` goes into config.json: the ids of marks. Raises ValueError for a model with smear.
     """
     if config.get("smear"):
         raise ValueError(
@@ -188,13 +194,11 @@ def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> Non
         "gate_up": [config["ffn"]] * 2,
     }
     stored = {}
-    for ours, parts in names(config).items():
-        pieces = weights[ours].split(
-            next((s for key, s in sizes.items() if f"{key}.weight" in ours), [len(weights[ours])])
-        )
-        stored |= {
-            name: piece.detach().float().cpu().contiguous() for name, piece in zip(parts, pieces)
-        }
+    for ours, stacked in names(config).items():
+        matrix = ours.split(".")[-2]
+        pieces = weights[ours].split(sizes.get(matrix, [len(weights[ours])]))
+        for name, piece in zip(stacked, pieces):
+            stored[name] = piece.detach().float().cpu().contiguous()
     package = safetensors()
     with replacing(folder / "model.safetensors") as temporary:
         try:
@@ -202,6 +206,5 @@ def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> Non
         except Exception as error:  # the package's own errors are no OSError
             raise OSError(str(error)) from None
     write_text(folder / "config.json", json.dumps(raw_config(config) | more, indent=1) + "\n")
-    (folder / "model.safetensors").chmod(
-        (folder / "config.json").stat().st_mode
-    )  # safetensors lets nobody else read it
+    # safetensors lets nobody else read its file
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
