@@ -40,7 +40,7 @@ from data.files.checkpoints import (
     digest,
     key_line,
     once,
-    remove_part,
+    remove_middle,
     surroundings,
     tokenizer_of,
 )
@@ -565,7 +565,7 @@ def prepare(args) -> tuple[Run, list, dict]:
         if data.dropped:
             print(formats.dropped_line(data.dropped))
     for stage in redone:
-        remove_part(out / f"{stage['name']}.{stage['model']}.csv")
+        remove_middle(out / f"{stage['name']}.{stage['model']}.csv")
     if redone:  # the file must not say finished of what is now replaced, should this run be killed
         writing.write_json(out / "results.json", finite(results))
     results["params"] = {who: parameter_count(model) for who, model in run.models.items() if who in given}

@@ -47,14 +47,11 @@ from torch import Tensor
 import reward_model as rewards
 from data import world
 from data.files.checkpoints import (
+    Resume,
     key_of,
     key_of_run,
-    load_part,
     once,
-    part_of,
-    remove_part,
     save_checkpoint,
-    save_part,
     tokenizer_of,
 )
 from data.files.writing import write_csv
@@ -359,10 +356,11 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         critic.load_state_dict(reward_model.state_dict())  # the critic begins as the reward model
     optimizers = Optimizers(policy, settings.lr)
     critic_optimizers = Optimizers(critic, settings.critic_lr) if critic is not None else None
-    part_file, key = part_of(log, settings.save_every, tokenizer, device, stage=(stage, seed), weights=policy, reference=reference,
-                             reward_model=reward_model, settings=settings, tasks=tasks, rehearsal=list(rehearsal))
     parts = {"policy": policy, "optimizers": optimizers} | ({"critic": critic, "critic_optimizers": critic_optimizers} if critic is not None else {})
-    state = load_part(part_file, key, **parts) or {"iteration": 0, "kl_coef": settings.kl_coef, "order": [], "rng": rng.getstate(), "lines": [], "tokens": 0}
+    resume = Resume(log, settings.save_every, tokenizer, device, **parts)
+    state = resume.load({"iteration": 0, "kl_coef": settings.kl_coef, "order": [], "rng": rng.getstate(), "lines": [], "tokens": 0},
+                        stage=(stage, seed), weights=policy, reference=reference, reward_model=reward_model, settings=settings, tasks=tasks,
+                        rehearsal=list(rehearsal))
     rng.setstate(state["rng"])
     kl_coef, order, lines, tokens, began = state["kl_coef"], state["order"], state["lines"], state["tokens"], time.perf_counter()
     bar = progress(range(settings.iterations), stage, "iteration")
@@ -387,10 +385,9 @@ def train(policy: GPT, tokenizer, tasks: list, settings: Settings, *, seed: int,
         bar.set_postfix_str(f"reward {data.log['reward']:.3f}, true {data.log['true_reward']:.3f}, kl {data.log['kl']:.2f}")
         if log is not None:
             write_csv(log, lines)
-        if part_file is not None and (iteration + 1) % settings.save_every == 0:
-            save_part(part_file, key, {"iteration": iteration + 1, "kl_coef": kl_coef, "order": order, "rng": rng.getstate(), "lines": lines,
-                                       "tokens": tokens}, **parts)
-    remove_part(log)
+        resume.save(iteration + 1, {"iteration": iteration + 1, "kl_coef": kl_coef, "order": order, "rng": rng.getstate(), "lines": lines,
+                                    "tokens": tokens})
+    resume.done()
     policy.eval()
     return lines[-1] | {"tokens": tokens, "seconds": time.perf_counter() - began, "first_reward": lines[0]["reward"]}
 

@@ -42,15 +42,12 @@ from data import world
 from data.files import formats, hf_tokenizer
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import (
+    Resume,
     kept_training,
     key_of,
     key_of_run,
-    load_part,
     once,
-    part_of,
-    remove_part,
     save_checkpoint,
-    save_part,
     tokenizer_of,
 )
 from data.files.writing import write_csv
@@ -167,9 +164,9 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
     taken = (rows * (needed // len(rows) + 1))[:needed]
     batches = batches_of(taken, settings.rows, rng)
     network, optimizers = parallel(model), Optimizers(model, settings.adam_lr, settings.muon_lr)
-    part_file, key = part_of(log, settings.save_every, tokenizer, device, stage=(stage, seed), weights=model, settings=settings, rows=taken,
-                             held_out=list(held_out))
-    state = load_part(part_file, key, model=model, optimizers=optimizers) or {"step": 0, "lines": [], "tokens": 0}
+    resume = Resume(log, settings.save_every, tokenizer, device, model=model, optimizers=optimizers)
+    state = resume.load({"step": 0, "lines": [], "tokens": 0}, stage=(stage, seed), weights=model, settings=settings, rows=taken,
+                        held_out=list(held_out))
     lines, tokens, began, look = state["lines"], state["tokens"], time.perf_counter(), settings.held_out_every
     model.train()
     bar = progress(batches, stage)
@@ -191,12 +188,11 @@ def train(model: GPT, tokenizer, rows: list[Row], settings: Settings, *, seed: i
         if held_out and (step == len(batches) - 1 or look and step % look == look - 1):
             line["held_out_loss"] = held_out_loss(model, tokenizer, held_out, device, settings.micro_tokens)
         lines.append(line)
-        if part_file is not None and (step + 1) % settings.save_every == 0:
-            save_part(part_file, key, {"step": step + 1, "lines": lines, "tokens": tokens}, model=model, optimizers=optimizers)
+        resume.save(step + 1, {"step": step + 1, "lines": lines, "tokens": tokens})
         if step % 20 == 0:
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / (time.perf_counter() - began):,.0f} tokens/s")
     model.eval()
-    remove_part(log)
+    resume.done()
     if log is not None:
         write_csv(log, lines)
     recent = [line["loss"] for line in lines[-20:]]

@@ -25,10 +25,10 @@ from data.files import checkpoints, formats, writing
 from data.files.checkpoints import (
     digest,
     key_of,
-    load_part,
+    load_middle,
     once,
     save_checkpoint,
-    save_part,
+    save_middle,
     write,
 )
 from data.runtime import command
@@ -206,12 +206,12 @@ def test_a_part_that_cannot_be_written_does_not_stop_the_training(tokenizer, tmp
 def test_a_damaged_part_is_one_line_with_its_remedy(tmp_path, tiny_model):
     (tmp_path / "x.part").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(ValueError, match="x.part: damaged .*; delete it to begin the stage again"):
-        load_part(tmp_path / "x.part", "key", model=tiny_model)
+        load_middle(tmp_path / "x.part", "key", model=tiny_model)
     with torch.no_grad():
         tiny_model.norm.weight[0] = float("nan")
-    save_part(tmp_path / "x.part", "key", {"step": 1}, model=tiny_model)
+    save_middle(tmp_path / "x.part", "key", {"step": 1}, model=tiny_model)
     with pytest.raises(ValueError, match="x.part: norm.weight is not finite"):
-        load_part(tmp_path / "x.part", "key", model=tiny_model)
+        load_middle(tmp_path / "x.part", "key", model=tiny_model)
 
 
 # ---- saved straight after training; a run with an equal key only evaluates ----

@@ -18,7 +18,7 @@ from torch import nn
 import sft
 from data import world
 from data.files import tokenizer as tokenizers
-from data.files.checkpoints import load_part, save_part
+from data.files.checkpoints import load_middle, save_middle
 from data.files.writing import write_csv
 from data.runtime.rows import (
     batches_of,
@@ -587,10 +587,10 @@ def test_sft_goes_on_in_the_middle_and_ends_with_the_same_weights(tokenizer, tmp
 
 
 def test_a_save_of_other_settings_is_not_gone_on_from(tokenizer, tmp_path, tiny_model):
-    save_part(tmp_path / "x.part", "one key", {"step": 3}, model=tiny_model)
-    assert load_part(tmp_path / "none.part", "one key", model=tiny_model) is None
-    assert load_part(tmp_path / "x.part", "one key", model=tiny_model) == {"step": 3}
-    assert load_part(tmp_path / "x.part", "another key", model=tiny_model) is None and not list(tmp_path.iterdir())
+    save_middle(tmp_path / "x.part", "one key", {"step": 3}, model=tiny_model)
+    assert load_middle(tmp_path / "none.part", "one key", model=tiny_model) is None
+    assert load_middle(tmp_path / "x.part", "one key", model=tiny_model) == {"step": 3}
+    assert load_middle(tmp_path / "x.part", "another key", model=tiny_model) is None and not list(tmp_path.iterdir())
 
 
 def test_what_a_file_says_beside_its_rows_is_printed_once(tmp_path, monkeypatch, capsys):

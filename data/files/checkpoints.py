@@ -250,27 +250,74 @@ def tokenizer_of(path=None):
 
 # ---- a stage in the middle ----
 
-def part_of(log: Path | None, save_every: int, tokenizer, device, **decides) -> tuple[Path | None, str]:
-    """(file, key) of a stage that is saved in the middle; (None, "") where it is not."""
-    if log is None or not save_every:
-        return None, ""
-    return log.with_suffix(".part"), key_of(tokenizer, device, **decides)
+
+class Resume:
+    """A stage that is saved every `every` steps beside its log, and goes on there when killed.
+
+    resume = Resume(log, settings.save_every, tokenizer, device, model=model, optimizers=optimizers)
+    state = resume.load({"step": 0, "tokens": 0}, weights=model, settings=settings, rows=rows)
+    for step in range(state["step"], settings.steps):
+        ...
+        resume.save(step + 1, {"step": step + 1, "tokens": tokens})
+    resume.done()
+
+    Without a log, or with every=0, nothing is written. `parts`: what has a state_dict.
+    """
+
+    def __init__(self, log: Path | None, every: int, tokenizer, device, **parts):
+        self.log = log
+        self.every = every if log is not None else 0
+        self.tokenizer = tokenizer
+        self.device = device
+        self.parts = parts
+        self.key = ""
+
+    def load(self, beginning: dict, **decides) -> dict:
+        """The state that was saved, with the weights of the parts; `beginning` where there is none.
+
+        `decides`: everything that decides the training. A file of another training is removed.
+        """
+        if not self.every:
+            return beginning
+        self.key = key_of(self.tokenizer, self.device, **decides)
+        return load_middle(middle_of(self.log), self.key, **self.parts) or beginning
+
+    def save(self, step: int, state: dict) -> None:
+        """Where `step` steps are done and it is time to save."""
+        if self.every and step % self.every == 0:
+            save_middle(middle_of(self.log), self.key, state, **self.parts)
+
+    def done(self) -> None:
+        remove_middle(self.log)
 
 
-def save_part(path: Path, key: str, state: dict, **parts) -> None:
-    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part (model, optimizers). Where that cannot be
-    written a line says so, and the training goes on."""
+def middle_of(log: Path) -> Path:
+    """The file of a stage in its middle."""
+    return log.with_suffix(".part")
+
+
+def save_middle(path: Path, key: str, state: dict, **parts) -> None:
+    """A stage in the middle: what its loop carries in `state`, and the state_dict of each part.
+
+    Where that cannot be written a line says so, and the training goes on.
+    """
     if rank() == 0:
+        content = {"key": key, "state": state}
+        content |= {name: part.state_dict() for name, part in parts.items()}
         try:
-            write(path, {"key": key, "state": state} | {name: part.state_dict() for name, part in parts.items()})
+            write(path, content)
         except OSError as error:
-            print(f"{error}; the stage goes on, and would begin again if it were stopped now", flush=True)
+            told = "the stage goes on, and would begin again if it were stopped now"
+            print(f"{error}; {told}", flush=True)
 
 
-def load_part(path: Path | None, key: str, **parts) -> dict | None:
-    """The `state` of a stage that was stopped in the middle, its parts loaded; None where there is none. One of another key is removed,
-    and a line says what differs. Raises ValueError in one line for a damaged file."""
-    if path is None or not path.exists():
+def load_middle(path: Path, key: str, **parts) -> dict | None:
+    """The `state` of a stage that was stopped in the middle, its parts loaded; None without a file.
+
+    A file of another key is removed, and a line says what differs. Raises ValueError in one line
+    for a damaged file.
+    """
+    if not path.exists():
         return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -278,21 +325,26 @@ def load_part(path: Path | None, key: str, **parts) -> dict | None:
     except FileNotFoundError:  # another rank has removed it
         return None
     except Exception as error:
-        raise ValueError(f"{path}: damaged ({type(error).__name__}); delete it to begin the stage again") from None
+        remedy = "delete it to begin the stage again"
+        raise ValueError(f"{path}: damaged ({type(error).__name__}); {remedy}") from None
     if was != key:
-        told = ", ".join(name for name, _, _ in differences(was, key))
-        print(f"{path} is of another training ({told or 'key'}) and is removed; the stage begins again", flush=True)
-        remove_part(path)
+        told = ", ".join(name for name, _, _ in differences(was, key)) or "key"
+        print(
+            f"{path} is of another training ({told}) and is removed; the stage begins again",
+            flush=True,
+        )
+        remove_middle(path)
         return None
     for name, part in parts.items():
-        if isinstance(part, nn.Module) and (named := not_finite(saved[name])):
+        named = not_finite(saved[name]) if isinstance(part, nn.Module) else None
+        if named:
             raise ValueError(f"{path}: {named} is not finite; delete it to begin the stage again")
         part.load_state_dict(saved[name])
     return saved["state"]
 
 
-def remove_part(log: Path | None) -> None:
+def remove_middle(log: Path | None) -> None:
     """The stage of this log is over, or begins again: what was saved in its middle goes."""
     if log is not None and rank() == 0:
-        for path in (log.with_suffix(".part"), log.with_suffix(".part.tmp")):
+        for path in (middle_of(log), log.with_suffix(".part.tmp")):
             path.unlink(missing_ok=True)

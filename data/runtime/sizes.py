@@ -3,8 +3,8 @@
 tiny is for a laptop's CPU and takes minutes. small is for one GPU and takes minutes. base has the
 SmolLM2 shapes, for one GPU or more.
 
-The settings of size tiny are the defaults of each chapter, where each has its reason beside it. Here
-stands what the larger sizes change, in proportion to tiny's: nothing of it was measured.
+The settings of size tiny are the defaults of each chapter, each with its reason beside it. Here
+stands what the larger sizes change, in proportion to tiny's. Nothing of it was measured.
 """
 
 from dataclasses import replace
