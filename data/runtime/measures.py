@@ -18,7 +18,8 @@ def wilson(right: float, n: int) -> tuple[float, float]:
 
     It holds for the mean of any scores from 0 to 1 too: right and wrong are spread the most.
     """
-    p, z2 = right / n, NORMAL_95 ** 2
+    p = right / n
+    z2 = NORMAL_95**2
     middle = p + z2 / (2 * n)
     half = NORMAL_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
@@ -26,15 +27,21 @@ def wilson(right: float, n: int) -> tuple[float, float]:
 
 
 def student_within(t: float, freedom: int) -> float:
-    """The probability that Student's t lies between -t and t, exact for whole degrees of freedom:
-    a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """The probability that Student's t lies between -t and t, exact for whole degrees of freedom.
+
+    It is a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    """
     theta = math.atan(t / math.sqrt(freedom))
-    cos2, odd = math.cos(theta) ** 2, freedom % 2
-    term, total = (math.cos(theta) if odd else 1.0), 0.0
+    cos2 = math.cos(theta) ** 2
+    odd = freedom % 2
+    term = math.cos(theta) if odd else 1.0
+    total = 0.0
     for k in range(2 + odd, freedom + 1, 2):
         total += term
         term *= cos2 * (k - 1) / k
-    return 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+    if odd:
+        return 2 / math.pi * (theta + math.sin(theta) * total)
+    return math.sin(theta) * total
 
 
 @functools.cache
@@ -43,7 +50,10 @@ def t_95(freedom: int) -> float:
     low, high = NORMAL_95 - 1e-6, 12.71  # of infinitely many degrees of freedom, and of one
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if student_within(middle, freedom) < 0.95 else (low, middle)
+        if student_within(middle, freedom) < 0.95:
+            low = middle
+        else:
+            high = middle
     return (low + high) / 2
 
 
@@ -55,7 +65,8 @@ def interval(scores: list[float]) -> tuple[float, float]:
     """
     if not scores:
         return math.nan, math.nan
-    n, mean = len(scores), sum(scores) / len(scores)
+    n = len(scores)
+    mean = sum(scores) / n
     if set(scores) <= {0.0, 1.0} or min(scores) == max(scores):
         return wilson(sum(scores), n)
     error = math.sqrt(sum((score - mean) ** 2 for score in scores) / (n - 1) / n)
@@ -63,9 +74,14 @@ def interval(scores: list[float]) -> tuple[float, float]:
 
 
 def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
-    """(score of the winner minus score of the loser, winner, loser) for every strict pair of one prompt."""
+    """(winner's score minus loser's score, winner, loser) for every strict pair of one prompt.
+
+    scores and levels: one a response. A level below 0 says that the response takes no part.
+    """
     present = [k for k in range(len(levels)) if levels[k] >= 0]
-    return [(scores[i] - scores[j], i, j) for i in present for j in present if levels[i] < levels[j]]
+    return [
+        (scores[i] - scores[j], i, j) for i in present for j in present if levels[i] < levels[j]
+    ]
 
 
 def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
@@ -76,39 +92,67 @@ def pair_accuracy(scores: list[list[float]], levels: list[list[int]]) -> float:
 
 def right_pairs(scores: list[list[float]], levels: list[list[int]]) -> tuple[float, int]:
     """(strict pairs that the scores order as the levels do, all strict pairs)."""
-    gaps = [gap for group, ranks in zip(scores, levels) for gap, _, _ in pairs_of(group, ranks)]
-    return sum(0.5 if gap == 0 else float(gap > 0) for gap in gaps), len(gaps)
+    gaps = []
+    for prompt_scores, prompt_levels in zip(scores, levels):
+        gaps += [gap for gap, _, _ in pairs_of(prompt_scores, prompt_levels)]
+    return sum(won(gap) for gap in gaps), len(gaps)
+
+
+def won(gap: float) -> float:
+    """1 for a gap above 0, 0 below, and 0 counts as half won."""
+    return 0.5 if gap == 0 else float(gap > 0)
 
 
 def calibration(gaps: list[float], width: float = 0.0, bins: int = 5) -> list[dict]:
-    """Predicted against observed win rate of pairs that are no tie, each seen from its favourite's side: 0.5 to 1.
+    """Predicted against observed win rate of pairs that are no tie, a row a bin of predictions.
 
-    Under Rao-Kupper with width w that is sigmoid(d - w) / (sigmoid(d - w) + sigmoid(-d - w)); w = 0 is Bradley-Terry, and
-    Davidson's is the same. A gap of 0 counts as half won.
+    gaps: winner's score minus loser's. Each pair is seen from the side that the scores favour, so
+    that a prediction lies between 0.5 and 1. Under Rao-Kupper with width w and a gap d it is
+    sigmoid(d - w) / (sigmoid(d - w) + sigmoid(-d - w)). w = 0 is Bradley-Terry, and Davidson's is
+    the same. A gap of 0 counts as half won.
     """
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, x))))
+
     def predicted(gap: float) -> float:
-        win, loss = (1 / (1 + math.exp(-max(-50.0, min(50.0, side - width)))) for side in (gap, -gap))
+        win = sigmoid(gap - width)
+        loss = sigmoid(-gap - width)
         return win / (win + loss)
 
+    pairs = [(predicted(abs(gap)), won(gap)) for gap in gaps]
     table = []
     for b in range(bins):
-        low, high = 0.5 + b / (2 * bins), 0.5 + (b + 1) / (2 * bins)
-        rows = [(predicted(abs(gap)), 0.5 if gap == 0 else float(gap > 0)) for gap in gaps]
-        rows = [row for row in rows if low <= row[0] < high or b == bins - 1 and row[0] >= high]
+        low = 0.5 + b / (2 * bins)
+        high = 0.5 + (b + 1) / (2 * bins)
+        last = b == bins - 1
+        rows = [(p, win) for p, win in pairs if low <= p and (p < high or last)]
         if rows:
-            table.append({"predicted": sum(p for p, _ in rows) / len(rows), "observed": sum(won for _, won in rows) / len(rows), "pairs": len(rows)})
+            row = {
+                "predicted": sum(p for p, _ in rows) / len(rows),
+                "observed": sum(win for _, win in rows) / len(rows),
+                "pairs": len(rows),
+            }
+            table.append(row)
     return table
 
 
 def mean_ranks(values: list[float]) -> list[float]:
     """Ranks from 1, the mean rank for equals."""
-    return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
+    ranks = []
+    for value in values:
+        below = sum(other < value for other in values)
+        equal = sum(other == value for other in values)
+        ranks.append(below + (equal + 1) / 2)
+    return ranks
 
 
 def spearman(a: list[float], b: list[float]) -> float | None:
     """Correlation of the ranks; None where one side is constant."""
-    x, y = mean_ranks(a), mean_ranks(b)
-    mx, my = sum(x) / len(x), sum(y) / len(y)
+    x = mean_ranks(a)
+    y = mean_ranks(b)
+    mx = sum(x) / len(x)
+    my = sum(y) / len(y)
     norm = (sum((u - mx) ** 2 for u in x) * sum((v - my) ** 2 for v in y)) ** 0.5
     return sum((u - mx) * (v - my) for u, v in zip(x, y)) / norm if norm else None
 
@@ -123,6 +167,12 @@ def kendall(a: list[float], b: list[float]) -> float | None:
 
 def win_share(new: list[float], old: list[float]) -> dict:
     """Wins, ties and losses prompt by prompt, and the win share with ties as half."""
-    wins, losses = sum(a > b for a, b in zip(new, old)), sum(a < b for a, b in zip(new, old))
+    wins = sum(a > b for a, b in zip(new, old))
+    losses = sum(a < b for a, b in zip(new, old))
     ties = len(new) - wins - losses
-    return {"wins": wins / len(new), "ties": ties / len(new), "losses": losses / len(new), "win_share": (wins + ties / 2) / len(new)}
+    return {
+        "wins": wins / len(new),
+        "ties": ties / len(new),
+        "losses": losses / len(new),
+        "win_share": (wins + ties / 2) / len(new),
+    }
