@@ -46,7 +46,7 @@ def student_within(t: float, freedom: int) -> float:
 
 @functools.cache
 def t_95(freedom: int) -> float:
-    """Student's 97.5% quantile, by bisection: half the width of a 95% interval in standard errors."""
+    """Student's 97.5% quantile, by bisection: half of a 95% interval in standard errors."""
     low, high = NORMAL_95 - 1e-6, 12.71  # of infinitely many degrees of freedom, and of one
     for _ in range(50):
         middle = (low + high) / 2
@@ -76,7 +76,7 @@ def interval(scores: list[float]) -> tuple[float, float]:
 def pairs_of(scores: list[float], levels: list[int]) -> list[tuple[float, int, int]]:
     """(winner's score minus loser's score, winner, loser) for every strict pair of one prompt.
 
-    scores and levels: one a response. A level below 0 says that the response takes no part.
+    scores and levels: one a response. A level below 0: the response is not ranked.
     """
     present = [k for k in range(len(levels)) if levels[k] >= 0]
     return [
