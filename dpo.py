@@ -1,29 +1,46 @@
-"""Direct preference optimization: learn from pairs of responses without a reward model and without sampling.
+"""Direct preference optimization: learn from pairs of responses, without a reward model.
+
+    pairs (prompt, chosen, rejected) -> log pi and log ref of both -> loss -> update of the policy
 
     h      = [log pi(y_w|x) - log ref(y_w|x)] - [log pi(y_l|x) - log ref(y_l|x)]
-    L_DPO  = -log sigmoid(beta h)                                                  (Rafailov et al., 2305.18290, eq. 7)
+    L_DPO  = -log sigmoid(beta h)                         (Rafailov et al., 2305.18290, eq. 7)
 
-pi is the policy that is trained, ref the frozen model that it started from, y_w the chosen and y_l the rejected response.
-log pi(y|x) is the sum over the response's tokens, end mark included: with the mean instead, a long response would count
-as much as a short one and beta would mean something else. beta (log pi - log ref) is the implicit reward. Variants in the
-same few lines: label smoothing (cDPO), IPO, length-normalised DPO, and an added likelihood term on the chosen response
-(RPO).
+x is the prompt, y_w the chosen and y_l the rejected response. pi is the policy that is trained, ref
+the frozen model that it started from. beta (log pi - log ref) is a response's implicit reward.
 
-Left out: losses without a reference (SimPO, ORPO), unbiased corrections for flipped labels (robust DPO), dropout.
+Details that matter:
 
-    python dpo.py                     DPO of the tiny SFT model on pairs that the simulated annotator made, evaluated before and after
-    python dpo.py --data FILE         on your own pairs (formats: data/files/formats.py)
+1. log pi(y|x) is the SUM over the response's tokens, end mark included (eq. 7). With the mean a
+   long response would count as much as a short one. Not measured.
+2. The gradient is -beta sigmoid(-beta h) [d log pi(y_w) - d log pi(y_l)] (2305.18290, section 4): a
+   pair that is already in order moves the policy little. `--show` prints that weight.
+3. The reference's log-probabilities are computed once, before the first step: it never changes.
+4. The learning rate is small. Three times as much forgets what the pairs do not show.
+5. Rows of SFT data can go into every batch (rehearsal; ours). Measured only together with detail 4,
+   in self_reward.py: at three times the rate and without rehearsal its gain is lost.
+6. Variants in the same lines, off by default and not measured: label smoothing (cDPO), IPO,
+   length-normalised DPO, a likelihood term on the chosen response (iterative RPO).
 
-Watch: `loss` starts at ln 2 = 0.693, where policy and reference are equal. `margin` and `accuracy` rise. `chosen_logprob`
-often FALLS, only less than `rejected_logprob`: the loss sees nothing but their difference (likelihood displacement).
-`kl` and `length` are measured on what the policy itself now writes: when they run away, the steps are too large.
+Left out: losses without a reference (SimPO, ORPO), unbiased corrections for flipped labels (robust
+DPO), dropout (with it policy and reference would differ before the first step).
+
+    python dpo.py                 DPO of the tiny SFT model, on pairs of a simulated annotator
+    python dpo.py --data FILE     on your own pairs (formats: data/files/formats.py)
+    python dpo.py --show          the loss of one made-up pair, number by number
+
+Watch (columns of dpo.csv):
+    loss             starts at ln 2 = 0.693, where policy and reference are equal, and falls
+    margin           beta h, the difference of the implicit rewards; starts at 0 and rises
+    accuracy         share of pairs with a margin above 0; rises
+    chosen_logprob   often FALLS, only less than `rejected_logprob`: the loss sees nothing but their
+                     difference (likelihood displacement)
+    kl, length       nats and tokens of a response that the policy itself now writes; when they run
+                     away, the steps are too large
 """
 
 import copy
-import math
 import random
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,20 +48,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import world
-from data.files import formats
-from data.files.checkpoints import key_of_run, once, tokenizer_of
-from data.files.writing import write_csv
-from data.runtime.command import command, common_flags, out_folder
+from data.runtime.alone import Alone
+from data.runtime.command import chapter_flags, command
 from data.runtime.decoding import generate
-from data.runtime.devices import autocast, micro_batches, parallel, progress, seed_of, start, summed
-from data.runtime.evaluation import evaluate, sampled_rows, table_head, table_line
-from data.runtime.rows import Row, check_prompts, pad_rows, ranking_rows, split, supervised_count
-from data.runtime.sizes import sized
+from data.runtime.devices import autocast, micro_batches, parallel, seed_of, summed
+from data.runtime.evaluation import sampled_rows
+from data.runtime.log import Log
+from data.runtime.rows import Passes, Row, file_pairs, pad_batch, supervised_count, tokens_of
+from data.runtime.told import held_out_pairs
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, token_logprobs
 from sft import rehearse, starting_model
 
-Pair = tuple[Row, Row]  # chosen and rejected: the same prompt and two responses, each as ids and the mask of response tokens
+Pair = tuple[Row, Row]  # chosen and rejected: one prompt, two responses, the mask on the response
 
 
 @dataclass(frozen=True)
@@ -66,32 +82,48 @@ class Settings:
 
 # ---- the loss ----
 
+
 def sequence_logprobs(model, tokenizer, rows: list[Row], device) -> Tensor:
     """log pi(response | prompt), (N,): the sum over the masked tokens of each row."""
-    ids = pad_rows([row[0] for row in rows], tokenizer.pad_id, device=device)  # (N, S)
-    mask = pad_rows([row[1] for row in rows], False, device=device)  # (N, S)
+    ids, mask = pad_batch(rows, tokenizer.pad_id, device)  # (N, S) each
     with autocast(device):
         return token_logprobs(model, ids, mask).sum(1)
 
 
-def dpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor, reference_chosen_logps: Tensor, reference_rejected_logps: Tensor, *,
-             beta: float = 0.1, kind: str = "sigmoid", label_smoothing: float = 0.0, chosen_lengths: Tensor | None = None,
-             rejected_lengths: Tensor | None = None, length_normalised: bool = False, nll_coef: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+def dpo_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor,
+    reference_rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+    kind: str = "sigmoid",
+    label_smoothing: float = 0.0,
+    chosen_lengths: Tensor | None = None,
+    rejected_lengths: Tensor | None = None,
+    length_normalised: bool = False,
+    nll_coef: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
     """(losses, chosen_rewards, rejected_rewards), each (N,), of four (N,) summed log-probabilities.
 
-    "sigmoid" with label_smoothing e: -(1-e) log sigmoid(beta h) - e log sigmoid(-beta h) (2305.18290, eq. 7; cDPO).
-    "ipo": (h - 1/(2 beta))^2 (2310.12036, eq. 17). length_normalised divides each side's log-ratio by its response's length
-    in tokens (Tulu 3, 2411.15124); nll_coef adds -nll_coef log pi(y_w) / |y_w| (iterative RPO, 2404.19733, eq. 1).
-    The rewards carry no gradient. Raises ValueError for an unknown kind, or lengths that are missing where they are needed.
+    "sigmoid" with label_smoothing e: -(1-e) log sigmoid(beta h) - e log sigmoid(-beta h)
+    (2305.18290, eq. 7; cDPO). "ipo": (h - 1/(2 beta))^2 (2310.12036, eq. 17).
+    length_normalised divides each side's log-ratio by its response's length in tokens (Tulu 3,
+    2411.15124). nll_coef adds -nll_coef log pi(y_w) / |y_w| (iterative RPO, 2404.19733, eq. 1).
+    The rewards carry no gradient. Raises ValueError for an unknown kind, or for lengths that are
+    missing where they are needed.
     """
-    chosen_ratio, rejected_ratio = policy_chosen_logps - reference_chosen_logps, policy_rejected_logps - reference_rejected_logps
+    chosen_ratio = policy_chosen_logps - reference_chosen_logps  # (N,)
+    rejected_ratio = policy_rejected_logps - reference_rejected_logps  # (N,)
     if (length_normalised or nll_coef) and (chosen_lengths is None or rejected_lengths is None):
         raise ValueError("length_normalised and nll_coef need the responses' lengths")
     if length_normalised:
-        chosen_ratio, rejected_ratio = chosen_ratio / chosen_lengths, rejected_ratio / rejected_lengths
-    h = chosen_ratio - rejected_ratio
+        chosen_ratio = chosen_ratio / chosen_lengths
+        rejected_ratio = rejected_ratio / rejected_lengths
+    h = chosen_ratio - rejected_ratio  # (N,)
     if kind == "sigmoid":
-        losses = -(1 - label_smoothing) * F.logsigmoid(beta * h) - label_smoothing * F.logsigmoid(-beta * h)
+        right = -(1 - label_smoothing) * F.logsigmoid(beta * h)
+        losses = right - label_smoothing * F.logsigmoid(-beta * h)
     elif kind == "ipo":
         if label_smoothing or beta == 0:
             raise ValueError("ipo has no label smoothing and needs a beta above 0")
@@ -105,164 +137,237 @@ def dpo_loss(policy_chosen_logps: Tensor, policy_rejected_logps: Tensor, referen
 
 # ---- the loop ----
 
+MEASURED = ("margin", "accuracy", "chosen_logprob", "rejected_logprob")  # columns of the log
+
+
 @torch.no_grad()
-def reference_logprobs(model, tokenizer, pairs: list[Pair], device, size: int = 64) -> tuple[Tensor, Tensor]:
-    """Summed log-probabilities (P,) of the chosen and of the rejected responses, computed once before training."""
-    parts = [sequence_logprobs(model, tokenizer, [side for pair in pairs[i:i + size] for side in pair], device) for i in range(0, len(pairs), size)]
-    both = torch.cat(parts).view(-1, 2)
+def reference_logprobs(
+    model, tokenizer, pairs: list[Pair], device, size: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Summed log-probabilities (P,) of the chosen and of the rejected responses.
+
+    Computed once before training, `size` pairs a forward.
+    """
+    sums = []
+    for i in range(0, len(pairs), size):
+        rows = [side for pair in pairs[i : i + size] for side in pair]
+        sums.append(sequence_logprobs(model, tokenizer, rows, device))
+    both = torch.cat(sums).view(-1, 2)  # (P, 2)
     return both[:, 0], both[:, 1]
 
 
 @torch.no_grad()
-def probe(model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, device, size: int = 64) -> dict:
+def probe(
+    model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, size: int = 64
+) -> dict:
     """KL to the reference a response (nats) and the length (tokens) of what the policy now writes.
 
-    The KL is the mean over its own samples of log pi(y) - log ref(y): unbiased, and below 0 now and then by chance. `size`: rows of a
-    forward.
+    The KL is the mean over its own samples of log pi(y) - log ref(y). That is unbiased, so it is
+    below 0 now and then by chance. `size`: rows of a forward.
     """
+    device = next(model.parameters()).device
     rows = sampled_rows(prompts, generate(model, tokenizer, prompts, seed=seed))
-    parts = [rows[i:i + size] for i in range(0, len(rows), size)]
-    kl = torch.cat([sequence_logprobs(model, tokenizer, part, device) - sequence_logprobs(reference, tokenizer, part, device)
-                    for part in parts])
-    return {"kl": float(kl.mean()), "length": sum(map(supervised_count, [[row] for row in rows])) / len(rows)}
+    log_ratios = []
+    for i in range(0, len(rows), size):
+        micro = rows[i : i + size]
+        logps = sequence_logprobs(model, tokenizer, micro, device)
+        log_ratios.append(logps - sequence_logprobs(reference, tokenizer, micro, device))
+    kl = float(torch.cat(log_ratios).mean())
+    return {"kl": kl, "length": supervised_count(rows) / len(rows)}
 
 
-def train(model: GPT, tokenizer, pairs: list[Pair], settings: Settings, *, seed: int, stage: str = "dpo", device=torch.device("cpu"),
-          rehearsal: list[Row] = (), log: Path | None = None) -> dict:
-    """`settings.steps` updates on the pairs, in whole shuffled passes; the model as it enters is the reference.
+def train(
+    model: GPT,
+    tokenizer,
+    pairs: list[Pair],
+    settings: Settings,
+    *,
+    seed: int,
+    stage: str = "dpo",
+    device=torch.device("cpu"),
+    rehearsal: list[Row] = (),
+    log: Path | None = None,
+) -> dict:
+    """`settings.steps` updates on the pairs, in whole shuffled passes.
 
-    Returns the last step's log line and {"tokens", "seconds"}. Raises ValueError without pairs, and FloatingPointError when
-    the loss is not finite: the weights are then those of the step before.
+    The model as it enters is the reference. Returns the last step's log line and {"tokens",
+    "seconds"}. Raises ValueError without pairs, and FloatingPointError when the loss is not finite:
+    the weights are then those of the step before.
     """
     if not pairs:
         raise ValueError(f"{stage}: there is no pair to train on")
     rng = random.Random(seed_of(seed, stage, "batches"))
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    reference_chosen, reference_rejected = reference_logprobs(reference, tokenizer, pairs, device, settings.micro_pairs)
-    prompts = [chosen[0][:chosen[1].index(True)] for chosen, _ in pairs[:64]]
-    network, optimizers = parallel(model), Optimizers(model, settings.lr)
-    order, lines, tokens, began = [], [], 0, time.perf_counter()
+    size = settings.micro_pairs
+    ref_chosen, ref_rejected = reference_logprobs(reference, tokenizer, pairs, device, size)  # (P,)
+    prompts = [ids[: mask.index(True)] for (ids, mask), _ in pairs[:64]]  # of the probe
+    network = parallel(model)
+    optimizers = Optimizers(model, settings.lr)
+    passes = Passes(len(pairs), rng)
+    history = Log(stage, log)
+    tokens = 0
     model.train()
-    bar = progress(range(settings.steps), stage)
-    for step in bar:
-        while len(order) < settings.rows:
-            order += rng.sample(range(len(pairs)), len(pairs))
-        batch, order = order[:settings.rows], order[settings.rows:]
-        total, sums = 0.0, dict.fromkeys(("margin", "accuracy", "chosen_logprob", "rejected_logprob"), 0.0)
+    for step in history.steps(settings.steps):
+        batch = passes.take(settings.rows)
+        tokens += tokens_of([side for k in batch for side in pairs[k]])
         if rehearsal and settings.rehearsal_rows:
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
-            rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, 2 * settings.micro_pairs)
-            tokens += sum(len(row[0]) for row in rows)
-        for part in micro_batches(batch, settings.micro_pairs, network):
-            rows = [side for k in part for side in pairs[k]]
-            logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, chosen and rejected)
+            rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, 2 * size)
+            tokens += tokens_of(rows)
+        sums = dict.fromkeys(("loss", *MEASURED), 0.0)
+        for micro in micro_batches(batch, size, network):
+            rows = [side for k in micro for side in pairs[k]]
+            logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, 2)
             lengths = torch.tensor([sum(mask) for _, mask in rows], device=device).view(-1, 2)
             losses, chosen_rewards, rejected_rewards = dpo_loss(
-                logps[:, 0], logps[:, 1], reference_chosen[part], reference_rejected[part], beta=settings.beta, kind=settings.kind,
-                label_smoothing=settings.label_smoothing, chosen_lengths=lengths[:, 0], rejected_lengths=lengths[:, 1],
-                length_normalised=settings.length_normalised, nll_coef=settings.nll_coef)
+                logps[:, 0],
+                logps[:, 1],
+                ref_chosen[micro],
+                ref_rejected[micro],
+                beta=settings.beta,
+                kind=settings.kind,
+                label_smoothing=settings.label_smoothing,
+                chosen_lengths=lengths[:, 0],
+                rejected_lengths=lengths[:, 1],
+                length_normalised=settings.length_normalised,
+                nll_coef=settings.nll_coef,
+            )
             loss = losses.sum() / len(batch)
             loss.backward()
-            total += float(loss.detach())
+            sums["loss"] += float(loss.detach())
             margins = chosen_rewards - rejected_rewards
-            for name, values in (("margin", margins), ("accuracy", margins > 0), ("chosen_logprob", logps[:, 0]), ("rejected_logprob", logps[:, 1])):
+            measured = (margins, margins > 0, logps[:, 0], logps[:, 1])  # in the order of MEASURED
+            for name, values in zip(MEASURED, measured):
                 sums[name] += float(values.detach().float().sum()) / len(batch)
-        tokens += sum(len(side[0]) for k in batch for side in pairs[k])
-        total, *means = summed({"loss": total, **sums}).values()
-        sums = dict(zip(sums, means))
-        if not math.isfinite(total):
-            raise FloatingPointError(f"{stage}: the loss is {total} at step {step}")
+        sums = summed(sums)
+        loss = sums.pop("loss")
+        history.check(loss, step)
         scale = learning_rate_scale(step, settings.steps, settings.warmup)
         norm = optimizers.step(scale)
-        line = {"step": step, "loss": total, "grad_norm": norm, "lr_scale": scale, "tokens": tokens, **sums}
+        line = {"step": step, "loss": loss, "grad_norm": norm, "lr_scale": scale, "tokens": tokens}
+        line |= sums
         if step % settings.probe_every == settings.probe_every - 1 or step == settings.steps - 1:
-            line |= probe(model, reference, tokenizer, prompts, seed_of(seed, stage, "probe"), device, 2 * settings.micro_pairs)
+            probe_seed = seed_of(seed, stage, "probe")
+            line |= probe(model, reference, tokenizer, prompts, probe_seed, 2 * size)
             model.train()
-        lines.append(line)
-        bar.set_postfix_str(f"loss {total:.3f}, margin {sums['margin']:.3f}, accuracy {sums['accuracy']:.2f}")
+        told = f"loss {loss:.3f}, margin {sums['margin']:.3f}, accuracy {sums['accuracy']:.2f}"
+        history.line(line, told)
     model.eval()
-    if log is not None:
-        write_csv(log, lines)
-    return lines[-1] | {"tokens": tokens, "seconds": time.perf_counter() - began}
+    history.write()
+    return history.lines[-1] | {"tokens": tokens, "seconds": history.seconds()}
 
 
 # ---- pairs ----
 
+
 def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 4) -> list[Pair]:
-    """n responses of the model to each of `prompts` chat prompts; the one that the simulated annotator likes most against
-    the one that it likes least. A pair that the annotator calls a tie is left out."""
+    """n responses of the model to each of `prompts` chat prompts, liked by the simulated annotator.
+
+    What it likes most is chosen, what it likes least rejected. A pair that it calls a tie is left
+    out.
+    """
     rng = world.generator(seed, "dpo")
     tasks = world.draw_tasks(rng, ("chat",), prompts)
     ids = [tokenizer.prompt(task.messages) for task in tasks]
     samples = generate(model, tokenizer, ids, n=n, seed=seed_of(seed, "dpo", "responses"))
-    rows, pairs = sampled_rows(ids, samples), []
-    scores = world.score_replies([task for task in tasks for _ in range(n)], [tokenizer.read_reply(tokens) for tokens in samples.lists()])
-    liked = [world_chat.annotate(5 * score, rng, row[0][-1] == tokenizer.end_id) for score, row in zip(scores, rows)]
+    rows = sampled_rows(ids, samples)
+    replies = [tokenizer.read_reply(tokens) for tokens in samples.lists()]
+    scores = world.score_replies([task for task in tasks for _ in range(n)], replies)
+    liked = []
+    for score, (tokens, _) in zip(scores, rows):
+        complete = tokens[-1] == tokenizer.end_id
+        liked.append(world_chat.annotate(5 * score, rng, complete))
+    pairs = []
     for i in range(0, len(rows), n):
         group = sorted(range(i, i + n), key=lambda k: liked[k])
-        if liked[group[-1]] - liked[group[0]] >= world_chat.TIE_THRESHOLD and rows[group[-1]] != rows[group[0]]:
-            pairs.append((rows[group[-1]], rows[group[0]]))
+        worst, best = group[0], group[-1]
+        tie = liked[best] - liked[worst] < world_chat.TIE_THRESHOLD
+        if not tie and rows[best] != rows[worst]:
+            pairs.append((rows[best], rows[worst]))
     return pairs
 
 
 # ---- alone ----
 
+
+def show() -> None:
+    """The loss of one made-up pair, number by number."""
+    beta = Settings.beta
+    policy = [[-1.0, -0.5], [-2.0, -1.0, -1.0]]  # log pi of each token: of the chosen, the rejected
+    reference = [[-2.0, -1.5], [-1.5, -1.0, -0.5]]
+    logps = torch.tensor([sum(tokens) for tokens in policy], requires_grad=True)  # (2,)
+    ref_logps = torch.tensor([sum(tokens) for tokens in reference])  # (2,)
+    loss, chosen_reward, rejected_reward = dpo_loss(*logps[:, None], *ref_logps[:, None], beta=beta)
+    loss.sum().backward()
+    chosen, rejected = (logps - ref_logps).tolist()
+    h = chosen - rejected
+    weight = torch.sigmoid(torch.tensor(-beta * h))
+    for name, k in (("chosen", 0), ("rejected", 1)):
+        print(f"{name:8} log pi  of its tokens {policy[k]}, sum {logps[k].item():.3f}")
+        print(f"{name:8} log ref of its tokens {reference[k]}, sum {ref_logps[k].item():.3f}")
+    print(f"log-ratios log pi - log ref: chosen {chosen:.3f}, rejected {rejected:.3f}")
+    print(f"rewards, {beta} times these: {chosen_reward.item():.3f}, {rejected_reward.item():.3f}")
+    print(f"h = {chosen:.3f} - ({rejected:.3f}) = {h:.3f}, beta h = {beta * h:.3f}")
+    print(f"loss = -log sigmoid(beta h) = {loss.item():.4f}")
+    print(f"the gradient's weight, sigmoid(-beta h) = {weight.item():.4f}")
+    print("d loss / d log pi, -beta and +beta times the weight: ", end="")
+    print(", ".join(f"{slope:.5f}" for slope in logps.grad.tolist()))
+
+
 def main() -> None:
-    parser = common_flags(__doc__, "runs/dpo, runs/dpo-smoke with --smoke")
-    parser.add_argument("--init", default=None, help="checkpoint to start from; default: a run's overall_sft, or SFT is done first")
-    parser.add_argument("--steps", type=int, default=None, help=f"updates; default: {Settings.steps} at size tiny")
-    parser.add_argument("--lr", type=float, default=None, help=f"AdamW's learning rate; default: {Settings.lr} at size tiny")
-    parser.add_argument("--beta", type=float, default=Settings.beta, help="strength of the reference")
-    parser.add_argument("--kind", choices=("sigmoid", "ipo"), default=Settings.kind, help="form of the loss")
-    parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help="likelihood term on the chosen response (RPO)")
-    parser.add_argument("--eval-n", type=int, default=128, help="held-out prompts a domain")
-    command(parser, run, "stopped; a training that was finished is kept, and the same command goes on after it")
+    parser = chapter_flags(__doc__, "dpo")
+    told = f"updates; default: {Settings.steps} at size tiny"
+    parser.add_argument("--steps", type=int, default=None, help=told)
+    told = f"AdamW's learning rate; default: {Settings.lr} at size tiny"
+    parser.add_argument("--lr", type=float, default=None, help=told)
+    told = "strength of the reference"
+    parser.add_argument("--beta", type=float, default=Settings.beta, help=told)
+    kinds = ("sigmoid", "ipo")
+    parser.add_argument("--kind", choices=kinds, default=Settings.kind, help="form of the loss")
+    told = "likelihood term on the chosen response (RPO)"
+    parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help=told)
+    told = "stopped; a training that was finished is kept, and the same command goes on after it"
+    command(parser, run, told)
 
 
 def run(args) -> None:
-    device = start(args)
-    tokenizer = tokenizer_of(args.init)
-    records, dropped, notes = None, {}, []
-    if args.data:
-        records, dropped, notes = formats.read_records(args.data, "preference")
-    print("".join(f"{note}\n" for note in notes), end="")
+    if args.show:
+        return show()
+    alone = Alone(args, "dpo")
+    tokenizer, device = alone.tokenizer, alone.device
+    given = Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef)
+    settings = alone.settings(given, "steps", "lr")
+    records, dropped = alone.records("preference")
     model = starting_model(args, "student", tokenizer, device)
-    out = out_folder(args.out or f"runs/dpo{'-smoke' if args.smoke else ''}")
-    given = {name: getattr(args, name) for name in ("steps", "lr") if getattr(args, name) is not None}
-    settings = Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef)
-    settings = sized(settings, "dpo", args.size, args.smoke, **given)
-    eval_n = 4 if args.smoke else args.eval_n
+    out = alone.folder()
     if records is not None:
-        rankings = map(formats.as_ranking, records)
-        kept, left_out = ranking_rows(tokenizer, rankings, model.config.context)
-        if dropped := dropped | left_out:
-            print(formats.dropped_line(dropped))
-        if not kept:
-            raise ValueError(f"{args.data}: no pair is left to train on{formats.because(dropped)}; "
-                             "give more data")
-        openings = [formats.opening(record["prompt"]) for record, _ in kept]
-        check_prompts(args.data, openings, dropped)
-        pairs, held_out = split(args.data, [tuple(rows) for _, rows in kept], openings, 10)
+        context = model.config.context
+        pairs, held_out = file_pairs(args.data, records, dropped, tokenizer, context)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
         if len(made) < 2:
-            raise ValueError("the model's own responses make fewer than two pairs: it says the same or breaks off everywhere")
-        held_out, pairs = made[:len(made) // 10 + 1], made[len(made) // 10 + 1:]
-        print(table_head())
-        print(table_line("before", evaluate(model, tokenizer, eval_n, seed=args.seed)), flush=True)
+            told = "it says the same or breaks off everywhere"
+            raise ValueError(f"the model's own responses make fewer than two pairs: {told}")
+        few = len(made) // 10 + 1
+        pairs, held_out = made[few:], made[:few]
+        alone.scores("before", model)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
     before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
-    model, measured = once(out / "dpo.pt", key_of_run(args, tokenizer, device, weights=model), lambda: model, tokenizer, "dpo",
-                      lambda: (model, train(model, tokenizer, pairs, settings, seed=args.seed, device=device, log=out / "dpo.csv")),
-                      settings=asdict(settings))
+
+    def training() -> tuple[GPT, dict]:
+        how = {"seed": args.seed, "device": device, "log": out / "dpo.csv"}
+        return model, train(model, tokenizer, pairs, settings, **how)
+
+    model, measured = alone.once(out / "dpo.pt", model, settings, training)
     after = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
     if records is None:
-        print(table_line("after", evaluate(model, tokenizer, eval_n, seed=args.seed)))
+        alone.scores("after", model)
     losses, chosen, rejected = dpo_loss(*after, *before, beta=settings.beta, kind=settings.kind)
-    print(f"held-out pairs: loss {float(losses.mean()):.3f}, accuracy {float((chosen > rejected).float().mean()):.2f}, margin "
-          f"{float((chosen - rejected).mean()):.3f}; log-probability chosen {float(before[0].mean()):.1f} -> {float(after[0].mean()):.1f}, "
-          f"rejected {float(before[1].mean()):.1f} -> {float(after[1].mean()):.1f}")
-    print(f"loss {measured['loss']:.3f}, KL {measured['kl']:.2f} nats a response, {measured['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}")
+    print(held_out_pairs(losses, chosen - rejected, before, after))
+    print(
+        f"loss {measured['loss']:.3f}, KL {measured['kl']:.2f} nats a response, "
+        f"{measured['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}"
+    )
 
 
 if __name__ == "__main__":

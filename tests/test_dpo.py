@@ -15,6 +15,7 @@ from torch import nn
 import dpo
 from data import world
 from data.files.checkpoints import save_checkpoint
+from data.runtime import alone
 from data.runtime.decoding import Samples
 from data.runtime.rows import response_rows
 from dpo import (
@@ -225,6 +226,19 @@ def test_the_prompts_labels_contribute_no_gradient(tokenizer):
     assert all(policy.logits.grad[t, ids[t + 1]] < 0 for t in touched)  # what is chosen becomes likelier
 
 
+def test_show_prints_the_numbers_of_the_loss_function(capsys):
+    """Chosen -1.5 against -3.5 and rejected -4 against -3: log-ratios 2 and -1, h = 3."""
+    dpo.show()
+    told = capsys.readouterr().out
+    loss, slopes, *rewards = loss_of((-1.5, -4.0), (-3.5, -3.0))
+    assert f"loss = -log sigmoid(beta h) = {loss:.4f}" in told and f"{loss:.4f}" == "0.5544"
+    assert "h = 2.000 - (-1.000) = 3.000, beta h = 0.300" in told
+    assert f"these: {rewards[0]:.3f}, {rewards[1]:.3f}" in told
+    weight = 1 / (1 + math.exp(0.3))
+    assert f"sigmoid(-beta h) = {weight:.4f}" in told
+    assert f"the weight: {slopes[0]:.5f}, {slopes[1]:.5f}" in told
+
+
 # ---- pairs ----
 
 @pytest.mark.parametrize("prompt", [
@@ -374,7 +388,7 @@ def test_the_probe_measures_the_policys_own_samples_against_the_reference(tokeni
     """One sample, [2, 3, 1] after [0, 1]: log pi = -5.942274 and log ref = -5.853107, three tokens."""
     sample = Samples(torch.tensor([[2, 3, 1]]), torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), torch.tensor([3]), torch.tensor([False]))
     monkeypatch.setattr(dpo, "generate", lambda model, tokenizer, prompts, seed: sample)
-    assert probe(Fixed(0.3), Fixed(0.4), tokenizer, [[0, 1]], 1, CPU) == pytest.approx({"kl": -5.942274 + 5.853107, "length": 3}, abs=1e-5)
+    assert probe(Fixed(0.3), Fixed(0.4), tokenizer, [[0, 1]], 1) == pytest.approx({"kl": -5.942274 + 5.853107, "length": 3}, abs=1e-5)
 
 
 def test_no_forward_holds_more_rows_than_the_micro_batch(tiny_model, tokenizer, monkeypatch):
@@ -389,15 +403,15 @@ def test_no_forward_holds_more_rows_than_the_micro_batch(tiny_model, tokenizer, 
 def test_the_probes_parts_make_its_whole(tiny_model, tokenizer):
     other = GPT(tiny_model.config).init_weights(3).eval()
     prompts = [tokenizer.prompt([{"role": "user", "content": "9" * n}]) for n in range(1, 6)]
-    whole, parts = (probe(tiny_model, other, tokenizer, prompts, 1, CPU, size) for size in (64, 2))
+    whole, parts = (probe(tiny_model, other, tokenizer, prompts, 1, size) for size in (64, 2))
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
 def test_the_kl_of_a_policy_to_itself_is_0_and_to_another_model_positive(tiny_model, tokenizer):
     other = GPT(tiny_model.config).init_weights(3).eval()
     prompts = [tokenizer.prompt([{"role": "user", "content": "9" * n}]) for n in range(1, 9)]
-    assert probe(tiny_model, tiny_model, tokenizer, prompts, 1, CPU)["kl"] == 0
-    assert probe(tiny_model, other, tokenizer, prompts, 1, CPU)["kl"] > 0
+    assert probe(tiny_model, tiny_model, tokenizer, prompts, 1)["kl"] == 0
+    assert probe(tiny_model, other, tokenizer, prompts, 1)["kl"] > 0
 
 
 def test_training_without_pairs_is_refused(tiny_model, tokenizer):
@@ -487,7 +501,7 @@ def test_a_missing_checkpoint_is_named(command, tmp_path):
 
 
 def test_the_annotated_pairs_of_the_command_are_trained_on(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(dpo, "evaluate", lambda *args, **how: {})
+    monkeypatch.setattr(alone, "evaluate", lambda *args, **how: {})
     code, out, err = command()
     assert code == 0 and "pairs to train on" in out and (tmp_path / "out" / "dpo.pt").exists(), err
 

@@ -31,7 +31,7 @@ import sft
 from data import world
 from data.files import checkpoints, formats, writing
 from data.files import tokenizer as tokenizers
-from data.runtime import sizes
+from data.runtime import alone, sizes
 from model import GPT, Config
 from tests.experiments import (
     ceiling,
@@ -145,7 +145,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     monkeypatch.setattr(checkpoints, "digest", lambda *values: "")
     for name in ("try_room", "save_checkpoint"):
         recorder.stand_in(checkpoints, name)
-    places = (sft, dpo, reward_model, ppo, distill, self_reward, pipeline, models, ceiling, compare,
+    places = (alone, sft, dpo, reward_model, ppo, distill, self_reward, pipeline, models, ceiling, compare,
               control, copying, curriculum, distill_ablation, judge_controls, overoptimise,
               pass_at_k, readiness, targets, teacher, ties)
     answers = {
@@ -166,6 +166,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     for name in ("pretrain", "cold_start_sft", "overall_sft", "pretrain_on_text", "sft_on_rows"):
         recorder.stand_in(sft, name, own)
     recorder.stand_in(sft, "show_mask")
+    recorder.stand_in(dpo, "show")
     for place in (dpo, reward_model, ppo):
         recorder.stand_in(place, "train", own)
     recorder.stand_in(dpo, "annotated_pairs", lambda **given: [(k, k) for k in range(20)])
@@ -184,7 +185,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
                       lambda **given: (f"M_{given['round_number'] + 1}", own))
     recorder.stand_in(pipeline, "run_stages",
                       lambda run, todo, results: results.update(seconds=1.0))
-    recorder.stand_in(models, "generate",
+    recorder.stand_in(data.runtime.talk, "generate",
                       lambda **given: SimpleNamespace(lists=lambda: [[tokenizer.end_id]]))
     recorder.stand_in(models, "export")
     for name in ("report", "rows_of"):
@@ -377,6 +378,7 @@ TABLE += [
     ("sft", "steps", f"--steps 3 {OWN_DIALOGUES}", of("sft_on_rows", "settings", "steps"), 3),
 
     ("dpo", "data", "--data pairs.jsonl", times("annotated_pairs"), [0]),
+    ("dpo", "show", "--show", times("show", "train"), [1, 0]),
 
     ("reward_model", "data", "--data pairs.jsonl", size_of("reward_model", "rankings"), 40),
     ("reward_model", "rank", "--rank init.pt", loaded, ["init.pt"]),

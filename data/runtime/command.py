@@ -260,3 +260,20 @@ def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
                         help="less memory for a third more work: activations are computed again in the backward pass")
     parser.add_argument("--no-exec", action="store_true", help="never run a model-written program; code then goes unchecked")
     return parser
+
+
+def chapter_flags(
+    doc: str,
+    name: str,
+    init: str = "checkpoint to start from; default: a run's overall_sft, or SFT is done first",
+    evaluated: bool = True,
+) -> argparse.ArgumentParser:
+    """The flags that the chapters share; `name`: of the folder in runs/."""
+    parser = common_flags(doc, f"runs/{name}, runs/{name}-smoke with --smoke")
+    parser.add_argument("--init", default=None, help=init)
+    told = "print the loss of two made-up responses, number by number, and stop"
+    parser.add_argument("--show", action="store_true", help=told)
+    if evaluated:
+        told = "held-out prompts a domain"
+        parser.add_argument("--eval-n", type=int, default=128, help=told)
+    return parser
