@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import model as model_module
 from data import world
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import save_checkpoint
@@ -34,6 +33,7 @@ from model import (
     smeared,
     token_logprobs,
 )
+from model import generate as plain_generate
 
 
 class Toy(nn.Module):
@@ -271,6 +271,22 @@ def test_greedy_is_the_same_whatever_the_batch(tiny_model, tokenizer):
     assert generate(tiny_model, tokenizer, PROMPTS[3:4], max_new=10, temperature=0).lists() == whole[3:4]
     repeated = generate(tiny_model, tokenizer, PROMPTS, n=3, max_new=10, temperature=0).lists()
     assert repeated == [tokens for tokens in whole for _ in range(3)]  # prompt-major
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
+def test_the_plain_generate_and_the_fast_one_write_the_same(tiny_model, tokenizer, temperature):
+    """Token for token, and the log-probabilities too: the cache, the padding and the rows that leave change nothing."""
+    model = loose_end(tiny_model, tokenizer, end=4.0 if temperature else 2.5)
+    prompts = sorted([*PROMPTS, *PROMPTS[:3]], key=len)  # the fast one reads them in order of length
+    how = {"max_new": 12, "temperature": temperature, "seed": 5}
+    plain = plain_generate(model, tokenizer, prompts, **how)
+    fast = generate(model, tokenizer, prompts, **how)
+    assert [tokens for tokens, _ in plain] == fast.lists()
+    for (_, logprobs), row, length in zip(plain, fast.logprobs, fast.lengths.tolist()):
+        assert torch.allclose(torch.tensor(logprobs), row[:length], atol=1e-5)
+    assert len({len(tokens) for tokens, _ in plain}) > 2
+    other = plain_generate(model, tokenizer, prompts, **how | {"seed": 6})
+    assert (other == plain) == (temperature == 0)
 
 
 def test_samples_of_one_prompt_share_no_first_token(tiny_model, tokenizer):
@@ -531,14 +547,14 @@ def test_the_first_learning_rate_is_above_the_last():
 def test_every_parameter_is_in_exactly_one_optimizer(tied, muon_lr):
     model = GPT(Config(50, 16, 2, 16, 2, 1, 24, tied=tied)).init_weights(0)
     optimizers = Optimizers(model, 0.01, muon_lr)
-    held = [id(p) for part in optimizers.parts for group in part.param_groups for p in group["params"]]
+    held = [id(p) for part in optimizers.optimizers for group in part.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
     assert sorted(map(id, optimizers.parameters)) == sorted(held)
     blocks = {id(p) for block in model.blocks for p in block.parameters() if p.dim() == 2}
     if muon_lr is None:
-        assert len(optimizers.parts) == 1 and isinstance(optimizers.parts[0], torch.optim.AdamW)
+        assert len(optimizers.optimizers) == 1 and isinstance(optimizers.optimizers[0], torch.optim.AdamW)
     else:
-        assert {id(p) for group in optimizers.parts[1].param_groups for p in group["params"]} == blocks and len(blocks) == 8
+        assert {id(p) for group in optimizers.optimizers[1].param_groups for p in group["params"]} == blocks and len(blocks) == 8
 
 
 def test_a_parameter_with_a_learning_rate_of_its_own_moves_by_it(tiny_model):
@@ -550,7 +566,7 @@ def test_a_parameter_with_a_learning_rate_of_its_own_moves_by_it(tiny_model):
     moved = {name: float((p.detach() - before[name]).mean()) for name, p in tiny_model.named_parameters()}
     assert moved["norm.weight"] == pytest.approx(-0.15, abs=1e-6)
     assert moved["embedding.weight"] == pytest.approx(-0.005, abs=1e-6)
-    held = [id(p) for part in optimizers.parts for group in part.param_groups for p in group["params"]]
+    held = [id(p) for part in optimizers.optimizers for group in part.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in tiny_model.parameters())
 
 
@@ -609,7 +625,7 @@ def test_a_save_that_is_killed_leaves_the_old_checkpoint_whole(tiny_model, token
     def killed(content, file):
         Path(file).write_bytes(b"half")
         raise KeyboardInterrupt
-    monkeypatch.setattr(model_module.torch, "save", killed)
+    monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(path, tiny_model, tokenizer, "second")
     assert load_checkpoint(path, tokenizer)[1]["stage"] == "first"

@@ -40,7 +40,7 @@ def test_a_step_sees_a_gradient_whose_norm_over_all_parameters_is_at_most_one(
         tokenizer, monkeypatch, muon_lr, norm, left):
     model, seen = plain(tokenizer), []
     optimizers = Optimizers(model, 0.25, muon_lr)
-    for part in optimizers.parts:
+    for part in optimizers.optimizers:
         monkeypatch.setattr(part,
                             "step",
                             lambda part=part: seen.append([(p, p.grad.clone(), group["lr"])
@@ -72,7 +72,7 @@ def test_scales_do_not_pile_up(tokenizer):
         for p in model.parameters():
             p.grad = torch.zeros_like(p)
         optimizers.step(scale)
-        assert [group["lr"] for part in optimizers.parts
+        assert [group["lr"] for part in optimizers.optimizers
                 for group in part.param_groups] == [0.25 * scale, 0.5 * scale]
 
 

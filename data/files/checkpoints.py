@@ -203,6 +203,16 @@ def load(path, tokenizer, device, build, kind: str) -> tuple[nn.Module, dict]:
     return model, saved
 
 
+def export(model: nn.Module, tokenizer, folder) -> None:
+    """Write the Hugging Face layout, which opens in `transformers` and reads back exactly.
+
+    Raises ValueError for a model with smear.
+    """
+    marks = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    hf.write_model(folder, asdict(model.config), model.state_dict(), **marks)
+    hf_tokenizer.write_tokenizer(folder, tokenizer)
+
+
 TEACHER = Path(__file__).parents[1] / "teacher.tiny.pt"
 
 
