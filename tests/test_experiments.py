@@ -23,16 +23,17 @@ from tests.experiments import (
     judge_controls,
     overoptimise,
     pass_at_k,
+    tables,
     targets,
 )
 from tests.experiments.compare import changed
 
 
 def test_the_interval_over_seeds_is_students():
-    mean, half = targets.interval([1.0, 2.0, 3.0])
+    mean, half = tables.interval([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.302653 * 1 / math.sqrt(3))
-    assert targets.interval([5.0]) == (5.0, math.inf)
-    assert targets.interval([0.0, 1.0] * 6)[1] == pytest.approx(2.200985 * math.sqrt(3 / 11) / math.sqrt(12))  # beyond ten too
+    assert tables.interval([5.0]) == (5.0, math.inf)
+    assert tables.interval([0.0, 1.0] * 6)[1] == pytest.approx(2.200985 * math.sqrt(3 / 11) / math.sqrt(12))  # beyond ten too
 
 
 @pytest.mark.parametrize("n, kl", [(1, 0), (2, 0.193147), (4, 0.636294), (8, 1.204442)])
@@ -69,7 +70,7 @@ def run(seed, accuracy):
 
 def test_the_table_pairs_stages_by_seed_and_says_what_is_missing(tmp_path):
     runs = [run(1, {"overall_sft": 0.4, "distill": 0.5}) | {"folder": tmp_path}, run(2, {"overall_sft": 0.5, "distill": 0.6}) | {"folder": tmp_path}]
-    rows = {(row, what): (text, verdict) for row, what, text, _, verdict in targets.build(runs, None, None, {}, [], {}, None)}
+    rows = {(row, what): (text, verdict) for row, what, text, _, verdict in targets.build(runs)}
     assert rows["distill", "math, code, stem, agent: greedy"] == ("+10.0 +-0.0", "missed")  # 12
     # sampled: 20 -> 25 and 25 -> 30; at temperature 0.5 the entering checkpoint has 30, so 10 and 5 over its own 20 and 25: -5 and 0 beyond it
     assert rows["distill", "math, code, stem, agent: sampled"][0] == "+5.0 +-0.0"
@@ -215,6 +216,8 @@ def test_the_final_student_has_gone_half_of_the_way_to_its_teacher(tmp_path):
     runs = [with_teacher(seed, 0.5, 0.6, 0.9) for seed in (1, 2)]
     assert table_of(runs, tmp_path)[CLOSED] == ["+25.0 +-0.0", target, "missed"]
     runs = [run(seed, {"overall_sft": 0.5, "rl_preference": 0.8}) for seed in (1, 2)]
+    assert table_of(runs, tmp_path)[CLOSED] == ["", target, "not measured"]
+    runs = [with_teacher(seed, 0.5, 0.8, 0.5) for seed in (1, 2)]  # no distance that could be closed
     assert table_of(runs, tmp_path)[CLOSED] == ["", target, "not measured"]
 
 
