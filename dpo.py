@@ -14,15 +14,13 @@ Details that matter:
    long response would count as much as a short one. Not measured.
 2. The gradient is -beta sigmoid(-beta h) [d log pi(y_w) - d log pi(y_l)] (2305.18290, section 4): a
    pair that is already in order moves the policy little. `--show` prints that weight.
-3. The reference's log-probabilities are computed once, before the first step: it never changes.
-4. The learning rate is small. Three times as much forgets what the pairs do not show.
-5. Rows of SFT data can go into every batch (rehearsal; ours). Measured only together with detail 4,
-   in self_reward.py: at three times the rate and without rehearsal its gain is lost.
-6. Variants in the same lines, off by default and not measured: label smoothing (cDPO), IPO,
+3. The learning rate is small. Three times as much forgets what the pairs do not show. RESULTS.md
+   has it without rehearsal (rows of SFT data in every batch; ours): self_reward.py gains nothing.
+4. Variants in the same lines, off by default and not measured: label smoothing (cDPO), IPO,
    length-normalised DPO, a likelihood term on the chosen response (iterative RPO).
 
-Left out: losses without a reference (SimPO, ORPO), unbiased corrections for flipped labels (robust
-DPO), dropout (with it policy and reference would differ before the first step).
+Left out: losses without a reference (SimPO, ORPO), corrections for flipped labels (robust DPO), and
+dropout, with which policy and reference would differ before the first step.
 
     python dpo.py                 DPO of the tiny SFT model, on pairs of a simulated annotator
     python dpo.py --data FILE     on your own pairs (formats: data/files/formats.py)
@@ -32,14 +30,14 @@ Watch (columns of dpo.csv):
     loss             starts at ln 2 = 0.693, where policy and reference are equal, and falls
     margin           beta h, the difference of the implicit rewards; starts at 0 and rises
     accuracy         share of pairs with a margin above 0; rises
-    chosen_logprob   often FALLS, only less than `rejected_logprob`: the loss sees nothing but their
+    chosen_logprob   often FALLS, only less than `rejected_logprob`: the loss sees nothing but the
                      difference (likelihood displacement)
-    kl, length       nats and tokens of a response that the policy itself now writes; when they run
-                     away, the steps are too large
+    kl, length       nats and tokens of the policy's responses; too large steps make them run away
 """
 
 import copy
 import random
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,18 +47,17 @@ from torch import Tensor
 
 from data import world
 from data.runtime.alone import Alone
-from data.runtime.command import chapter_flags, command
+from data.runtime.command import STOPPED, chapter_flags, command
 from data.runtime.decoding import generate
 from data.runtime.devices import autocast, micro_batches, parallel, seed_of, summed
 from data.runtime.evaluation import sampled_rows
 from data.runtime.log import Log
-from data.runtime.rows import Passes, Row, file_pairs, pad_batch, supervised_count, tokens_of
-from data.runtime.told import held_out_pairs
+from data.runtime.pairs import Pair, file_pairs, tenth_held_out
+from data.runtime.rows import Passes, Row, pad_batch, supervised_count, tokens_of
+from data.runtime.told import dpo_summary, held_out_pairs
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, token_logprobs
 from sft import rehearse, starting_model
-
-Pair = tuple[Row, Row]  # chosen and rejected: one prompt, two responses, the mask on the response
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,7 @@ def dpo_loss(
     (2305.18290, eq. 7; cDPO). "ipo": (h - 1/(2 beta))^2 (2310.12036, eq. 17).
     length_normalised divides each side's log-ratio by its response's length in tokens (Tulu 3,
     2411.15124). nll_coef adds -nll_coef log pi(y_w) / |y_w| (iterative RPO, 2404.19733, eq. 1).
-    The rewards carry no gradient. Raises ValueError for an unknown kind, or for lengths that are
-    missing where they are needed.
+    The rewards carry no gradient. Raises ValueError for an unknown kind, or for missing lengths.
     """
     chosen_ratio = policy_chosen_logps - reference_chosen_logps  # (N,)
     rejected_ratio = policy_rejected_logps - reference_rejected_logps  # (N,)
@@ -137,26 +133,21 @@ def dpo_loss(
 
 # ---- the loop ----
 
-MEASURED = ("margin", "accuracy", "chosen_logprob", "rejected_logprob")  # columns of the log
-
 
 @torch.no_grad()
-def reference_logprobs(
-    model, tokenizer, pairs: list[Pair], device, size: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Summed log-probabilities (P,) of the chosen and of the rejected responses.
+def logprobs_of(model, tokenizer, rows: list[Row], device, size: int) -> Tensor:
+    """`sequence_logprobs` (N,) of many rows, `size` of them a forward."""
+    micros = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return torch.cat([sequence_logprobs(model, tokenizer, micro, device) for micro in micros])
 
-    Computed once before training, `size` pairs a forward.
-    """
-    sums = []
-    for i in range(0, len(pairs), size):
-        rows = [side for pair in pairs[i : i + size] for side in pair]
-        sums.append(sequence_logprobs(model, tokenizer, rows, device))
-    both = torch.cat(sums).view(-1, 2)  # (P, 2)
+
+def reference_logprobs(model, tokenizer, pairs, device, size: int = 64) -> tuple[Tensor, Tensor]:
+    """(chosen, rejected), (P,) each: summed log-probabilities, computed once before training."""
+    rows = [side for pair in pairs for side in pair]
+    both = logprobs_of(model, tokenizer, rows, device, 2 * size).view(-1, 2)  # (P, 2)
     return both[:, 0], both[:, 1]
 
 
-@torch.no_grad()
 def probe(
     model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, size: int = 64
 ) -> dict:
@@ -167,13 +158,9 @@ def probe(
     """
     device = next(model.parameters()).device
     rows = sampled_rows(prompts, generate(model, tokenizer, prompts, seed=seed))
-    log_ratios = []
-    for i in range(0, len(rows), size):
-        micro = rows[i : i + size]
-        logps = sequence_logprobs(model, tokenizer, micro, device)
-        log_ratios.append(logps - sequence_logprobs(reference, tokenizer, micro, device))
-    kl = float(torch.cat(log_ratios).mean())
-    return {"kl": kl, "length": supervised_count(rows) / len(rows)}
+    logps = logprobs_of(model, tokenizer, rows, device, size)  # (N,)
+    kl = logps - logprobs_of(reference, tokenizer, rows, device, size)  # (N,)
+    return {"kl": float(kl.mean()), "length": supervised_count(rows) / len(rows)}
 
 
 def train(
@@ -214,7 +201,7 @@ def train(
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
             rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, 2 * size)
             tokens += tokens_of(rows)
-        sums = dict.fromkeys(("loss", *MEASURED), 0.0)
+        sums = defaultdict(float)
         for micro in micro_batches(batch, size, network):
             rows = [side for k in micro for side in pairs[k]]
             logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, 2)
@@ -236,8 +223,9 @@ def train(
             loss.backward()
             sums["loss"] += float(loss.detach())
             margins = chosen_rewards - rejected_rewards
-            measured = (margins, margins > 0, logps[:, 0], logps[:, 1])  # in the order of MEASURED
-            for name, values in zip(MEASURED, measured):
+            measured = {"margin": margins, "accuracy": margins > 0}
+            measured |= {"chosen_logprob": logps[:, 0], "rejected_logprob": logps[:, 1]}
+            for name, values in measured.items():
                 sums[name] += float(values.detach().float().sum()) / len(batch)
         sums = summed(sums)
         loss = sums.pop("loss")
@@ -263,8 +251,7 @@ def train(
 def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 4) -> list[Pair]:
     """n responses of the model to each of `prompts` chat prompts, liked by the simulated annotator.
 
-    What it likes most is chosen, what it likes least rejected. A pair that it calls a tie is left
-    out.
+    What it likes most is chosen, what it likes least rejected. A tie of the two is left out.
     """
     rng = world.generator(seed, "dpo")
     tasks = world.draw_tasks(rng, ("chat",), prompts)
@@ -273,14 +260,11 @@ def annotated_pairs(model: GPT, tokenizer, *, seed: int, prompts: int, n: int = 
     rows = sampled_rows(ids, samples)
     replies = [tokenizer.read_reply(tokens) for tokens in samples.lists()]
     scores = world.score_replies([task for task in tasks for _ in range(n)], replies)
-    liked = []
-    for score, (tokens, _) in zip(scores, rows):
-        complete = tokens[-1] == tokenizer.end_id
-        liked.append(world_chat.annotate(5 * score, rng, complete))
+    ended = [tokens[-1] == tokenizer.end_id for tokens, _ in rows]
+    liked = [world_chat.annotate(5 * score, rng, end) for score, end in zip(scores, ended)]
     pairs = []
     for i in range(0, len(rows), n):
-        group = sorted(range(i, i + n), key=lambda k: liked[k])
-        worst, best = group[0], group[-1]
+        worst, *_, best = sorted(range(i, i + n), key=lambda k: liked[k])
         tie = liked[best] - liked[worst] < world_chat.TIE_THRESHOLD
         if not tie and rows[best] != rows[worst]:
             pairs.append((rows[best], rows[worst]))
@@ -304,14 +288,14 @@ def show() -> None:
     weight = torch.sigmoid(torch.tensor(-beta * h))
     for name, k in (("chosen", 0), ("rejected", 1)):
         print(f"{name:8} log pi  of its tokens {policy[k]}, sum {logps[k].item():.3f}")
-        print(f"{name:8} log ref of its tokens {reference[k]}, sum {ref_logps[k].item():.3f}")
+        print(f"{'':8} log ref of its tokens {reference[k]}, sum {ref_logps[k].item():.3f}")
     print(f"log-ratios log pi - log ref: chosen {chosen:.3f}, rejected {rejected:.3f}")
     print(f"rewards, {beta} times these: {chosen_reward.item():.3f}, {rejected_reward.item():.3f}")
     print(f"h = {chosen:.3f} - ({rejected:.3f}) = {h:.3f}, beta h = {beta * h:.3f}")
     print(f"loss = -log sigmoid(beta h) = {loss.item():.4f}")
     print(f"the gradient's weight, sigmoid(-beta h) = {weight.item():.4f}")
-    print("d loss / d log pi, -beta and +beta times the weight: ", end="")
-    print(", ".join(f"{slope:.5f}" for slope in logps.grad.tolist()))
+    slopes = logps.grad.tolist()
+    print(f"d loss / d log pi, -+ beta times the weight: {slopes[0]:.5f}, {slopes[1]:.5f}")
 
 
 def main() -> None:
@@ -322,12 +306,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=None, help=told)
     told = "strength of the reference"
     parser.add_argument("--beta", type=float, default=Settings.beta, help=told)
-    kinds = ("sigmoid", "ipo")
-    parser.add_argument("--kind", choices=kinds, default=Settings.kind, help="form of the loss")
+    told = "form of the loss"
+    parser.add_argument("--kind", choices=("sigmoid", "ipo"), default=Settings.kind, help=told)
     told = "likelihood term on the chosen response (RPO)"
     parser.add_argument("--nll-coef", type=float, default=Settings.nll_coef, help=told)
-    told = "stopped; a training that was finished is kept, and the same command goes on after it"
-    command(parser, run, told)
+    command(parser, run, STOPPED)
 
 
 def run(args) -> None:
@@ -335,21 +318,15 @@ def run(args) -> None:
         return show()
     alone = Alone(args, "dpo")
     tokenizer, device = alone.tokenizer, alone.device
-    given = Settings(beta=args.beta, kind=args.kind, nll_coef=args.nll_coef)
-    settings = alone.settings(given, "steps", "lr")
+    settings = alone.settings(Settings(), "steps", "lr", "beta", "kind", "nll_coef")
     records, dropped = alone.records("preference")
     model = starting_model(args, "student", tokenizer, device)
     out = alone.folder()
     if records is not None:
-        context = model.config.context
-        pairs, held_out = file_pairs(args.data, records, dropped, tokenizer, context)
+        pairs, held_out = file_pairs(args.data, records, dropped, tokenizer, model.config.context)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
-        if len(made) < 2:
-            told = "it says the same or breaks off everywhere"
-            raise ValueError(f"the model's own responses make fewer than two pairs: {told}")
-        few = len(made) // 10 + 1
-        pairs, held_out = made[few:], made[:few]
+        pairs, held_out = tenth_held_out(made)
         alone.scores("before", model)
     print(f"{len(pairs)} pairs to train on, {len(held_out)} held out")
     before = reference_logprobs(model, tokenizer, held_out, device, settings.micro_pairs)
@@ -364,10 +341,7 @@ def run(args) -> None:
         alone.scores("after", model)
     losses, chosen, rejected = dpo_loss(*after, *before, beta=settings.beta, kind=settings.kind)
     print(held_out_pairs(losses, chosen - rejected, before, after))
-    print(
-        f"loss {measured['loss']:.3f}, KL {measured['kl']:.2f} nats a response, "
-        f"{measured['seconds']:.0f} s; checkpoint {out / 'dpo.pt'}, log {out / 'dpo.csv'}"
-    )
+    print(dpo_summary(measured, out))
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def test_show_prints_the_numbers_of_the_loss_function(capsys):
     assert f"these: {rewards[0]:.3f}, {rewards[1]:.3f}" in told
     weight = 1 / (1 + math.exp(0.3))
     assert f"sigmoid(-beta h) = {weight:.4f}" in told
-    assert f"the weight: {slopes[0]:.5f}, {slopes[1]:.5f}" in told
+    assert f"times the weight: {slopes[0]:.5f}, {slopes[1]:.5f}" in told
 
 
 # ---- pairs ----
@@ -397,7 +397,7 @@ def test_no_forward_holds_more_rows_than_the_micro_batch(tiny_model, tokenizer, 
     monkeypatch.setattr(GPT, "forward", lambda model, ids, *rest, **how: seen.append(len(ids)) or forward(model, ids, *rest, **how))
     rehearsal = [pair[0] for pair in some_pairs(tokenizer, 7, seed=7)]
     train(tiny_model, tokenizer, pairs, Settings(1, rows=5, micro_pairs=2, rehearsal_rows=7), seed=1, rehearsal=rehearsal)
-    assert seen == [4, 4, 2, 4, 3, 4, 4, 2, 4, 4, 1, 1]
+    assert seen == [4, 4, 2, 4, 3, 4, 4, 2, 4, 1, 4, 1]
 
 
 def test_the_probes_parts_make_its_whole(tiny_model, tokenizer):

@@ -191,6 +191,9 @@ def release() -> None:
 
 # ---- how a command ends ----
 
+STOPPED = "stopped; a training that was finished is kept, and the same command goes on after it"
+
+
 def fail(error: Exception | str, code: int = 2) -> None:
     """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
     if code == 2 or os.environ.get("RANK", "0") == "0":  # all ranks are stopped together, and rank 0 says so

@@ -162,23 +162,6 @@ def before_reply(row: Row) -> str:
     return " ".join(map(str, ids[: mask.index(True)]))
 
 
-def file_pairs(
-    name: str, records: list[dict], dropped: dict, tokenizer, context: int
-) -> tuple[list[tuple], list[tuple]]:
-    """(trained on, held out): the pairs of a file, a tenth of its prompts held out."""
-    rankings = map(formats.as_ranking, records)
-    kept, left_out = ranking_rows(tokenizer, rankings, context)
-    dropped = dropped | left_out
-    if dropped:
-        print(formats.dropped_line(dropped))
-    if not kept:
-        because = formats.because(dropped)
-        raise ValueError(f"{name}: no pair is left to train on{because}; give more data")
-    openings = [formats.opening(record["prompt"]) for record, _ in kept]
-    check_prompts(name, openings, dropped)
-    return split(name, [tuple(rows) for _, rows in kept], openings, 10)
-
-
 # ---- the order of learning ----
 
 
