@@ -1,11 +1,12 @@
 """One stage with two settings, side by side: what does the change do, over seeds?
 
-    python -m tests.experiments.compare rl_preference estimator=group estimator=gae runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
-    python -m tests.experiments.compare distill direction=forward direction=reverse runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
-    python -m tests.experiments.compare rl_stem rehearsal_rows=16 rehearsal_rows=0 runs/tiny-seed1 runs/tiny-seed2 runs/tiny-seed3
+    python -m tests.experiments.compare rl_preference estimator=group estimator=gae runs/tiny-seed*
+    python -m tests.experiments.compare distill direction=forward direction=reverse runs/tiny-seed*
+    python -m tests.experiments.compare rl_stem rehearsal_rows=16 rehearsal_rows=0 runs/tiny-seed*
 
-Each run folder must hold the checkpoints that enter the stage; nothing in it is changed. Several settings are joined by a
-comma: lr=0.001,epochs=1. Prints the second minus the first by domain, with t intervals over the runs.
+Each run folder must hold the checkpoints that enter the stage. Nothing in it is changed. Several
+settings are joined by a comma: lr=0.001,epochs=1. Prints the second minus the first by domain, with
+t intervals over the runs.
 """
 
 import argparse
@@ -24,35 +25,108 @@ from data.files import tokenizer as tokenizers
 from data.runtime.command import fail, guarded
 from data.runtime.evaluation import evaluate, table_line
 from model import load_checkpoint
-from tests.experiments.targets import interval
+from tests.experiments.tables import head, row, told_over
 
-AFTER_SFT = [name for name, who in pipeline.ORDER if who == "student" and name not in ("pretrain", "cold_start_sft", "overall_sft", "reward_model")]
+# the stages of the student in their order; the reward model's trains another model
+STUDENT = [name for name, who in pipeline.ORDER if who == "student" and name != "reward_model"]
+AFTER_SFT = STUDENT[STUDENT.index("overall_sft") + 1 :]
 
 
 def changed(settings, text: str):
-    """The settings with `name=value,name=value` applied; raises ValueError for a name that they do not have."""
+    """The settings with `name=value,name=value` applied.
+
+    Raises ValueError for a name that they do not have.
+    """
     names = {field.name: getattr(settings, field.name) for field in fields(settings)}
     values = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
+    for change in text.split(","):
+        name, _, value = change.partition("=")
         if name not in names:
             raise ValueError(f"{name!r} is no setting; there is {', '.join(names)}")
         try:
             values[name] = value if isinstance(names[name], str) else json.loads(value)
         except ValueError:
-            raise ValueError(f"{part}: {value!r} is no value for {name}, which is {names[name]!r}") from None
+            raise ValueError(
+                f"{change}: {value!r} is no value for {name}, which is {names[name]!r}"
+            ) from None
     return replace(settings, **values)
 
 
 def entering_files(stage: str, entering: str) -> list[str]:
     """The files of a run that a stage starts from."""
-    more = {"distill": ["given_teacher.teacher"], "rl_preference": ["reward_model.student"], "self_reward_2": ["rl_preference.student"]}
+    more = {
+        "distill": ["given_teacher.teacher"],
+        "rl_preference": ["reward_model.student"],
+        "self_reward_2": ["rl_preference.student"],
+    }
     taught = [] if entering == "overall_sft" else [pipeline.REHEARSAL]
     return [f"{name}.pt" for name in (f"{entering}.student", *more.get(stage, []))] + taught
 
 
+def entering_run(folder: Path, out: str, stage: str, settings: dict, args) -> pipeline.Run:
+    """What the stage would be given in the run of this folder, but it writes to `out`."""
+    run = pipeline.Run(
+        out=Path(out),
+        size="tiny",
+        seed=seed_of_run(folder),
+        device=torch.device("cpu"),
+        tokenizer=tokenizers.tiny(),
+        schedules=sft.SCHEDULES["tiny"],
+        eval_n=args.eval_n,
+        smoke=False,
+        stages=settings,
+    )
+
+    def load(name: str):
+        return load_checkpoint(folder / f"{name}.pt", run.tokenizer)[0]
+
+    run.models = {"student": load(f"{before(stage)}.student")}
+    if stage == "distill":
+        run.models["teacher"] = load("given_teacher.teacher")
+    if stage == "rl_preference":
+        path = folder / "reward_model.student.pt"
+        run.models["reward_model"] = reward_model.load_reward_model(path, run.tokenizer)
+    if stage == "self_reward_2":
+        run.models["seed_model"] = load("rl_preference.student")
+    if STUDENT.index(stage) > STUDENT.index("distill"):
+        run.taught = folder / pipeline.REHEARSAL
+    return run
+
+
+def seed_of_run(folder: Path) -> int:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["seed"]
+
+
+def before(stage: str) -> str:
+    """The student's stage before this one."""
+    return STUDENT[STUDENT.index(stage) - 1]
+
+
+def compared(folder: Path, both: dict, args) -> dict:
+    """The scores after the stage with each of the settings in `both`, and a line for each."""
+    stages = pipeline.stage_settings("tiny", False)
+    train = getattr(pipeline, args.stage)
+    scores = {}
+    for text, settings in both.items():
+        with tempfile.TemporaryDirectory() as out:
+            run = entering_run(folder, out, args.stage, stages | {args.stage: settings}, args)
+            measured = train(run, "student")
+            scores[text] = evaluate(
+                run.models["student"],
+                run.tokenizer,
+                args.eval_n,
+                seed=run.seed,
+                domains=world.DOMAINS,
+            )
+        line = table_line(f"seed {run.seed} {text}"[:26], scores[text])
+        print(f"{line}  {measured['seconds']:.0f} s", flush=True)
+    return scores
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("stage", choices=AFTER_SFT)
     parser.add_argument("first", help="setting=value")
     parser.add_argument("second", help="setting=value")
@@ -61,41 +135,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, stages, gaps = tokenizers.tiny(), pipeline.stage_settings("tiny", False), {}
-    function = getattr(pipeline, args.stage)
-    students = [name for name, who in pipeline.ORDER if who == "student" and name != "reward_model"]
-    entering = students[students.index(args.stage) - 1]
+    settings = pipeline.stage_settings("tiny", False)[args.stage]
+    gaps = {(domain, key): [] for domain in world.DOMAINS for key in ("greedy", "sampled")}
     try:
-        both = {text: changed(stages[args.stage], text) for text in (args.first, args.second)}
-        for needed in (Path(folder) / name for folder in args.runs for name in entering_files(args.stage, entering)):
-            if not needed.exists():
-                raise ValueError(f"{needed}: no such file, and {args.stage} needs it")
+        both = {text: changed(settings, text) for text in (args.first, args.second)}
         for folder in map(Path, args.runs):
-            seed, scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["seed"], {}
-            for text, settings in both.items():
-                with tempfile.TemporaryDirectory() as out:
-                    run = pipeline.Run(Path(out), "tiny", seed, torch.device("cpu"), tokenizer, sft.SCHEDULES["tiny"], args.eval_n, False,
-                                       stages | {args.stage: settings})
-                    run.models = {"student": load_checkpoint(folder / f"{entering}.student.pt", tokenizer)[0]}
-                    if args.stage == "distill":
-                        run.models["teacher"] = load_checkpoint(folder / "given_teacher.teacher.pt", tokenizer)[0]
-                    if args.stage == "rl_preference":
-                        run.models["reward_model"] = reward_model.load_reward_model(folder / "reward_model.student.pt", tokenizer)
-                    if args.stage == "self_reward_2":
-                        run.models["seed_model"] = load_checkpoint(folder / "rl_preference.student.pt", tokenizer)[0]
-                    if students.index(args.stage) > students.index("distill"):
-                        run.taught = folder / pipeline.REHEARSAL
-                    own = function(run, "student")
-                    scores[text] = evaluate(run.models["student"], tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS)
-                print(table_line(f"seed {seed} {text}"[:26], scores[text]) + f"  {own['seconds']:.0f} s", flush=True)
-            for domain in world.DOMAINS:
-                for key in ("greedy", "sampled"):
-                    gaps.setdefault((domain, key), []).append(100 * (scores[args.second][domain][key] - scores[args.first][domain][key]))
+            for name in entering_files(args.stage, before(args.stage)):
+                if not (folder / name).exists():
+                    raise ValueError(f"{folder / name}: no such file, and {args.stage} needs it")
+        for folder in map(Path, args.runs):
+            scores = compared(folder, both, args)
+            for domain, key in gaps:
+                first, second = (scores[text][domain][key] for text in (args.first, args.second))
+                gaps[domain, key].append(100 * (second - first))
     except (ValueError, OSError) as error:
         fail(error)
-    print(f"\n| {args.stage}: {args.second} minus {args.first}, points | " + " | ".join(world.DOMAINS) + " |\n|---|" + "---|" * len(world.DOMAINS))
+    print("\n" + head(f"{args.stage}: {args.second} minus {args.first}, points", *world.DOMAINS))
     for key in ("greedy", "sampled"):
-        print(f"| {key} | " + " | ".join("{:+.1f} +-{:.1f}".format(*interval(gaps[domain, key])) for domain in world.DOMAINS) + " |")
+        print(row(key, *(told_over(gaps[domain, key]) for domain in world.DOMAINS)))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Can the student copy a word from its prompt, and how soon? With smear and without, from the same seed.
+"""Can the student copy a word from its prompt, and how soon? With smear and without, from the same
+seed.
 
     python -m tests.experiments.copying --out runs/copying
 
-A dialogue says "My name is Vera and I like chess." and asks for one of the two: the answer is a word of the prompt, which no
-table of facts holds. "Rewrite this politely: buy me the bill" wants the prompt's words in a sentence of one's own. The student's
-shape is pretrained as in the pipeline and then learns all of overall SFT, of which these two families
-are one row in 27; every `--every` steps it answers held-out prompts of the two greedily, and counted is
-the share in which the words that only this prompt has are there. Without smear two heads have to find
-one another first (Olsson et al., 2209.11895), while everything else in the batch pulls at them.
+A dialogue says "My name is Vera and I like chess." and asks for one of the two. The answer is a word
+of the prompt, which no table of facts holds. "Rewrite this politely: buy me the bill" wants the
+prompt's words in another sentence. The student's shape is pretrained as in the pipeline and then
+learns all of overall SFT, of which these two families are one row in 27. Every `--every` steps it
+answers held-out prompts of the two greedily. Counted is the share of answers that hold the words
+that only this prompt has. Without smear two heads have to find one another first (Olsson et al.,
+2209.11895), while everything else in the batch pulls at them.
 
-With `--alone` nothing but the two families is learned, from random weights: then both models can copy
-after a few hundred steps. What smear saves is not the ability but the wait among other things to learn.
+With `--alone` nothing but the two families is learned, from random weights. Then both models can
+copy after a few hundred steps. So smear saves no ability: it saves the wait among other things to
+learn.
 """
 
 import argparse
@@ -50,17 +53,25 @@ def wanted(task: world.Task) -> str:
 @torch.no_grad()
 def copied_share(model: GPT, tokenizer, tasks: list) -> float:
     prompts = [tokenizer.prompt(task.messages) for task in tasks]
-    replies = [tokenizer.read_reply(ids).content.lower()
-               for ids in generate(model, tokenizer, prompts, temperature=0.0, max_new=48).lists()]
+    replies = [
+        tokenizer.read_reply(ids).content.lower()
+        for ids in generate(model, tokenizer, prompts, temperature=0.0, max_new=48).lists()
+    ]
     return sum(wanted(task).lower() in reply for task, reply in zip(tasks, replies)) / len(tasks)
 
 
 def alone_rows(tokenizer, context: int, rng: random.Random) -> list:
     """Demonstrations of the two families, one phrasing each."""
-    tasks = [family.task(content, rng.choice(list(world.TRAINED)), rng)
-             for family in map(world.BY_NAME.get, FAMILIES) for content in family.contents("train")]
-    records = [{"messages": [*task.messages, *world.reference(task)]} for task in tasks
-               if world.part_of(task) == "train"]
+    tasks = [
+        family.task(content, rng.choice(list(world.TRAINED)), rng)
+        for family in map(world.BY_NAME.get, FAMILIES)
+        for content in family.contents("train")
+    ]
+    records = [
+        {"messages": [*task.messages, *world.reference(task)]}
+        for task in tasks
+        if world.part_of(task) == "train"
+    ]
     return dialogue_rows(tokenizer, records, context)[0]
 
 
@@ -79,8 +90,7 @@ def curve(smear: int, tokenizer, seed: int, steps: int, every: int, alone: bool)
         rows = alone_rows(tokenizer, config.context, rng)
     else:
         rows = mixture_rows(tokenizer, config.context, seed, steps)
-    held_out = [task for name in FAMILIES
-                for task in family_tasks(world.BY_NAME[name], "dev", 60)]
+    held_out = [task for name in FAMILIES for task in family_tasks(world.BY_NAME[name], "dev", 60)]
     model = GPT(config).init_weights(seed_of(seed, "student"))
     if not alone:
         sft.pretrain(model, tokenizer, sft.SCHEDULES["tiny"]["student"], seed=seed)
@@ -98,8 +108,9 @@ def curve(smear: int, tokenizer, seed: int, steps: int, every: int, alone: bool)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=2400, help="updates of each model")
     parser.add_argument("--every", type=int, default=200, help="steps between looks")
     parser.add_argument("--alone", action="store_true", help="the two families and nothing else")
@@ -116,8 +127,11 @@ def main() -> None:
             lines = curve(smear, tokenizer, seed, args.steps, args.every, args.alone)
             table.setdefault(str(smear), {})[str(seed)] = lines
             first = next((line["step"] for line in lines if line["copied"] >= 0.9), None)
-            print(f"seed {seed} smear {smear}: copied {lines[-1]['copied']:.2f} at the end, "
-                  f"0.9 first at step {first}", flush=True)
+            print(
+                f"seed {seed} smear {smear}: copied {lines[-1]['copied']:.2f} at the end, "
+                f"0.9 first at step {first}",
+                flush=True,
+            )
             writing.write_json(out / "copying.json", table)
     plot(table, out / "copying.png")
 
@@ -129,10 +143,18 @@ def plot(table: dict, path: Path) -> None:
     colours = {"0": "tab:grey", "1": "tab:orange", "3": "tab:blue"}
     for smear, seeds in table.items():
         for place, lines in enumerate(seeds.values()):
-            axis.plot([line["step"] for line in lines], [line["copied"] for line in lines],
-                      color=colours[smear], label=names[smear] if place == 0 else None)
-    axis.set(xlabel="steps of 12 dialogues", ylabel="share copied right, held-out prompts",
-             title="How soon can two layers copy a word from the prompt?", ylim=(0, 1.02))
+            axis.plot(
+                [line["step"] for line in lines],
+                [line["copied"] for line in lines],
+                color=colours[smear],
+                label=names[smear] if place == 0 else None,
+            )
+    axis.set(
+        xlabel="steps of 12 dialogues",
+        ylabel="share copied right, held-out prompts",
+        title="How soon can two layers copy a word from the prompt?",
+        ylim=(0, 1.02),
+    )
     axis.legend()
     figure.savefig(path, dpi=110, bbox_inches="tight")
 

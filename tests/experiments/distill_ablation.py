@@ -64,17 +64,28 @@ def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: i
         turn = step % REFRESH
         if turn == 0:
             drawn = rng.sample(positives, min(len(positives), REFRESH * settings.rows))
-            prompts = [ids[:mask.index(True)] for ids, mask in drawn]
-            samples = generate(model, tokenizer, prompts, max_new=settings.max_new, temperature=1.0,
-                               seed=seed_of(seed, "own", step), run_tool=world.run_tool)
+            prompts = [ids[: mask.index(True)] for ids, mask in drawn]
+            samples = generate(
+                model,
+                tokenizer,
+                prompts,
+                max_new=settings.max_new,
+                temperature=1.0,
+                seed=seed_of(seed, "own", step),
+                run_tool=world.run_tool,
+            )
             own = sampled_rows(prompts, samples)
             model.train()
         places = [(turn * settings.rows + k) % len(drawn) for k in range(settings.rows)]
-        groups = ([drawn[k] for k in places], [own[k] for k in places],
-                  rng.sample(rehearsal, settings.rehearsal_rows))
+        groups = (
+            [drawn[k] for k in places],
+            [own[k] for k in places],
+            rng.sample(rehearsal, settings.rehearsal_rows),
+        )
         rows = sum(groups, [])
-        student, target, _, row = distill.both_logits(model, teacher, tokenizer, rows,
-                                                      settings.teacher_temperature, CPU)
+        student, target, _, row = distill.both_logits(
+            model, teacher, tokenizer, rows, settings.teacher_temperature, CPU
+        )
         divergence = distill.token_divergence(student, target)
         limits, loss = [0], 0.0
         for group in groups:
@@ -89,16 +100,20 @@ def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: i
 
 def rows_of(settings, student, teacher, tokenizer, seed: int):
     """(name, function that trains a copy of the student and returns its seconds and tokens)."""
-    pairs, rehearsal, _, _ = distill.preference_data(teacher, student, tokenizer, settings,
-                                                     seed=seed, device=CPU)
+    pairs, rehearsal, _, _ = distill.preference_data(
+        teacher, student, tokenizer, settings, seed=seed, device=CPU
+    )
     rehearsal = [row for _, row in rehearsal]
     rng = random.Random(seed_of(seed, "ablation"))
     context, count = student.config.context, settings.steps * 2 * settings.rows
-    like = sft.Settings(settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr,
-                        adam_lr=settings.adam_lr)
+    like = sft.Settings(
+        settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr
+    )
     own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
     tasks = distill.queries(seed, settings.queries)
-    answers, _ = dialogue_rows(tokenizer, [world.demonstration(task, rng) for task in tasks], context)
+    answers, _ = dialogue_rows(
+        tokenizer, [world.demonstration(task, rng) for task in tasks], context
+    )
     positives = [positive for positive, _ in pairs]
 
     def supervised(rows, rehearsed: bool):
@@ -114,16 +129,19 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
         used = replace(settings, dpo_coef=dpo_coef, pos_coef=pos_coef, neg_coef=neg_coef)
         if not rehearsed:
             used = replace(used, rows=2 * settings.rows, rehearsal_rows=0)
-        return lambda model: distill.train(model, teacher, tokenizer, pairs, rehearsal, used,
-                                           seed=seed, stage="ablation")
+        return lambda model: distill.train(
+            model, teacher, tokenizer, pairs, rehearsal, used, seed=seed, stage="ablation"
+        )
 
     yield "more SFT on own demonstrations", supervised(own, False)
     yield "more SFT on own demonstrations, rehearsal", supervised(own, True)
     yield "SFT on teacher samples, rehearsal", supervised(positives, True)
     for name, weights in LOSSES.items():
         yield f"{name}, rehearsal", preferred(weights, True)
-    yield "on-policy, rehearsal", lambda model: on_policy(model, teacher, tokenizer, positives,
-                                                          rehearsal, settings, seed)
+    yield (
+        "on-policy, rehearsal",
+        lambda model: on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed),
+    )
     yield "joint", preferred(LOSSES["joint"], False)
     yield "SFT on the world's own answers, rehearsal", supervised(answers, True)
 
@@ -133,13 +151,15 @@ def mean_of_four(scores: dict, key: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", help="folders of runs that have finished overall_sft")
     parser.add_argument("--eval-n", type=int, default=400, help="held-out prompts a domain")
     parser.add_argument("--part", default="test", choices=("test", "dev"), help="held-out prompts")
-    parser.add_argument("--steps", type=int, default=distill.Settings.steps,
-                        help="updates of every row")
+    parser.add_argument(
+        "--steps", type=int, default=distill.Settings.steps, help="updates of every row"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", default="runs/distill_ablation", help="folder of table and plot")
     args = parser.parse_args()
@@ -149,7 +169,11 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "distill_ablation.json"
     made = {"steps": args.steps, "part": args.part, "eval_n": args.eval_n}
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"made": made, "rows": {}}
+    kept = (
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.exists()
+        else {"made": made, "rows": {}}
+    )
     if kept.get("made") != made:
         fail(f"{path}: was made with {kept.get('made')}, now {made}; give another --out")
     table = kept["rows"]
@@ -166,17 +190,28 @@ def main() -> None:
                 continue
             model = copy.deepcopy(student)
             own = train(model) if train else {"seconds": 0.0, "tokens": 0}
-            scores = evaluate(model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS,
-                                  part=args.part)
+            scores = evaluate(
+                model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS, part=args.part
+            )
             # distillation reads a teacher on every token that it trains on
             read = own["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0
-            flops = 6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read
-            found = {key: {domain: row[key] for domain, row in scores.items()}
-                     for key in ("greedy", "sampled")}
-            table.setdefault(name, {})[str(seed)] = found | {"seconds": own["seconds"], "flops": flops}
-            print(f"seed {seed} {name:50} {mean_of_four(found, 'greedy'):5.1f} / "
-                  f"{mean_of_four(found, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
-                  f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s", flush=True)
+            flops = (
+                6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read
+            )
+            found = {
+                key: {domain: row[key] for domain, row in scores.items()}
+                for key in ("greedy", "sampled")
+            }
+            table.setdefault(name, {})[str(seed)] = found | {
+                "seconds": own["seconds"],
+                "flops": flops,
+            }
+            print(
+                f"seed {seed} {name:50} {mean_of_four(found, 'greedy'):5.1f} / "
+                f"{mean_of_four(found, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
+                f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s",
+                flush=True,
+            )
             writing.write_json(path, kept)
     report(table, out)
 
@@ -186,14 +221,18 @@ def report(table: dict, out: Path) -> None:
     seeds = sorted(table["entering student"])
 
     def gaps_over(name: str, other: str, key: str) -> list[float]:
-        return [mean_of_four(table[name][seed], key) - mean_of_four(table[other][seed], key)
-                for seed in seeds]
+        return [
+            mean_of_four(table[name][seed], key) - mean_of_four(table[other][seed], key)
+            for seed in seeds
+        ]
 
     def mean(name: str, value) -> float:
         return sum(value(table[name][seed]) for seed in seeds) / len(seeds)
 
-    print("\n| from the same student | math, code, stem, agent: greedy | sampled | chat | judge "
-          "| seconds | TFLOP |\n|---|---|---|---|---|---|---|")
+    print(
+        "\n| from the same student | math, code, stem, agent: greedy | sampled | chat | judge "
+        "| seconds | TFLOP |\n|---|---|---|---|---|---|---|"
+    )
     gains = {}
     for name in table:
         cells = []
@@ -203,23 +242,31 @@ def report(table: dict, out: Path) -> None:
             if name != "entering student":
                 told += " ({:+.1f} +-{:.1f})".format(*gains[name, key])
             cells.append(told)
-        cells += [f"{100 * mean(name, lambda row: row['greedy'][domain]):.0f}"
-                  for domain in ("chat", "judge")]
+        cells += [
+            f"{100 * mean(name, lambda row: row['greedy'][domain]):.0f}"
+            for domain in ("chat", "judge")
+        ]
         cells.append(f"{mean(name, lambda row: row['seconds']):.0f}")
         cells.append(f"{mean(name, lambda row: row['flops']) / 1e12:.1f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
-    others = {"more SFT on own demonstrations": "more SFT on own demonstrations, rehearsal",
-              "L_DPO alone": "L_DPO, rehearsal",
-              "SFT on teacher samples": "SFT on teacher samples, rehearsal",
-              "L_pos alone": "L_pos, rehearsal"}
-    gaps = {other: interval(gaps_over("joint, rehearsal", row, "greedy"))
-            for other, row in others.items()}
+    others = {
+        "more SFT on own demonstrations": "more SFT on own demonstrations, rehearsal",
+        "L_DPO alone": "L_DPO, rehearsal",
+        "SFT on teacher samples": "SFT on teacher samples, rehearsal",
+        "L_pos alone": "L_pos, rehearsal",
+    }
+    gaps = {
+        other: interval(gaps_over("joint, rehearsal", row, "greedy"))
+        for other, row in others.items()
+    }
     writing.write_json(out / "gaps.json", gaps)
     print("\n| joint, rehearsal, over | greedy | sampled |\n|---|---|---|")
     for name in table:
         if name not in ("entering student", "joint, rehearsal"):
-            cells = ["{:+.1f} +-{:.1f}".format(*interval(gaps_over("joint, rehearsal", name, key)))
-                     for key in ("greedy", "sampled")]
+            cells = [
+                "{:+.1f} +-{:.1f}".format(*interval(gaps_over("joint, rehearsal", name, key)))
+                for key in ("greedy", "sampled")
+            ]
             print(f"| {name} | {cells[0]} | {cells[1]} |")
     plot([name for name in table if name != "entering student"], gains, len(seeds), out)
 
@@ -230,13 +277,22 @@ def plot(names: list[str], gains: dict, seeds: int, out: Path) -> None:
     names = names[::-1]
     for shift, key, colour in ((0.2, "greedy", "tab:blue"), (-0.2, "sampled", "tab:orange")):
         means, halves = zip(*[gains[name, key] for name in names])
-        axis.barh([place + shift for place in range(len(names))], means, height=0.38, color=colour,
-                  xerr=halves if seeds > 1 else None, capsize=2, label=key)
+        axis.barh(
+            [place + shift for place in range(len(names))],
+            means,
+            height=0.38,
+            color=colour,
+            xerr=halves if seeds > 1 else None,
+            capsize=2,
+            label=key,
+        )
     axis.set_yticks(range(len(names)), names)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.legend(loc="lower right")
-    axis.set(xlabel="gain over the entering student, points of percent (math, code, stem, agent)",
-             title=f"Which part of distillation does the work? {seeds} seeds, 95% intervals")
+    axis.set(
+        xlabel="gain over the entering student, points of percent (math, code, stem, agent)",
+        title=f"Which part of distillation does the work? {seeds} seeds, 95% intervals",
+    )
     figure.savefig(out / "distill_ablation.png", dpi=110, bbox_inches="tight")
 
 

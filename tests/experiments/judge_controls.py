@@ -27,8 +27,8 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import writing
 from data.files import tokenizer as tokenizers
+from data.files import writing
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
 from data.world import chat as world_chat
@@ -38,16 +38,27 @@ from tests.experiments.targets import interval
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
-MEASURED = ("pairs", "own_agreement", "equally_good", "true_gap",
-            *(f"own_{name}" for name in world_chat.CRITERIA))
+MEASURED = (
+    "pairs",
+    "own_agreement",
+    "equally_good",
+    "true_gap",
+    *(f"own_{name}" for name in world_chat.CRITERIA),
+)
 
 
 def random_judge(tokenizer, seed: int):
     rng = random.Random(seed_of(seed, "random judge"))
 
     def score(prompts, responses):  # what broke off has no score, as with the other judges
-        return [[None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6))
-                 for row in group] for group in responses]
+        return [
+            [
+                None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6))
+                for row in group
+            ]
+            for group in responses
+        ]
+
     return score
 
 
@@ -59,8 +70,11 @@ def true_judge(tokenizer):
         return float(world_judge.true_reward(task, text))
 
     def score(prompts, responses):
-        return [[reward(task, row) for row in group]
-                for task, group in zip(map(world.parse, prompts), responses)]
+        return [
+            [reward(task, row) for row in group]
+            for task, group in zip(map(world.parse, prompts), responses)
+        ]
+
     return score
 
 
@@ -76,18 +90,21 @@ def annotated(model, tokenizer, rehearsal: list, seed: int):
     stages = pipeline.stage_settings("tiny", False)
     learned, _ = reward_model.reward_model(model, tokenizer, stages["reward_model"], seed=seed)
     policy = copy.deepcopy(model)
-    ppo.rl_preference(policy, tokenizer, learned, stages["rl_preference"], seed=seed,
-                      rehearsal=rehearsal)
+    ppo.rl_preference(
+        policy, tokenizer, learned, stages["rl_preference"], seed=seed, rehearsal=rehearsal
+    )
     return policy
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", help="run folders, one a seed")
     parser.add_argument("--start", default="rl_preference", help="which student checkpoint is M_1")
-    parser.add_argument("--held-out", type=int, default=500,
-                        help="prompts for win rates and for the judge")
+    parser.add_argument(
+        "--held-out", type=int, default=500, help="prompts for win rates and for the judge"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--out", default="runs/judge_controls", help="folder of table and plot")
     args = parser.parse_args()
@@ -105,24 +122,39 @@ def main() -> None:
         rehearsal = rehearsal_of(run, args.start, tokenizer, seed, seed_model.config.context)
         prompts = sft.chat_prompts("tiny", seed)
         first = self_reward.measure(seed_model, seed_model, seed_model, tokenizer, settings, seed)
-        judges = {"its own judge": (None, settings, rehearsal),
-                  "random judge": (random_judge(tokenizer, seed), settings, rehearsal),
-                  "true reward as judge": (true_judge(tokenizer), settings, rehearsal),
-                  "three times the learning rate, no rehearsal": (None, hot, [])}
+        judges = {
+            "its own judge": (None, settings, rehearsal),
+            "random judge": (random_judge(tokenizer, seed), settings, rehearsal),
+            "true reward as judge": (true_judge(tokenizer), settings, rehearsal),
+            "three times the learning rate, no rehearsal": (None, hot, []),
+        }
         for name, (score, used, rows) in judges.items():
             model, path = seed_model, [first]
             for number in (1, 2):
                 following, own = self_reward.next_iteration_model(
-                    model, seed_model, tokenizer, used, seed=seed, round_number=number,
-                    training_prompts=prompts, rehearsal=rows, score=score)
-                measured = self_reward.measure(following, model, seed_model, tokenizer, settings, seed)
+                    model,
+                    seed_model,
+                    tokenizer,
+                    used,
+                    seed=seed,
+                    round_number=number,
+                    training_prompts=prompts,
+                    rehearsal=rows,
+                    score=score,
+                )
+                measured = self_reward.measure(
+                    following, model, seed_model, tokenizer, settings, seed
+                )
                 path.append(measured | {key: own.get(key) for key in MEASURED})
                 model = following
             curves.setdefault(name, []).append(path)
             tell(f"seed {seed} {name}", path)
         if args.start == "distill":
             policy = annotated(seed_model, tokenizer, rehearsal, seed)
-            path = [first, self_reward.measure(policy, seed_model, seed_model, tokenizer, settings, seed)]
+            path = [
+                first,
+                self_reward.measure(policy, seed_model, seed_model, tokenizer, settings, seed),
+            ]
             curves.setdefault("the annotator: reward model, rl_preference", []).append(path)
             tell(f"seed {seed} the annotator", path)
     report(curves, out, args.start)
@@ -134,8 +166,10 @@ def tell(name: str, path: list[dict]) -> None:
     wins = " ".join(f"{m['against_previous']['win_share']:.3f}" for m in path[1:])
     right = " ".join(f"{m['correct']:.2f}" for m in path)
     judged = " ".join(f"{m['judge']['pairwise']:.3f}" for m in path)
-    print(f"{name:52} true reward {rewards}  win share {wins}  correct {right}  judge {judged}",
-          flush=True)
+    print(
+        f"{name:52} true reward {rewards}  win share {wins}  correct {right}  judge {judged}",
+        flush=True,
+    )
 
 
 def over(paths: list[list[dict]], place: int, key: str) -> str:
@@ -146,48 +180,79 @@ def over(paths: list[list[dict]], place: int, key: str) -> str:
 
 def report(curves: dict, out: Path, start: str) -> None:
     """The tables, the curves, and the figures for targets.py."""
-    gains = {name: interval([path[-1]["true_reward"] - path[0]["true_reward"] for path in paths])
-             for name, paths in curves.items()}
-    right = {name: interval([100 * (path[-1]["correct"] - path[0]["correct"]) for path in paths])
-             for name, paths in curves.items()}
-    print(f"\n| judge, M_1 = {start} | true reward | gain | win shares | correct | change, points "
-          "| polite | judge on mixed | on its own, by round | length |\n|---|" + "---|" * 9)
+    gains = {
+        name: interval([path[-1]["true_reward"] - path[0]["true_reward"] for path in paths])
+        for name, paths in curves.items()
+    }
+    right = {
+        name: interval([100 * (path[-1]["correct"] - path[0]["correct"]) for path in paths])
+        for name, paths in curves.items()
+    }
+    print(
+        f"\n| judge, M_1 = {start} | true reward | gain | win shares | correct | change, points "
+        "| polite | judge on mixed | on its own, by round | length |\n|---|" + "---|" * 9
+    )
     for name, paths in curves.items():
         places = range(len(paths[0]))
         wins = ", ".join(
             f"{sum(path[k]['against_previous']['win_share'] for path in paths) / len(paths):.3f}"
-            for k in places[1:])
+            for k in places[1:]
+        )
         judged = ", ".join(
             f"{sum(path[k]['judge']['pairwise'] for path in paths) / len(paths):.3f}"
-            for k in (0, places[-1]))
-        cells = [", ".join(over(paths, k, "true_reward") for k in places),
-                 "{:+.2f} +-{:.2f}".format(*gains[name]), wins,
-                 ", ".join(over(paths, k, "correct") for k in places),
-                 "{:+.1f} +-{:.1f}".format(*right[name]),
-                 ", ".join(over(paths, k, "polite") for k in places), judged,
-                 ", ".join(over(paths, k, "own_agreement") for k in places[1:]),
-                 ", ".join(over(paths, k, "length") for k in places)]
+            for k in (0, places[-1])
+        )
+        cells = [
+            ", ".join(over(paths, k, "true_reward") for k in places),
+            "{:+.2f} +-{:.2f}".format(*gains[name]),
+            wins,
+            ", ".join(over(paths, k, "correct") for k in places),
+            "{:+.1f} +-{:.1f}".format(*right[name]),
+            ", ".join(over(paths, k, "polite") for k in places),
+            judged,
+            ", ".join(over(paths, k, "own_agreement") for k in places[1:]),
+            ", ".join(over(paths, k, "length") for k in places),
+        ]
         print(f"| {name} | " + " | ".join(cells) + " |")
-    print("\n| agreement on the model's own answers, rounds 1 and 2, where they differ in being | "
-          + " | ".join(world_chat.CRITERIA) + " |\n|---|" + "---|" * len(world_chat.CRITERIA))
+    print(
+        "\n| agreement on the model's own answers, rounds 1 and 2, where they differ in being | "
+        + " | ".join(world_chat.CRITERIA)
+        + " |\n|---|"
+        + "---|" * len(world_chat.CRITERIA)
+    )
     for name, paths in curves.items():
-        cells = [", ".join(over(paths, k, f"own_{criterion}") for k in range(1, len(paths[0])))
-                 for criterion in world_chat.CRITERIA]
+        cells = [
+            ", ".join(over(paths, k, f"own_{criterion}") for k in range(1, len(paths[0])))
+            for criterion in world_chat.CRITERIA
+        ]
         print(f"| {name} | " + " | ".join(cells) + " |")
     truth = gains["true reward as judge"][0]
     share = gains["its own judge"][0] / truth if truth > 0 else None
-    writing.write_json(out / "judge_controls.json", {
-        "start": start, "share_of_truth": share, "random": gains["random judge"], "gains": gains,
-        "correct": right, "curves": curves})
+    writing.write_json(
+        out / "judge_controls.json",
+        {
+            "start": start,
+            "share_of_truth": share,
+            "random": gains["random judge"],
+            "gains": gains,
+            "correct": right,
+            "curves": curves,
+        },
+    )
     plot(curves, out, start)
 
 
 def plot(curves: dict, out: Path, start: str) -> None:
     """Three panels over the rounds: true reward, correctness, the judge."""
-    panels = (("true reward, 0 to 5", "answers to held-out chat prompts", lambda m: m["true_reward"]),
-              ("share of correct answers", "correctness", lambda m: m["correct"]),
-              ("pairwise agreement with the truth", "the judge, on responses of mixed quality",
-               lambda m: m["judge"]["pairwise"]))
+    panels = (
+        ("true reward, 0 to 5", "answers to held-out chat prompts", lambda m: m["true_reward"]),
+        ("share of correct answers", "correctness", lambda m: m["correct"]),
+        (
+            "pairwise agreement with the truth",
+            "the judge, on responses of mixed quality",
+            lambda m: m["judge"]["pairwise"],
+        ),
+    )
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2))
     for name, paths in curves.items():
         names = [f"M_{k + 1}" for k in range(len(paths[0]))]
@@ -197,11 +262,18 @@ def plot(curves: dict, out: Path, start: str) -> None:
     for axis, (label, title, _) in zip(axes, panels):
         axis.set(ylabel=label, title=title)
         axis.grid(alpha=0.3)
-    figure.suptitle(f"Is it the judge that makes the model better? M_1 = {start}, "
-                    f"{len(next(iter(curves.values())))} seeds")
+    figure.suptitle(
+        f"Is it the judge that makes the model better? M_1 = {start}, "
+        f"{len(next(iter(curves.values())))} seeds"
+    )
     figure.tight_layout()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center",
-                  bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncol=3,
+        frameon=False,
+    )
     figure.savefig(out / "judge_controls.png", dpi=110, bbox_inches="tight")
 
 

@@ -1,4 +1,5 @@
-"""Does RL add what could not be done, or concentrate what could? pass@1 and pass@8 around each RL stage.
+"""Does RL add what could not be done, or concentrate what could? pass@1 and pass@8 around each RL
+stage.
 
     python -m tests.experiments.pass_at_k runs/tiny-seed1 runs/tiny-seed2 --out runs/pass_at_k
 
@@ -23,7 +24,7 @@ from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
 from data.runtime.evaluation import pass_rates
 from model import load_checkpoint
-from tests.experiments.targets import interval
+from tests.experiments.tables import head, row, told_over
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
@@ -33,7 +34,10 @@ DOMAINS = ("math", "stem", "code")
 
 
 def pass_at(k: int, right: int, samples: int) -> float:
-    """1 - C(samples - right, k) / C(samples, k): the chance that one of k drawn without return is right."""
+    """The chance that one of k drawn without return is right: 1 - C(n - right, k) / C(n, k).
+
+    n: samples.
+    """
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
@@ -48,14 +52,17 @@ def measured(path: Path, tokenizer, count: int, part: str, seed: int) -> dict:
         tasks = world.evaluation_tasks(domain, count, part)
         rates = pass_rates(model, tokenizer, tasks, seed=seed_of(seed, "pass at k"))
         rights = [round(rate * SAMPLES) for rate in rates if rate is not None]
-        table[domain] = {str(k): sum(pass_at(k, right, SAMPLES) for right in rights) / len(rights)
-                         for k in (1, 8)}
+        table[domain] = {
+            str(k): sum(pass_at(k, right, SAMPLES) for right in rights) / len(rights)
+            for k in (1, 8)
+        }
     return table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", help="run folders, one a seed")
     parser.add_argument("--n", type=int, default=300, help="held-out prompts a domain")
     parser.add_argument("--part", default="test", choices=("test", "dev"), help="held-out prompts")
@@ -63,14 +70,18 @@ def main() -> None:
     parser.add_argument("--out", default="runs/pass_at_k", help="folder of table and plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, out, table = tokenizers.tiny(), Path(args.out), {}
+    tokenizer = tokenizers.tiny()
+    out = Path(args.out)
+    table = {}
     out.mkdir(parents=True, exist_ok=True)
     for run in args.runs:
         for stage in STAGES:
             path = Path(run) / f"{stage}.student.pt"
             table.setdefault(stage, {})[run] = measured(path, tokenizer, args.n, args.part, seed=1)
-            told = "  ".join(f"{domain} {row['1']:.3f} {row['8']:.3f}"
-                             for domain, row in table[stage][run].items())
+            told = "  ".join(
+                f"{domain} {row['1']:.3f} {row['8']:.3f}"
+                for domain, row in table[stage][run].items()
+            )
             print(f"{run} {stage:14} pass@1, pass@8: {told}", flush=True)
         writing.write_json(out / "pass_at_k.json", table)
     report(table)
@@ -83,8 +94,8 @@ def over_runs(table: dict, stage: str, domain: str, k: str) -> list[float]:
 
 def report(table: dict) -> None:
     """A row a stage: the mean, and the change since the stage before with its interval."""
-    heads = [f"{domain} pass@{k}" for domain in DOMAINS for k in (1, 8)]
-    print("\n| after | " + " | ".join(heads) + " |\n|---|" + "---|" * len(heads))
+    columns = [f"{domain} pass@{k}" for domain in DOMAINS for k in (1, 8)]
+    print("\n" + head("after", *columns))
     for before, stage in zip((None, *STAGES), STAGES):
         cells = []
         for domain in DOMAINS:
@@ -93,10 +104,10 @@ def report(table: dict) -> None:
                 cell = f"{sum(values) / len(values):.1f}"
                 if before:
                     earlier = over_runs(table, before, domain, k)
-                    cell += " ({:+.1f} +-{:.1f})".format(
-                        *interval([now - then for now, then in zip(values, earlier)]))
+                    changes = [now - then for now, then in zip(values, earlier)]
+                    cell += f" ({told_over(changes)})"
                 cells.append(cell)
-        print(f"| {stage} | " + " | ".join(cells) + " |")
+        print(row(stage, *cells))
 
 
 def plot(table: dict, path: Path) -> None:

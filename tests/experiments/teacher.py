@@ -1,10 +1,12 @@
-"""Remakes data/teacher.tiny.pt, the teacher that is given to a tiny run: the same code and stages, more data and time.
+"""Remakes data/teacher.tiny.pt, the teacher that is given to a tiny run: the same code and stages,
+more data and time.
 
-    python -m tests.experiments.teacher               half an hour; the file, its digest, its scores by family
+    python -m tests.experiments.teacher               half an hour; the file, its digest, its scores
     python -m tests.experiments.teacher --out FILE    elsewhere, to compare
 
-The weights are kept in half precision and scored as they are kept. On the CPU, the torch and the number of threads that
-data/reference_run/RESULTS.md names beside the digest the same bits come out; elsewhere other ones, as good.
+The weights are kept in half precision and scored as they are kept. On the CPU, the torch and the
+number of threads that data/reference_run/RESULTS.md names beside the digest the same bits come out.
+Elsewhere other ones do, as good.
 """
 
 import argparse
@@ -27,8 +29,9 @@ TEACHER = Path(__file__).parents[2] / "data" / "teacher.tiny.pt"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--out", default=str(TEACHER), help="the file to write")
     parser.add_argument("--eval-n", type=int, default=1000, help="held-out prompts a domain")
     parser.add_argument("--scores", default=None, metavar="FILE", help="JSON for the scores")
@@ -40,8 +43,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     tokenizer = tokenizers.tiny()
     model = ample_model(sft.smoke(AMPLE) if args.smoke else AMPLE, tokenizer, seed=0)
-    save_checkpoint(Path(args.out), model.half(), tokenizer, "overall_sft",
-                    world_version=world.WORLD_VERSION)
+    save_checkpoint(
+        Path(args.out), model.half(), tokenizer, "overall_sft", world_version=world.WORLD_VERSION
+    )
     digest = hashlib.sha256(Path(args.out).read_bytes()).hexdigest()[:12]
     print(f"{args.out}: {parameter_count(model):,} parameters, digest {digest}", flush=True)
     model, _ = load_checkpoint(args.out, tokenizer)
@@ -53,9 +57,8 @@ def main() -> None:
     print(table_head())
     print(table_line("teacher (given)", scores))
     if args.scores:
-        writing.write_json(args.scores, {"digest": digest, "torch": torch.__version__,
-                                         "threads": args.threads, "eval": scores,
-                                         "families": table})
+        kept = {"digest": digest, "torch": torch.__version__, "threads": args.threads}
+        writing.write_json(args.scores, kept | {"eval": scores, "families": table})
 
 
 if __name__ == "__main__":
