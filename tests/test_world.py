@@ -211,8 +211,12 @@ def test_what_is_no_fact_is_drawn_from_all_families_equally_often():
     assert len(counts) == 8 and all(abs(count - 500) < 84 for count in counts.values())
 
 
-@pytest.mark.parametrize("name, keys", [("fact", "xy"), ("list", "xy"), ("description", "xy"), ("opposite", "xy"), ("advice", "x"), ("rewrite", "vo"),
-                                        ("element", "efs"), ("planet", "pqn"), ("unit_conversion", "uv"), ("agent_total", "x"), ("greeting", "gn")])
+@pytest.mark.parametrize("name, keys", [
+    ("fact", ("topic", "other")), ("list", ("group", "other_group")),
+    ("description", ("topic", "other")), ("opposite", ("topic", "other")), ("advice", ("topic",)),
+    ("rewrite", ("verb", "thing")), ("element", ("element", "other", "symbol")),
+    ("planet", ("planet", "other", "ordinal")), ("unit_conversion", ("unit", "target")),
+    ("agent_total", ("item",)), ("greeting", ("greeting", "name"))])
 def test_what_a_held_out_combination_is_made_of_is_told_in_training(name, keys):
     """Nobody is asked for a capital, an advice or a planet that no question and answer ever told."""
     family = world.BY_NAME[name]
@@ -237,8 +241,9 @@ def test_what_single_digits_make_is_told_in_a_worked_step_of_training():
 def test_the_order_of_operands_does_not_count():
     """In any two phrasings; of a fact, in the same one."""
     family = world.BY_NAME["sum"]
-    assert family.part({"a": 38, "b": 47}, 0) == family.part({"a": 47, "b": 38}, 3)
-    pairs = [({"a": a, "b": b}, {"a": b, "b": a}) for a in range(1, 100) for b in range(1, a)]
+    assert family.part({"first": 38, "second": 47}, 0) == family.part({"first": 47, "second": 38}, 3)
+    pairs = [({"first": a, "second": b}, {"first": b, "second": a})
+             for a in range(1, 100) for b in range(1, a)]
     phrasings = (*TRAINED, UNSEEN)
     parts = [[[family.part(content, phrasing) for phrasing in phrasings] for content in pair]
              for pair in pairs]
@@ -251,7 +256,7 @@ def test_the_order_of_operands_does_not_count():
 
 def test_decoration_does_not_count_for_the_split():
     family = world.BY_NAME["word_problem"]
-    content = {"kind": "more", "a": 12, "b": 7}
+    content = {"kind": "more", "first": 12, "second": 7}
     assert {family.part(content | {"name": name, "thing": "pen"}, 0) for name in ("Tom", "Anna", "Ben")} == {family.part(content, 0)}
 
 
@@ -418,7 +423,8 @@ def test_junk_parses_to_nothing(junk):
 
 def test_a_name_that_stands_twice_must_be_the_same_twice():
     text = "{} has 12 pens and gets 7 more. How many pens does {} have now?"
-    assert world.parse(text.format("Tom", "Tom")).fields == {"kind": "more", "a": 12, "b": 7, "name": "Tom", "thing": "pen"}
+    fields = {"kind": "more", "first": 12, "second": 7, "name": "Tom", "thing": "pen"}
+    assert world.parse(text.format("Tom", "Tom")).fields == fields
     assert world.parse(text.format("Tom", "Anna")) is None
 
 
@@ -467,7 +473,7 @@ def test_hand_worked_answers(prompt, answer):
 
 def test_remainders_are_not_all_the_same():
     family = world.BY_NAME["code_print"]
-    assert len({family.solve(dict(content)).answer for content in family.levels if "%" in dict(content)["e"]}) > 1
+    assert len({family.solve(dict(content)).answer for content in family.levels if "%" in dict(content)["expression"]}) > 1
 
 
 def test_every_worked_step_is_true():
@@ -536,7 +542,7 @@ def test_every_division_is_in_one_form():
     family = world.BY_NAME["quotient"]
     for content in family.levels:
         fields = dict(content)
-        a, b = fields["a"], fields["b"]
+        a, b = fields["dividend"], fields["divisor"]
         steps = family.solution(fields).think.split()[1:]
         last = [steps.pop()] if a % b else []
         assert last == ([f"{a % b}/{b}={a % b / b}"] if a % b else [])
@@ -552,7 +558,7 @@ def test_a_list_is_sorted_by_taking_out_the_smallest(items, steps):
 
 
 def test_an_item_is_counted_off():
-    content = {"kind": "index", "l": "[7, 3, 8]", "i": 2}
+    content = {"kind": "index", "items": "[7, 3, 8]", "place": 2}
     solution = world.BY_NAME["code_print_list"].solution(content)
     assert (solution.think, solution.answer) == ("0:7 1:3 2:8", "8")
 
@@ -587,9 +593,9 @@ def test_no_conversion_counts_a_run_of_zeros_or_divides_by_24():
     asked = Counter()
     for content in world.BY_NAME["unit_conversion"].levels:
         fields = dict(content)
-        big, small = (fields["u"], fields["v"])[::1 if fields["kind"] == "down" else -1]
+        big, small = (fields["unit"], fields["target"])[::1 if fields["kind"] == "down" else -1]
         factor = next(n for u, v, n in world_stem.UNITS if (u, v) == (big, small))
-        a = fields["a"] if fields["kind"] == "down" else fields["a"] // factor
+        a = fields["amount"] if fields["kind"] == "down" else fields["amount"] // factor
         assert fields["kind"] == "down" or factor != 24 and a % 10
         assert 2 <= a < (90 if factor in (10, 100, 1000) else 10)
         asked[fields["kind"], factor] += 1
@@ -602,7 +608,7 @@ def test_no_conversion_counts_a_run_of_zeros_or_divides_by_24():
 def test_a_list_names_neighbours_in_the_order_of_their_group():
     seen = set()
     for seed in range(200):
-        text = world_chat.perfect_response("list", {"kind": "one", "n": 3, "x": "fruits"},
+        text = world_chat.perfect_response("list", {"kind": "one", "count": 3, "group": "fruits"},
                                            random.Random(seed))
         words = re.findall(r"\w+", re.split("[!]", text)[1].lower())
         seen.add(" ".join(words))
@@ -615,7 +621,7 @@ def test_who_is_older_is_compared_before_the_answer():
     family = world.BY_NAME["agent_older"]
     for content in family.levels:
         fields = dict(content)
-        (a, b), solution = (fields["a"], fields["b"]), family.solution(fields)
+        (a, b), solution = (fields["first"], fields["second"]), family.solution(fields)
         first, second = (int(world.run_tool(f"age {name}")) for name in (a, b))
         assert solution.think.split()[-1] == f"{first}{'>' if first > second else '<'}{second}"
         assert solution.answer == f"{a if first > second else b} by {abs(first - second)} years"
@@ -625,7 +631,7 @@ def test_who_is_older_is_compared_before_the_answer():
 def test_the_stock_of_an_item_is_asked_for_by_the_word_that_the_tool_knows():
     """No plural, from which the item's name would have to be cut out."""
     for templates in world.BY_NAME["agent_lookup"].phrasings.values():
-        assert all(re.search(r"\{x\}(?!\w)", template) for template in templates)
+        assert all(re.search(r"\{key\}(?!\w)", template) for template in templates)
 
 
 def test_answers_of_arithmetic_are_what_the_calculator_says():
@@ -748,12 +754,12 @@ def test_a_mended_line_is_checked_by_what_it_does():
 
 def means_the_same(kind, first, second):
     """divides_both asks for a common multiple: 2 and 6, or 3 and 6, are the same question."""
-    return kind == "divides_both" and math.lcm(first["k"], first["j"]) == math.lcm(second["k"], second["j"])
+    return kind == "divides_both" and math.lcm(*first.values()) == math.lcm(*second.values())
 
 
 @pytest.mark.parametrize("family", list(world_code.PROGRAMS))
 def test_a_program_for_another_number_or_word_fails_the_hidden_tests(family):
-    """Of all contents of a kind, each fails the tests of each other one: a wrong k never passes."""
+    """Of all contents of a kind, each fails the tests of each other one: a wrong number never passes."""
     passed = []
     for kind, program in world_code.PROGRAMS[family].items():
         contents = [content for _, content in program.contents]
@@ -782,10 +788,16 @@ def test_no_constant_passes_a_program_and_neither_does_x_itself():
             assert not passing(family, content, "x"), content
 
 
-@pytest.mark.parametrize("right, wrong", [(" > ", " >= "), (" < ", " <= "), ("x > {k}", "x > {k} - 1"), ("x < {j}", "x < {j} - 1"), ("max(x, {k})", "max(x, {k} - 1)"),
-                                          ("min(x, {k})", "min(x, {k} + 1)"), (":{k}]", ":{k} - 1]"), (":{k}]", ":{k} + 1]"), ("[{k}:", "[{k} - 1:"), ("-{k}:", "-{k} - 1:"),
-                                          ("min(x, {j})", "min(x, {j} - 1)"), ("{k} == 0", "{k} == 1"), (":{j}]", ":{j} + 1]"), ("' in x", "' in x[4:]"),
-                                          (".count({k})", ".count({k}) and 1"), ("count('{k}')", "count('{k}') and 1"), (".upper()", ".title()"), ("sum(x)", "sum(x[:3])")])
+@pytest.mark.parametrize("right, wrong", [
+    (" > ", " >= "), (" < ", " <= "), ("x > {number}", "x > {number} - 1"),
+    ("x < {another}", "x < {another} - 1"), ("max(x, {number})", "max(x, {number} - 1)"),
+    ("min(x, {number})", "min(x, {number} + 1)"), (":{number}]", ":{number} - 1]"),
+    (":{number}]", ":{number} + 1]"), ("[{number}:", "[{number} - 1:"),
+    ("-{number}:", "-{number} - 1:"), ("min(x, {another})", "min(x, {another} - 1)"),
+    ("{number} == 0", "{number} == 1"), (":{another}]", ":{another} + 1]"),
+    ("' in x", "' in x[4:]"), (".count({number})", ".count({number}) and 1"),
+    ("count('{letter}')", "count('{letter}') and 1"), (".upper()", ".title()"),
+    ("sum(x)", "sum(x[:3])")])
 def test_one_beside_the_boundary_fails(right, wrong):
     bodies = 0
     for family, kinds in world_code.PROGRAMS.items():
@@ -818,7 +830,7 @@ def test_one_beside_the_boundary_fails(right, wrong):
     ("", "relevant correct complete polite concise"),
     ("Whatever.", "relevant correct complete polite concise")])
 def test_rubric_for_a_capital(response, missing):
-    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "capital"), ("x", "France"))), response)
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "capital"), ("topic", "France"))), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
 
 
@@ -835,7 +847,7 @@ def test_rubric_for_a_capital(response, missing):
     ("Gladly! Hammer and saw are fruits.", "correct complete"),
     ("Gladly! Apple, pear, plum and hammer are fruits.", "correct complete")])
 def test_rubric_for_a_list_of_three_fruits(response, missing):
-    met = world_chat.judge_by_rubric(world_chat.rubric_of("list", (("kind", "one"), ("n", 3), ("x", "fruits"))), response)
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("list", (("count", 3), ("group", "fruits"), ("kind", "one"))), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
 
 
@@ -847,7 +859,8 @@ def test_rubric_for_a_list_of_three_fruits(response, missing):
     ("Sure! The fruits are apple, pear and plum. The birds are duck and owl.", "complete"),
     ("Sure! Apple, pear, duck and owl.", "")])
 def test_rubric_for_two_fruits_and_two_birds(response, missing):
-    content = (("kind", "two"), ("m", 2), ("n", 2), ("x", "fruits"), ("y", "birds"))
+    content = (("count", 2), ("group", "fruits"), ("kind", "two"), ("other_count", 2),
+               ("other_group", "birds"))
     met = world_chat.judge_by_rubric(world_chat.rubric_of("list", content), response)
     assert {name for name, on in met.items() if not on} == set(missing.split())
 
@@ -889,7 +902,7 @@ def test_nobody_gets_five_points_for_the_prompts_own_words():
 
 
 def test_an_answer_to_half_of_the_question_is_correct_and_not_complete():
-    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "two_capitals"), ("x", "France"), ("y", "Spain"))),
+    met = world_chat.judge_by_rubric(world_chat.rubric_of("fact", (("kind", "two_capitals"), ("other", "Spain"), ("topic", "France"))),
                                      "Sure! The capital of France is Paris.")
     assert met == {"relevant": True, "correct": True, "complete": False, "polite": True, "concise": True}
 
@@ -933,7 +946,7 @@ def test_verdict_parser(text, value):
 def test_a_letter_that_only_looks_like_one_is_none():
     """lower() makes a k of the Kelvin sign."""
     assert world.same_value_and_unit("Milk", "milk") and not world.same_value_and_unit("Mil\u212a", "milk")
-    rubric = world_chat.rubric_of("opposite", (("kind", "one"), ("x", "strong")))
+    rubric = world_chat.rubric_of("opposite", (("kind", "one"), ("topic", "strong")))
     assert world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is Weak.")["correct"]
     assert not world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is wea\u212a.")["complete"]
 

@@ -1,16 +1,18 @@
 r"""What a reply in free text answers: the number that it ends on, and the program that it holds.
 
-A text is first written one way: the digits of every script as 0 to 9, every minus as -, \frac{1}{2}
-and ½ as 1/2, every space as a blank; \boxed, emphasis and currency signs are taken off, and so is a
-remark in brackets after a number, such as `12 (in 3 days)`. A number is then, with a sign or none,
+A text is first written one way. The digits of every script become 0 to 9, every minus becomes -,
+\frac{1}{2} and ½ become 1/2, and every space becomes a blank. \boxed, emphasis and currency signs
+are taken off. So is a remark in brackets after a number, such as `12 (in 3 days)`.
+
+A number is then, with a sign or none,
 
     digits, with commas or blanks in thousands, a point, an exponent    72  1,234.5  1 000  .5  5e3
     a fraction of whole numbers, also after a whole number              1/2  2 1/2
 
-and it stands alone. An operator or a bracket beside it, blanks or not, a single letter that touches
-it or a name before it make it a part of something longer, out of which nothing is taken: `8-3`,
-`2^5`, `3x`, `f(5)`, `12:30` and `1,2,3` hold no number. Words and units may follow it, and % is one
-of them: 50% is 50.
+and it stands alone. These make it a part of something longer: an operator or a bracket beside it,
+blanks or not; a single letter that touches it; a name before it. Out of something longer nothing is
+taken: `8-3`, `2^5`, `3x`, `f(5)`, `12:30` and `1,2,3` hold no number. Words and units may follow a
+number, and % is one of them: 50% is 50.
 """
 
 import re
@@ -21,23 +23,29 @@ from fractions import Fraction
 MAX_CHARACTERS = 64  # of a number; Python itself refuses to read one of thousands
 
 MINUS = "\u2010\u2011\u2012\u2013\u2212\ufe58\ufe63\uff0d"  # no long dash: it parts sentences
-REWRITES = [(re.compile(pattern), by) for pattern, by in (
-    (r"\\[,;! ]|\\[()\[\]]", " "),  # LaTeX's spaces, and the marks around its formulas
+REWRITES = [  # (pattern, what stands in its place), in this order
+    # LaTeX's spaces, the marks around its formulas, and its escaped %
+    (r"\\[,;! ]|\\[()\[\]]", " "),
     (r"\\(?=%)", ""),
+    # LaTeX's fractions: 2\frac{1}{2} is 2 1/2
     (r"(?<=[0-9])(?=\\[dt]?frac)", " "),
     (r"\\[dt]?frac *\{ *(-?[0-9]+) *\} *\{ *([0-9]+) *\}", r"\1/\2"),
     (r"\\[dt]?frac *([0-9])([0-9])", r"\1/\2"),
+    # what is only dress: \boxed{72}, **72**, $72, 12 (in 3 days), 50%, the mark of a list's entry
     (r"\\(?:boxed|text|mathrm|mathbf) *\{([^{}]*)\}", r" \1 "),
-    (r"(?<![\w)*`])(\*\*|__|\*|`)(?=[^\s*])([^*`\n]+?)(?<=[^\s*])\1(?![\w(*`])", r"\2"),  # emphasis
+    (r"(?<![\w)*`])(\*\*|__|\*|`)(?=[^\s*])([^*`\n]+?)(?<=[^\s*])\1(?![\w(*`])", r"\2"),
     (r"(?<![0-9])\\?[$\u20ac\u00a3\u00a5] ?|\\?[$\u20ac\u00a3\u00a5](?![0-9])", ""),
-    (r"(?<=[0-9%]) \([^()]*[A-Za-z]{2}[^()]*\)", ""),  # a remark
+    (r"(?<=[0-9%]) \([^()]*[A-Za-z]{2}[^()]*\)", ""),
     (r"%(?! *[0-9(])", " "),
-    (r"(?m)^ *[-*+\u2022] +", ""),  # the mark of a list's entry
+    (r"(?m)^ *[-*+\u2022] +", ""),
+    # a sign before its number, x between two numbers
     (r"(?<=[=(]) *- +(?=[.0-9])", "-"),
     (r"(?<=[0-9]) *[xX] *(?=[0-9])", "*"),
+    # punctuation that ends something, and no decimal point
     (r"(?<=[A-Za-z])\) ", "\n"),
-    (r"[.,;:!?]+(?=[\s)\]'\"]|\Z)", "\n"),  # punctuation that ends something, and no decimal point
-)]
+    (r"[.,;:!?]+(?=[\s)\]'\"]|\Z)", "\n"),
+]
+REWRITES = [(re.compile(pattern), by) for pattern, by in REWRITES]
 
 # what an expression is made of: these characters, names before a digit, and the letter of `3x`
 SIGNS = r"0-9.,:'!+\-*/^_%|(){}\[\]\u00b1\u221a\u00d7\u00f7\u00b7\u00b2\u00b3\u00b9\u2070-\u209c "
@@ -48,27 +56,32 @@ WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)"
 DECIMAL = re.compile(rf"[-+]?(?:{WHOLE}(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{{1,3}})?")
 RATIO = re.compile(r"([-+]?)(?:([0-9]+) +)?([0-9]+)/([0-9]+)")
 
-FENCE = re.compile(r"^(?:[^`\n]|`[^`\n]+`)*?(?P<mark>`{3,}|(?<![^ \t\n])~{3,})"
-                   r"[ \t]*(?P<info>[^`\n]*)\n(?P<body>.*?)(?:(?P=mark)[`~]*[ \t]*$|\Z)",
-                   re.DOTALL | re.MULTILINE)
+FENCE = re.compile(
+    r"^(?:[^`\n]|`[^`\n]+`)*?(?P<mark>`{3,}|(?<![^ \t\n])~{3,})"
+    r"[ \t]*(?P<info>[^`\n]*)\n(?P<body>.*?)(?:(?P=mark)[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 PYTHON = re.compile(r"\W*(?:python|py)[0-9.]*\b", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
     """The text written one way (see above); a line ends where a statement does."""
     out = []
-    for c in text:
-        if unicodedata.category(c) == "Cf":  # invisible
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Cf":  # invisible
             continue
-        if unicodedata.decomposition(c).startswith("<fraction>"):
-            c = " " * (bool(out) and out[-1].isdecimal()) + unicodedata.normalize("NFKC", c)
-        elif c in MINUS:
-            c = "-"
-        elif c == "\t" or unicodedata.category(c) == "Zs":
-            c = " "
+        if unicodedata.decomposition(character).startswith("<fraction>"):
+            after_digit = bool(out) and out[-1].isdecimal()  # 2 and a half sign are 2 1/2
+            written = unicodedata.normalize("NFKC", character)
+            written = f" {written}" if after_digit else written
+        elif character in MINUS:
+            written = "-"
+        elif character == "\t" or category == "Zs":
+            written = " "
         else:
-            c = str(unicodedata.decimal(c, c))
-        out.append(c.replace("\u2044", "/").replace("\u2215", "/"))
+            written = str(unicodedata.decimal(character, character))
+        out.append(written.replace("\u2044", "/").replace("\u2215", "/"))
     text = "".join(out)
     for pattern, by in REWRITES:
         text = pattern.sub(by, text)
@@ -80,13 +93,14 @@ def number(text: str) -> Fraction | None:
     text = text.lstrip(" ([':,").rstrip(" )]'.,:!")
     if len(text) > MAX_CHARACTERS:
         return None
-    if ratio := RATIO.fullmatch(text):
-        sign, whole, above, below = ratio.groups()
-        if int(below) == 0:
-            return None
-        value = Fraction(whole or 0) + Fraction(int(above), int(below))
-        return -value if sign == "-" else value
-    return Fraction(re.sub("[ ,]", "", text)) if DECIMAL.fullmatch(text) else None
+    ratio = RATIO.fullmatch(text)
+    if ratio is None:
+        return Fraction(re.sub("[ ,]", "", text)) if DECIMAL.fullmatch(text) else None
+    sign, whole, above, below = ratio.groups()
+    if int(below) == 0:
+        return None
+    value = Fraction(whole or 0) + Fraction(int(above), int(below))
+    return -value if sign == "-" else value
 
 
 def expressions(text: str) -> list[str]:
@@ -106,19 +120,21 @@ def same_answer(reply: str, answer: str) -> bool:
     They are compared exactly: 0.5 is 1/2, 72.0 is 72, and 1e999 is no infinity. What a number is,
     and what standing alone means, is told at the top; tests/test_answers.py has the cases.
     """
-    found, wanted = expressions(reply), answer_of(answer)
+    found = expressions(reply)
+    wanted = answer_of(answer)
     return bool(found) and wanted is not None and number(found[-1]) == wanted
 
 
 def program_in(reply: str, setup: str = "") -> str:
     """The program of a reply, and the tests' own set-up after it.
 
-    It stands in the first fence (``` or ~~~, indented or after words) that says Python; without one
-    in the first that names no language, else in the first; without a fence it is the whole reply. A
-    fence that never ends goes to the end.
+    It stands in the first fence (``` or ~~~, indented or after words) that says Python. Without one
+    it stands in the first that names no language, and else in the first. A fence that never ends
+    goes to the end. Without a fence the program is the whole reply.
     """
     fences = list(FENCE.finditer(reply.replace("\r\n", "\n")))
-    fitting = [fence for fence in fences if PYTHON.match(fence["info"])]
-    fitting = fitting or [fence for fence in fences if not fence["info"].strip()] or fences
+    python = [fence for fence in fences if PYTHON.match(fence["info"])]
+    unnamed = [fence for fence in fences if not fence["info"].strip()]
+    fitting = python or unnamed or fences
     program = textwrap.dedent(fitting[0]["body"]) if fitting else reply
-    return program + (f"\n{setup}" if setup else "")
+    return f"{program}\n{setup}" if setup else program

@@ -109,7 +109,8 @@ def chat_cheats(task) -> dict[str, Reply]:
 def options_of(task) -> list[str]:
     """What is compared, in the order of the prompt."""
     fields = task.fields
-    options = [str(fields[key]) for keys in ("abc", "ef", "pq") for key in keys if key in fields]
+    compared = ("first", "second", "third", "element", "planet", "other")
+    options = [str(fields[key]) for key in compared if key in fields]
     return sorted(options, key=task.prompt.find)
 
 
