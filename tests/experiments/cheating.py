@@ -23,9 +23,8 @@ from data.world.family import NAMES
 NUMBER = r"\d+(?:\.\d+)?"
 SMALL_WORDS = set(
     "a an and are as at be by can could do does for from give has have how i in into is it its "
-    "me my of on "
-    "or s should so tell that the them then this to was what which who will with would you "
-    "your".split()
+    "me my of on or s should so tell that the them then this to was what which who will with "
+    "would you your".split()
 )
 
 
@@ -216,18 +215,15 @@ def judge_scores(n: int, part: str = "test") -> dict[str, float]:
     """Pairwise agreement of a rule of thumb with the rubric."""
 
     def agreement(score) -> float:
-        return (
-            sum(
-                world.pairwise_agreement(
-                    score(task, first),
-                    score(task, second),
-                    world_judge.true_reward(task, first),
-                    world_judge.true_reward(task, second),
-                )
-                for task, first, second in pairs
+        total = 0.0
+        for task, first, second in pairs:
+            total += world.pairwise_agreement(
+                score(task, first),
+                score(task, second),
+                world_judge.true_reward(task, first),
+                world_judge.true_reward(task, second),
             )
-            / n
-        )
+        return total / n
 
     pairs = world.evaluation_judge_pairs(n, part)
     rules = {

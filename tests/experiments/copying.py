@@ -3,11 +3,11 @@ seed.
 
     python -m tests.experiments.copying --out runs/copying
 
-A dialogue says "My name is Vera and I like chess." and asks for one of the two. The answer is a word
-of the prompt, which no table of facts holds. "Rewrite this politely: buy me the bill" wants the
-prompt's words in another sentence. The student's shape is pretrained as in the pipeline and then
-learns all of overall SFT, of which these two families are one row in 27. Every `--every` steps it
-answers held-out prompts of the two greedily. Counted is the share of answers that hold the words
+A dialogue says "My name is Vera and I like chess." and asks for one of the two. The answer is a
+word of the prompt, which no table of facts holds. "Rewrite this politely: buy me the bill" wants
+the prompt's words in another sentence. The student's shape is pretrained as in the pipeline and
+then learns all of overall SFT, of which these two families are one row in 27. Every `--every` steps
+it answers held-out prompts of the two greedily. Counted is the share of answers that hold the words
 that only this prompt has. Without smear two heads have to find one another first (Olsson et al.,
 2209.11895), while everything else in the batch pulls at them.
 
@@ -46,8 +46,8 @@ def wanted(task: world.Task) -> str:
     """The words that a right answer takes from this prompt."""
     content = task.fields
     if task.family == "rewrite":
-        return f"{content['v']} {content['o']}"
-    return content["n"] if content["kind"] == "name" else content["l"]
+        return f"{content['verb']} {content['thing']}"
+    return content["name"] if content["kind"] == "name" else content["like"]
 
 
 @torch.no_grad()
@@ -120,7 +120,9 @@ def main() -> None:
     parser.add_argument("--out", default="runs/copying", help="folder for the numbers and the plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, out, table = tokenizers.tiny(), Path(args.out), {}
+    tokenizer = tokenizers.tiny()
+    out = Path(args.out)
+    table = {}
     out.mkdir(parents=True, exist_ok=True)
     for seed in range(args.first, args.first + args.seeds):
         for smear in (0, 3, 1):

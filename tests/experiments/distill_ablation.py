@@ -1,18 +1,19 @@
-"""Which part of dual-level distillation does the work? Every loss from the same student, at equal updates.
+"""Which part of dual-level distillation does the work? Every loss from the same student, at equal
+updates.
 
     python -m tests.experiments.distill_ablation runs/tiny-seed1 runs/tiny-seed2 --out runs/ablation
 
 Reads overall_sft of the student and the given teacher from each run folder. Every row makes as many
-updates as the pipeline's distillation, each with 8 sequences (or pairs of two) that the row is about
+updates as the pipeline's distillation. Each has 8 sequences (or pairs of two) that the row is about
 and 8 teacher samples of rehearsal; without rehearsal 16 of the former. Seconds and FLOPs of the
 updates are printed (6 per parameter and token in the student's pass, 2 in the teacher's), because a
-row that reads negatives and a teacher costs more; sampling is not counted.
+row that reads negatives and a teacher costs more. Sampling is not counted.
 
-"on-policy" is no row of the diagram: the negatives are sampled again from the student as it is now
-every 50 updates, right or wrong, and KL(T||S) on them has weight 1, like that on the positives
-(generalised knowledge distillation, 2306.13649, with half of the data the student's own).
-The last row is what no teacher can give: SFT on the world's own answers to the queries.
-A row that is in the folder already is not made again.
+"on-policy" is no row of the diagram. Its negatives are sampled from the student again every 50
+updates, right or wrong, and KL(T||S) on them has weight 1, like that on the positives (generalised
+knowledge distillation, 2306.13649, with half of the data the student's own). The last row is what
+no teacher can give: SFT on the world's own answers to the queries. A row that is in the folder
+already is not made again.
 """
 
 import argparse
@@ -38,7 +39,8 @@ from data.runtime.devices import seed_of
 from data.runtime.evaluation import evaluate, sampled_rows
 from data.runtime.rows import dialogue_rows, interleave, repeated
 from model import Optimizers, learning_rate_scale, load_checkpoint, parameter_count
-from tests.experiments.targets import interval
+from tests.experiments.tables import head, interval, told, told_over
+from tests.experiments.tables import row as line_of
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
@@ -59,7 +61,8 @@ def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: i
     """L_pos + KL(T||S) on what the student itself says now, and rehearsal as in every row."""
     rng = random.Random(seed_of(seed, "on-policy"))
     optimizers = Optimizers(model, settings.adam_lr, settings.muon_lr)
-    began, tokens = time.perf_counter(), 0
+    began = time.perf_counter()
+    tokens = 0
     for step in range(settings.steps):
         turn = step % REFRESH
         if turn == 0:
@@ -74,23 +77,24 @@ def on_policy(model, teacher, tokenizer, positives, rehearsal, settings, seed: i
                 seed=seed_of(seed, "own", step),
                 run_tool=world.run_tool,
             )
-            own = sampled_rows(prompts, samples)
+            written = sampled_rows(prompts, samples)
             model.train()
         places = [(turn * settings.rows + k) % len(drawn) for k in range(settings.rows)]
         groups = (
             [drawn[k] for k in places],
-            [own[k] for k in places],
+            [written[k] for k in places],
             rng.sample(rehearsal, settings.rehearsal_rows),
         )
         rows = sum(groups, [])
         student, target, _, row = distill.both_logits(
             model, teacher, tokenizer, rows, settings.teacher_temperature, CPU
         )
-        divergence = distill.token_divergence(student, target)
-        limits, loss = [0], 0.0
+        divergence = distill.token_divergence(student, target)  # (supervised tokens,)
+        start, loss = 0, 0.0
         for group in groups:
-            limits.append(limits[-1] + len(group))
-            loss = loss + divergence[(row >= limits[-2]) & (row < limits[-1])].mean()
+            end = start + len(group)
+            loss = loss + divergence[(row >= start) & (row < end)].mean()
+            start = end
         loss.backward()
         optimizers.step(learning_rate_scale(step, settings.steps, settings.warmup, 0.4))
         tokens += sum(len(ids) for ids, _ in rows)
@@ -105,15 +109,16 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
     )
     rehearsal = [row for _, row in rehearsal]
     rng = random.Random(seed_of(seed, "ablation"))
-    context, count = student.config.context, settings.steps * 2 * settings.rows
+    context = student.config.context
+    count = settings.steps * 2 * settings.rows
     like = sft.Settings(
         settings.steps, rows=2 * settings.rows, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr
     )
-    own, _ = sft.overall_rows(tokenizer, sft.SCHEDULES["tiny"]["student"], seed, context, False)
+    schedule = sft.SCHEDULES["tiny"]["student"]
+    demonstrations, _ = sft.overall_rows(tokenizer, schedule, seed, context, False)
     tasks = distill.queries(seed, settings.queries)
-    answers, _ = dialogue_rows(
-        tokenizer, [world.demonstration(task, rng) for task in tasks], context
-    )
+    answered = [world.demonstration(task, rng) for task in tasks]
+    answers, _ = dialogue_rows(tokenizer, answered, context)
     positives = [positive for positive, _ in pairs]
 
     def supervised(rows, rehearsed: bool):
@@ -133,8 +138,8 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
             model, teacher, tokenizer, pairs, rehearsal, used, seed=seed, stage="ablation"
         )
 
-    yield "more SFT on own demonstrations", supervised(own, False)
-    yield "more SFT on own demonstrations, rehearsal", supervised(own, True)
+    yield "more SFT on own demonstrations", supervised(demonstrations, False)
+    yield "more SFT on own demonstrations, rehearsal", supervised(demonstrations, True)
     yield "SFT on teacher samples, rehearsal", supervised(positives, True)
     for name, weights in LOSSES.items():
         yield f"{name}, rehearsal", preferred(weights, True)
@@ -147,6 +152,7 @@ def rows_of(settings, student, teacher, tokenizer, seed: int):
 
 
 def mean_of_four(scores: dict, key: str) -> float:
+    """The mean of math, code, stem and agent in percent; key: "greedy" or "sampled"."""
     return 100 * sum(scores[key][domain] for domain in FOUR) / len(FOUR)
 
 
@@ -164,16 +170,15 @@ def main() -> None:
     parser.add_argument("--out", default="runs/distill_ablation", help="folder of table and plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, out = tokenizers.tiny(), Path(args.out)
+    tokenizer = tokenizers.tiny()
+    out = Path(args.out)
     settings = distill.Settings(steps=args.steps)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "distill_ablation.json"
     made = {"steps": args.steps, "part": args.part, "eval_n": args.eval_n}
-    kept = (
-        json.loads(path.read_text(encoding="utf-8"))
-        if path.exists()
-        else {"made": made, "rows": {}}
-    )
+    kept = {"made": made, "rows": {}}
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
     if kept.get("made") != made:
         fail(f"{path}: was made with {kept.get('made')}, now {made}; give another --out")
     table = kept["rows"]
@@ -189,27 +194,24 @@ def main() -> None:
             if str(seed) in table.get(name, {}):
                 continue
             model = copy.deepcopy(student)
-            own = train(model) if train else {"seconds": 0.0, "tokens": 0}
+            spent = train(model) if train else {"seconds": 0.0, "tokens": 0}
             scores = evaluate(
                 model, tokenizer, args.eval_n, seed=seed, domains=world.DOMAINS, part=args.part
             )
             # distillation reads a teacher on every token that it trains on
-            read = own["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0
-            flops = (
-                6 * parameter_count(student) * own["tokens"] + 2 * parameter_count(teacher) * read
-            )
+            read = spent["tokens"] if name.startswith(("L_", "joint", "on-policy")) else 0
+            flops = 6 * parameter_count(student) * spent["tokens"]
+            flops += 2 * parameter_count(teacher) * read
             found = {
                 key: {domain: row[key] for domain, row in scores.items()}
                 for key in ("greedy", "sampled")
             }
-            table.setdefault(name, {})[str(seed)] = found | {
-                "seconds": own["seconds"],
-                "flops": flops,
-            }
+            line = found | {"seconds": spent["seconds"], "flops": flops}
+            table.setdefault(name, {})[str(seed)] = line
             print(
                 f"seed {seed} {name:50} {mean_of_four(found, 'greedy'):5.1f} / "
                 f"{mean_of_four(found, 'sampled'):5.1f}  chat {100 * scores['chat']['greedy']:.0f} "
-                f"judge {100 * scores['judge']['greedy']:.0f}  {own['seconds']:5.1f} s",
+                f"judge {100 * scores['judge']['greedy']:.0f}  {spent['seconds']:5.1f} s",
                 flush=True,
             )
             writing.write_json(path, kept)
@@ -229,26 +231,22 @@ def report(table: dict, out: Path) -> None:
     def mean(name: str, value) -> float:
         return sum(value(table[name][seed]) for seed in seeds) / len(seeds)
 
-    print(
-        "\n| from the same student | math, code, stem, agent: greedy | sampled | chat | judge "
-        "| seconds | TFLOP |\n|---|---|---|---|---|---|---|"
-    )
+    columns = ("math, code, stem, agent: greedy", "sampled", "chat", "judge", "seconds", "TFLOP")
+    print("\n" + head("from the same student", *columns))
     gains = {}
     for name in table:
         cells = []
         for key in ("greedy", "sampled"):
             gains[name, key] = interval(gaps_over(name, "entering student", key))
-            told = f"{mean(name, lambda row: mean_of_four(row, key)):.1f}"
+            cell = f"{mean(name, lambda row: mean_of_four(row, key)):.1f}"
             if name != "entering student":
-                told += " ({:+.1f} +-{:.1f})".format(*gains[name, key])
-            cells.append(told)
-        cells += [
-            f"{100 * mean(name, lambda row: row['greedy'][domain]):.0f}"
-            for domain in ("chat", "judge")
-        ]
+                cell += f" ({told(gains[name, key])})"
+            cells.append(cell)
+        for domain in ("chat", "judge"):
+            cells.append(f"{100 * mean(name, lambda row: row['greedy'][domain]):.0f}")
         cells.append(f"{mean(name, lambda row: row['seconds']):.0f}")
         cells.append(f"{mean(name, lambda row: row['flops']) / 1e12:.1f}")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        print(line_of(name, *cells))
     others = {
         "more SFT on own demonstrations": "more SFT on own demonstrations, rehearsal",
         "L_DPO alone": "L_DPO, rehearsal",
@@ -260,14 +258,13 @@ def report(table: dict, out: Path) -> None:
         for other, row in others.items()
     }
     writing.write_json(out / "gaps.json", gaps)
-    print("\n| joint, rehearsal, over | greedy | sampled |\n|---|---|---|")
+    print("\n" + head("joint, rehearsal, over", "greedy", "sampled"))
     for name in table:
         if name not in ("entering student", "joint, rehearsal"):
-            cells = [
-                "{:+.1f} +-{:.1f}".format(*interval(gaps_over("joint, rehearsal", name, key)))
-                for key in ("greedy", "sampled")
-            ]
-            print(f"| {name} | {cells[0]} | {cells[1]} |")
+            greedy, sampled = (
+                told_over(gaps_over("joint, rehearsal", name, key)) for key in ("greedy", "sampled")
+            )
+            print(line_of(name, greedy, sampled))
     plot([name for name in table if name != "entering student"], gains, len(seeds), out)
 
 

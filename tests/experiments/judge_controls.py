@@ -1,12 +1,14 @@
-"""Is it the judge that makes the model better? The self-rewarding loop with its own judge, a random one, the truth.
+"""Is it the judge that makes the model better? The self-rewarding loop with its own judge, a random
+one, the truth.
 
     python -m tests.experiments.judge_controls runs/tiny-seed1 runs/tiny-seed2 --start overall_sft
 
-The same M_1, prompts, responses and DPO; only the scores differ. With the true reward as judge,
-prompts that the world cannot parse are dropped (in that run only: nothing else could score them).
-Also the failure: the learning rate three times as high and no rehearsal. From `distill` the
-annotator's preferences are compared too: the reward model and rl_preference, from that one start.
-Prints the tables, draws the curves, and writes judge_controls.json for tests.experiments.targets.
+M_1, prompts, responses and DPO are the same, and only the scores differ. With the true reward as
+judge, prompts that the world cannot parse are dropped (in that run only: nothing else could score
+them). The failure is shown too: the learning rate three times as high and no rehearsal. From
+`distill` the annotator's preferences are compared as well: the reward model and rl_preference, from
+that one start. Prints the tables, draws the curves, and writes judge_controls.json for
+tests.experiments.targets.
 """
 
 import argparse
@@ -34,7 +36,8 @@ from data.runtime.devices import seed_of
 from data.world import chat as world_chat
 from data.world import judge as world_judge
 from model import load_checkpoint
-from tests.experiments.targets import interval
+from tests.experiments.tables import head, interval, told
+from tests.experiments.tables import row as line_of
 
 matplotlib.use("Agg")  # no window, wherever it runs
 
@@ -48,21 +51,23 @@ MEASURED = (
 
 
 def random_judge(tokenizer, seed: int):
+    """A judge that draws its scores: 0 to 5, each as likely."""
     rng = random.Random(seed_of(seed, "random judge"))
 
-    def score(prompts, responses):  # what broke off has no score, as with the other judges
-        return [
-            [
-                None if self_reward.text_of(tokenizer, row) is None else float(rng.randrange(6))
-                for row in group
-            ]
-            for group in responses
-        ]
+    def drawn(row):
+        if self_reward.text_of(tokenizer, row) is None:  # it broke off: no judge scores it
+            return None
+        return float(rng.randrange(6))
+
+    def score(prompts, responses):
+        return [[drawn(row) for row in group] for group in responses]
 
     return score
 
 
 def true_judge(tokenizer):
+    """A judge that gives the true reward, and no score where the world knows none."""
+
     def reward(task, row):
         text = self_reward.text_of(tokenizer, row)
         if task is None or task.domain != "chat" or text is None:
@@ -79,14 +84,17 @@ def true_judge(tokenizer):
 
 
 def rehearsal_of(run: Path, start: str, tokenizer, seed: int, context: int) -> list:
-    """What the pipeline would rehearse from this start: demonstrations before distill, the teacher's samples after."""
+    """What the pipeline would rehearse from this start.
+
+    That is demonstrations before distill, and the teacher's samples after it.
+    """
     if start == "overall_sft":
         return sft.rehearsal_data(tokenizer, "tiny", seed, context)
     return distill.kept_rehearsal(run / pipeline.REHEARSAL, chat=False)
 
 
 def annotated(model, tokenizer, rehearsal: list, seed: int):
-    """The reward model learned from the simulated annotator, and rl_preference by it: the policy."""
+    """The policy after rl_preference by a reward model that learned from the annotator."""
     stages = pipeline.stage_settings("tiny", False)
     learned, _ = reward_model.reward_model(model, tokenizer, stages["reward_model"], seed=seed)
     policy = copy.deepcopy(model)
@@ -94,6 +102,33 @@ def annotated(model, tokenizer, rehearsal: list, seed: int):
         policy, tokenizer, learned, stages["rl_preference"], seed=seed, rehearsal=rehearsal
     )
     return policy
+
+
+def two_rounds(
+    seed_model, tokenizer, first: dict, *, settings, trained, rehearsal, score, prompts, seed: int
+) -> list[dict]:
+    """What M_1, M_2 and M_3 measure. first: M_1's. score: the judge, None for its own.
+
+    settings are those of the measurement, `trained` those of the training.
+    """
+    model = seed_model
+    path = [first]
+    for number in (1, 2):
+        following, training = self_reward.next_iteration_model(
+            model,
+            seed_model,
+            tokenizer,
+            trained,
+            seed=seed,
+            round_number=number,
+            training_prompts=prompts,
+            rehearsal=rehearsal,
+            score=score,
+        )
+        measured = self_reward.measure(following, model, seed_model, tokenizer, settings, seed)
+        path.append(measured | {key: training.get(key) for key in MEASURED})
+        model = following
+    return path
 
 
 def main() -> None:
@@ -109,7 +144,9 @@ def main() -> None:
     parser.add_argument("--out", default="runs/judge_controls", help="folder of table and plot")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer, out, curves = tokenizers.tiny(), Path(args.out), {}
+    tokenizer = tokenizers.tiny()
+    out = Path(args.out)
+    curves = {}
     out.mkdir(parents=True, exist_ok=True)
     settings = replace(self_reward.Settings(), held_out=args.held_out)
     hot = replace(settings, training=replace(settings.training, lr=3 * settings.training.lr))
@@ -128,33 +165,24 @@ def main() -> None:
             "true reward as judge": (true_judge(tokenizer), settings, rehearsal),
             "three times the learning rate, no rehearsal": (None, hot, []),
         }
-        for name, (score, used, rows) in judges.items():
-            model, path = seed_model, [first]
-            for number in (1, 2):
-                following, own = self_reward.next_iteration_model(
-                    model,
-                    seed_model,
-                    tokenizer,
-                    used,
-                    seed=seed,
-                    round_number=number,
-                    training_prompts=prompts,
-                    rehearsal=rows,
-                    score=score,
-                )
-                measured = self_reward.measure(
-                    following, model, seed_model, tokenizer, settings, seed
-                )
-                path.append(measured | {key: own.get(key) for key in MEASURED})
-                model = following
+        for name, (score, trained, rows) in judges.items():
+            path = two_rounds(
+                seed_model,
+                tokenizer,
+                first,
+                settings=settings,
+                trained=trained,
+                rehearsal=rows,
+                score=score,
+                prompts=prompts,
+                seed=seed,
+            )
             curves.setdefault(name, []).append(path)
             tell(f"seed {seed} {name}", path)
         if args.start == "distill":
             policy = annotated(seed_model, tokenizer, rehearsal, seed)
-            path = [
-                first,
-                self_reward.measure(policy, seed_model, seed_model, tokenizer, settings, seed),
-            ]
+            then = self_reward.measure(policy, seed_model, seed_model, tokenizer, settings, seed)
+            path = [first, then]
             curves.setdefault("the annotator: reward model, rl_preference", []).append(path)
             tell(f"seed {seed} the annotator", path)
     report(curves, out, args.start)
@@ -178,6 +206,16 @@ def over(paths: list[list[dict]], place: int, key: str) -> str:
     return f"{sum(known) / len(known):.2f}" if known else "-"
 
 
+def over_places(paths: list[list[dict]], places, key: str) -> str:
+    return ", ".join(over(paths, place, key) for place in places)
+
+
+def means_of(paths: list[list[dict]], places, group: str, key: str) -> str:
+    """The means of a number that stands in a group of what was measured, to three digits."""
+    means = [sum(path[place][group][key] for path in paths) / len(paths) for place in places]
+    return ", ".join(f"{mean:.3f}" for mean in means)
+
+
 def report(curves: dict, out: Path, start: str) -> None:
     """The tables, the curves, and the figures for targets.py."""
     gains = {
@@ -188,57 +226,40 @@ def report(curves: dict, out: Path, start: str) -> None:
         name: interval([100 * (path[-1]["correct"] - path[0]["correct"]) for path in paths])
         for name, paths in curves.items()
     }
-    print(
-        f"\n| judge, M_1 = {start} | true reward | gain | win shares | correct | change, points "
-        "| polite | judge on mixed | on its own, by round | length |\n|---|" + "---|" * 9
-    )
+    columns = ("true reward", "gain", "win shares", "correct", "change, points", "polite")
+    columns += ("judge on mixed", "on its own, by round", "length")
+    print("\n" + head(f"judge, M_1 = {start}", *columns))
     for name, paths in curves.items():
         places = range(len(paths[0]))
-        wins = ", ".join(
-            f"{sum(path[k]['against_previous']['win_share'] for path in paths) / len(paths):.3f}"
-            for k in places[1:]
-        )
-        judged = ", ".join(
-            f"{sum(path[k]['judge']['pairwise'] for path in paths) / len(paths):.3f}"
-            for k in (0, places[-1])
-        )
         cells = [
-            ", ".join(over(paths, k, "true_reward") for k in places),
-            "{:+.2f} +-{:.2f}".format(*gains[name]),
-            wins,
-            ", ".join(over(paths, k, "correct") for k in places),
-            "{:+.1f} +-{:.1f}".format(*right[name]),
-            ", ".join(over(paths, k, "polite") for k in places),
-            judged,
-            ", ".join(over(paths, k, "own_agreement") for k in places[1:]),
-            ", ".join(over(paths, k, "length") for k in places),
+            over_places(paths, places, "true_reward"),
+            told(gains[name], 2),
+            means_of(paths, places[1:], "against_previous", "win_share"),
+            over_places(paths, places, "correct"),
+            told(right[name]),
+            over_places(paths, places, "polite"),
+            means_of(paths, (0, places[-1]), "judge", "pairwise"),
+            over_places(paths, places[1:], "own_agreement"),
+            over_places(paths, places, "length"),
         ]
-        print(f"| {name} | " + " | ".join(cells) + " |")
-    print(
-        "\n| agreement on the model's own answers, rounds 1 and 2, where they differ in being | "
-        + " | ".join(world_chat.CRITERIA)
-        + " |\n|---|"
-        + "---|" * len(world_chat.CRITERIA)
-    )
+        print(line_of(name, *cells))
+    what = "agreement on the model's own answers, rounds 1 and 2, where they differ in being"
+    print("\n" + head(what, *world_chat.CRITERIA))
     for name, paths in curves.items():
-        cells = [
-            ", ".join(over(paths, k, f"own_{criterion}") for k in range(1, len(paths[0])))
-            for criterion in world_chat.CRITERIA
-        ]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        rounds = range(1, len(paths[0]))
+        names = [f"own_{criterion}" for criterion in world_chat.CRITERIA]
+        print(line_of(name, *(over_places(paths, rounds, key) for key in names)))
     truth = gains["true reward as judge"][0]
     share = gains["its own judge"][0] / truth if truth > 0 else None
-    writing.write_json(
-        out / "judge_controls.json",
-        {
-            "start": start,
-            "share_of_truth": share,
-            "random": gains["random judge"],
-            "gains": gains,
-            "correct": right,
-            "curves": curves,
-        },
-    )
+    kept = {
+        "start": start,
+        "share_of_truth": share,
+        "random": gains["random judge"],
+        "gains": gains,
+        "correct": right,
+        "curves": curves,
+    }
+    writing.write_json(out / "judge_controls.json", kept)
     plot(curves, out, start)
 
 
