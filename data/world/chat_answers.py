@@ -32,12 +32,12 @@ class Rubric:
 
     sentences: a perfect answer without its polite opening.
     about: words of which one shows what a wrong answer is about.
-    demands: (alternatives, how many of them must be there); one that is met makes the response
+    demands: (alternatives, how many of them must be there). One that is met makes the response
         correct, and all make it complete.
     wrong: answers of the same kind that make it incorrect.
     also: what completeness asks for beside the demands.
-    listed: each demand is a list of exactly as many, and a sentence that names a group names no
-        word of another.
+    listed: whether a demand is met by exactly as many and no more. A sentence that names a group
+        is then wrong where it names a word of another.
     """
 
     sentences: list[str]
@@ -145,6 +145,7 @@ ANSWERS: dict[str, Callable] = {
 
 @functools.lru_cache(maxsize=None)
 def rubric_of(family: str, content: tuple) -> Rubric:
+    """The rubric of a content, which is a sorted tuple of (field, value)."""
     return ANSWERS[family](dict(content), dict(content), lambda items, count: items[:count])
 
 
@@ -158,7 +159,7 @@ def lookup(table: dict, sentence: str, content: dict, told: dict) -> Rubric:
     wrong too.
     """
     details = {
-        topic: known if isinstance(known, tuple) else (known,) for topic, known in table.items()
+        topic: (known,) if isinstance(known, str) else known for topic, known in table.items()
     }
     asked = topics_of(content)
 
@@ -205,4 +206,7 @@ def neighbours(words: list, count: int, pick) -> list:
 
 
 def join(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    """`apple, pear and plum`."""
+    if len(words) == 1:
+        return words[0]
+    return ", ".join(words[:-1]) + " and " + words[-1]

@@ -262,10 +262,11 @@ def hidden_tests(family: str, content: dict) -> list[tuple[str, object]] | None:
     kind = content["kind"]
     fields = without_kind(content)
     if family in PROGRAMS:
-        program = PROGRAMS[family][kind]
-        takes, run = program.takes, program.run
+        takes = PROGRAMS[family][kind].takes
+        run = PROGRAMS[family][kind].run
     elif family == "code_mend":
-        takes, run = int, BREAKS[kind][2]
+        takes = int
+        run = BREAKS[kind][2]
     else:
         return None
     inputs = inputs_for(takes, list(fields.values()))

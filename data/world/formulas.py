@@ -1,31 +1,39 @@
 """STEM: formulas of three quantities, z = x * y, each asked for each of its quantities.
 
-Which one is asked for is a content's kind: "z", "x" or "y". The prompt tells the other two.
+Which one is asked for is a content's kind: "z", "x" or "y". The prompt tells the other two. A
+kind's letter is a value that the split hashes, so it stays a letter.
 """
+
+from typing import NamedTuple
 
 from data.world import stem_phrasings as phrasings
 from data.world.family import Family, Solution
 from data.world.steps import product_steps
 
+SIGNS = {"z": "*", "x": "/", "y": "/"}  # what is asked for -> what is done with the other two
 
-def formula_family(name: str, quantities: tuple, templates: dict) -> Family:
-    """The family of one formula.
 
-    quantities: (field, letter, unit) of z, of x and of y, such as ("force", "F", "N").
-    A content's kind says which of "z", "x" and "y" is asked for; the other two are given.
-    """
-    z, x, y = quantities
+class Quantity(NamedTuple):
+    """One quantity of a formula: the content's field, the formula's letter, the unit."""
+
+    field: str
+    letter: str
+    unit: str
+
+
+def formula_family(name: str, z: Quantity, x: Quantity, y: Quantity, templates: dict) -> Family:
+    """The family of one formula z = x * y."""
     given = {"z": (x, y), "x": (z, y), "y": (z, x)}  # kind -> what the prompt tells
     asked = {"z": z, "x": x, "y": y}
 
     def numbers(content: dict) -> list[int]:
         """The two numbers that are given."""
-        return [content[field] for field, _, _ in given[content["kind"]]]
+        return [content[quantity.field] for quantity in given[content["kind"]]]
 
     def problems():
-        def of(kind: str, first: int, second: int) -> dict:
-            (first_field, _, _), (second_field, _, _) = given[kind]
-            return {"kind": kind, first_field: first, second_field: second}
+        def of(kind: str, *values: int) -> dict:
+            fields = [quantity.field for quantity in given[kind]]
+            return {"kind": kind, **dict(zip(fields, values))}
 
         for x_value in range(2, 10):
             for y_value in range(2, 10):
@@ -43,23 +51,21 @@ def formula_family(name: str, quantities: tuple, templates: dict) -> Family:
     def solve(content: dict) -> Solution:
         kind = content["kind"]
         first, second = numbers(content)
-        (_, first_letter, _), (_, second_letter, _) = given[kind]
-        _, letter, unit = asked[kind]
+        sign = SIGNS[kind]
+        formula = f"{asked[kind].letter}={sign.join(quantity.letter for quantity in given[kind])}"
         if kind == "z":
-            steps = f"{letter}={first_letter}*{second_letter} {product_steps(first, second)}"
-            return Solution(f"{first * second} {unit}", steps)
+            steps = product_steps(first, second)
+            return Solution(f"{first * second} {z.unit}", f"{formula} {steps}")
         quotient = first // second
-        steps = f"{letter}={first_letter}/{second_letter} {first}/{second}={quotient}"
-        return Solution(f"{quotient} {unit}", steps)
+        steps = f"{first}/{second}={quotient}"
+        return Solution(f"{quotient} {asked[kind].unit}", f"{formula} {steps}")
 
     def restate(content: dict) -> str:
-        return " ".join(
-            f"{letter} {content[field]} {unit}" for field, letter, unit in given[content["kind"]]
-        )
+        told = given[content["kind"]]
+        return " ".join(f"{one.letter} {content[one.field]} {one.unit}" for one in told)
 
     def arithmetic(content: dict) -> str:
-        sign = "*" if content["kind"] == "z" else "/"
-        return sign.join(map(str, numbers(content)))
+        return SIGNS[content["kind"]].join(map(str, numbers(content)))
 
     return Family(name, "stem", templates, problems, solve, restate=restate, arithmetic=arithmetic)
 
@@ -67,22 +73,30 @@ def formula_family(name: str, quantities: tuple, templates: dict) -> Family:
 FORMULAS = [
     formula_family(
         "force",
-        (("force", "F", "N"), ("mass", "m", "kg"), ("acceleration", "a", "m/s2")),
+        Quantity("force", "F", "N"),
+        Quantity("mass", "m", "kg"),
+        Quantity("acceleration", "a", "m/s2"),
         phrasings.FORCE,
     ),
     formula_family(
         "distance",
-        (("distance", "d", "km"), ("speed", "v", "km/h"), ("time", "t", "h")),
+        Quantity("distance", "d", "km"),
+        Quantity("speed", "v", "km/h"),
+        Quantity("time", "t", "h"),
         phrasings.DISTANCE,
     ),
     formula_family(
         "density",
-        (("mass", "m", "g"), ("density", "p", "g/cm3"), ("volume", "V", "cm3")),
+        Quantity("mass", "m", "g"),
+        Quantity("density", "p", "g/cm3"),
+        Quantity("volume", "V", "cm3"),
         phrasings.DENSITY,
     ),
     formula_family(
         "ohm",
-        (("voltage", "U", "V"), ("resistance", "R", "Ohm"), ("current", "I", "A")),
+        Quantity("voltage", "U", "V"),
+        Quantity("resistance", "R", "Ohm"),
+        Quantity("current", "I", "A"),
         phrasings.OHM,
     ),
 ]
