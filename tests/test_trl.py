@@ -88,14 +88,14 @@ def assert_same(loss, model, trainer, batch):
 def test_sft(models, tokenizer, pairs):
     model, rows = models[0], [chosen for chosen, _ in pairs]
     columns = {"input_ids": [ids for ids, _ in rows], "labels": [[i if on else -100 for i, on in zip(*row)] for row in rows]}
-    trainer = peers.trl_trainer("SFT", model, tokenizer, columns, 1, 4, {"dataset_kwargs": {"skip_prepare_dataset": True}})
+    trainer = peers.trl_trainer("SFT", model, tokenizer, columns, steps=1, batch=4, settings={"dataset_kwargs": {"skip_prepare_dataset": True}})
     assert_same(batch_loss(model, tokenizer, rows, supervised_count(rows), CPU), model, trainer, first_batch(trainer))
 
 
 def test_reward_model(models, tokenizer, pairs):
     model = RewardModel(models[0], seed=1)
     columns = {"chosen_ids": [chosen[0] for chosen, _ in pairs], "rejected_ids": [rejected[0] for _, rejected in pairs]}
-    trainer = peers.trl_trainer("Reward", model, tokenizer, columns, 1, 4, {})
+    trainer = peers.trl_trainer("Reward", model, tokenizer, columns, steps=1, batch=4, settings={})
     scores = score_rows(model, tokenizer, [row for pair in pairs for row in pair]).view(-1, 2)
     assert_same(ranking_loss(scores, torch.tensor([[0, 1]] * 4)), model, trainer, first_batch(trainer))
 
@@ -109,7 +109,7 @@ def test_dpo(models, tokenizer, pairs, kind, how):
     for side, name in enumerate(("chosen", "rejected")):
         columns[name] = [peers.letters([i for i, on in zip(*pair[side]) if on]) for pair in pairs]
     settings = {"beta": 0.3, "loss_type": [kind]}
-    trainer = peers.trl_trainer("DPO", model, tokenizer, columns, 1, 4, settings, reference)
+    trainer = peers.trl_trainer("DPO", model, tokenizer, columns, steps=1, batch=4, settings=settings, reference=reference)
     logps = sequence_logprobs(model, tokenizer, [row for pair in pairs for row in pair], CPU).view(-1, 2)
     lengths = {f"{name}_lengths": torch.tensor([sum(pair[side][1]) for pair in pairs])
                for side, name in enumerate(("chosen", "rejected"))}
@@ -129,7 +129,7 @@ def test_grpo(models, tokenizer, pairs, loss_type, level, clip, how):
     settings = {"num_generations": 2, "max_completion_length": 12, "loss_type": loss_type, "importance_sampling_level": level,
                 "epsilon": clip[0], "epsilon_high": clip[1], "beta": 0.0}
     columns = {"prompt": [peers.letters(prompt) for prompt in prompts]}
-    trainer = peers.trl_trainer("GRPO", model, tokenizer, columns, 1, 8, settings, reward_funcs=lambda completions, **_: [0.0])
+    trainer = peers.trl_trainer("GRPO", model, tokenizer, columns, steps=1, batch=8, settings=settings, reward_funcs=lambda completions, **_: [0.0])
     ids, mask = pad_rows([row[0] for row in rows], tokenizer.pad_id), pad_rows([row[1] for row in rows], False)
     logprobs = token_logprobs(model, ids, mask)
     noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2)) * (0.3 if level == "token" else 1e-3)
