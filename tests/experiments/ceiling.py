@@ -60,10 +60,8 @@ AMPLE = sft.Schedule(
 
 def ample_model(schedule: sft.Schedule, tokenizer, seed: int, device=torch.device("cpu")) -> GPT:
     """A model of the teacher's shape after pretraining and both SFT stages."""
-    model, how = (
-        fresh_model("tiny", "teacher", tokenizer, seed).to(device),
-        {"seed": seed, "device": device},
-    )
+    model = fresh_model("tiny", "teacher", tokenizer, seed).to(device)
+    how = {"seed": seed, "device": device}
     sft.pretrain(model, tokenizer, schedule, **how)
     sft.cold_start_sft(model, tokenizer, schedule, **how)
     sft.overall_sft(model, tokenizer, schedule, curriculum=False, **how)

@@ -94,7 +94,8 @@ def content_words(prompt: str) -> str:
 
 
 def chat_cheats(task) -> dict[str, Reply]:
-    words, asked = content_words(task.prompt), task.messages[-1]["content"]
+    words = content_words(task.prompt)
+    asked = task.messages[-1]["content"]
     return {
         "its words, politely": says(f"Sure! {words}"),
         "its words": says(words),
@@ -116,8 +117,10 @@ def options_of(task) -> list[str]:
 def reasoning_cheats(task) -> dict[str, Reply]:
     """Given away for nothing: the unit, and the calls that the answer takes."""
     solution = world.BY_NAME[task.family].solution(task.fields)
-    _, _, unit = solution.answer.rpartition(" by ")[2].partition(" ")
-    unit, numbers, calls = " " * bool(unit) + unit, re.findall(NUMBER, task.prompt), solution.calls
+    _, space, unit = solution.answer.rpartition(" by ")[2].partition(" ")
+    unit = space + unit if unit else ""
+    numbers = re.findall(NUMBER, task.prompt)
+    calls = solution.calls
     cheats = {}
     if numbers:
         ordered = sorted(numbers, key=float)
@@ -151,7 +154,8 @@ def reasoning_cheats(task) -> dict[str, Reply]:
             "any call": says("2", "calc 1+1"),
             "right, after half of the calls": says(solution.answer, *calls[: len(calls) // 2]),
         }
-    if match := re.search(r"\[(.+?)\]", task.prompt):
+    match = re.search(r"\[(.+?)\]", task.prompt)
+    if match:
         items = match[1].split(", ")
         cheats |= {
             "the list": says(f"[{match[1]}]"),
@@ -185,7 +189,8 @@ def constant_scores(task, replies: list[str]) -> list[float]:
 
 def family_scores(domain: str, n: int, part: str = "test") -> dict[str, dict[str, float]]:
     """family -> cheat -> mean score on the family's share of n evaluation prompts, "all" on all."""
-    tasks, replies = world.evaluation_tasks(domain, n, part), constants(domain)
+    tasks = world.evaluation_tasks(domain, n, part)
+    replies = constants(domain)
     cheats = [chat_cheats(task) if domain == "chat" else reasoning_cheats(task) for task in tasks]
     asked = [(i, name) for i, made in enumerate(cheats) for name in made]
     scores = world.score_replies(

@@ -95,7 +95,7 @@ class Table:
             verdict = "reached" if reached else "missed"
         self.rows.append((row, what, text, target, verdict))
 
-    def add_gap(self, row: str, what: str, gap, target: str, reached, digits: int = 1) -> None:
+    def add_gap(self, row: str, what: str, gap, target: str, reached, *, digits: int = 1) -> None:
         """A row of (mean, half-width), or of None; reached(mean, half-width)."""
         if gap is None:
             self.add(row, what, "", target, None)
@@ -173,7 +173,8 @@ class Table:
             values = self.values(lambda run: gained(run, after, before, (domain,), "greedy"))
             if values:
                 falls.append((interval(values)[0], domain))
-        what, target = "largest fall of another domain", "-3 or better"
+        what = "largest fall of another domain"
+        target = "-3 or better"
         if not falls:
             self.add(row, what, "", target, None)
             return
@@ -325,25 +326,25 @@ def reward_model_row(table: Table) -> None:
 
 
 def rl_rows(table: Table, pass_at_k: dict) -> None:
-    row, before, domains = "rl_stem", "distill", ("math", "stem")
-    table.gain(row, row, before, domains, "+5 or more", lambda mean, low: mean >= 5)
-    pass_row(table, row, before, domains, pass_at_k)
-    table.forgetting(row, row, before, ("code", "chat", "agent", "judge"))
+    row, domains = "rl_stem", ("math", "stem")
+    table.gain(row, row, "distill", domains, "+5 or more", lambda mean, low: mean >= 5)
+    pass_row(table, row, "distill", domains, pass_at_k)
+    table.forgetting(row, row, "distill", ("code", "chat", "agent", "judge"))
 
-    row, before, domains = "rl_code", "rl_stem", ("code",)
-    table.gain(row, row, before, domains, "+3 or more", lambda mean, low: mean >= 3)
-    pass_row(table, row, before, domains, pass_at_k)
-    table.forgetting(row, row, before, ("math", "stem", "chat", "agent", "judge"))
+    row, domains = "rl_code", ("code",)
+    table.gain(row, row, "rl_stem", domains, "+3 or more", lambda mean, low: mean >= 3)
+    pass_row(table, row, "rl_stem", domains, pass_at_k)
+    table.forgetting(row, row, "rl_stem", ("math", "stem", "chat", "agent", "judge"))
 
     def risen(run: dict) -> float | None:
         scores = column(run["folder"] / "rl_preference.student.csv", "rm_score")
         return scores[-1] - scores[0] if len(scores) > 1 else None
 
-    row, before = "rl_preference", "rl_code"
+    row = "rl_preference"
     what = "reward model's score, last over first iteration"
     table.difference(row, what, risen, "up", positive)
-    table.gain(row, row, before, ("chat",), "up")
-    table.forgetting(row, row, before, ("math", "code", "stem", "agent", "judge"))
+    table.gain(row, row, "rl_code", ("chat",), "up")
+    table.forgetting(row, row, "rl_code", ("math", "code", "stem", "agent", "judge"))
 
 
 def pass_row(table: Table, stage: str, before: str, domains, pass_at_k: dict) -> None:
