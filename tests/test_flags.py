@@ -166,7 +166,8 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     for name in ("pretrain", "cold_start_sft", "overall_sft", "pretrain_on_text", "sft_on_rows"):
         recorder.stand_in(sft, name, own)
     recorder.stand_in(sft, "show_mask")
-    recorder.stand_in(dpo, "show")
+    for place in (sft, dpo):
+        recorder.stand_in(place, "show")
     for place in (dpo, reward_model, ppo):
         recorder.stand_in(place, "train", own)
     recorder.stand_in(dpo, "annotated_pairs", lambda **given: [(k, k) for k in range(20)])
@@ -210,7 +211,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         recorder.stand_in(place, name, through(getattr(place, name)))
     recorder.stand_in(world, "overall_demonstrations",
                       lambda **given: {"reasoning": [[spoken] * 40], "chat": [spoken]})
-    recorder.stand_in(sft.hf_tokenizer, "portable", tokenizer)
+    recorder.stand_in(alone.hf_tokenizer, "portable", tokenizer)
     recorder.stand_in(tokenizers, "trained")
     recorder.stand_in(world, "documents", lambda **given: ["a text"] * given["count"])
     recorder.stand_in(world, "tokenizer_text", ["abc"])
@@ -373,6 +374,7 @@ TABLE += [
     ("sft", "data", "--data text.txt --pretrain", of("pretrain_on_text", "text"), "abc " * 400),
     ("sft", "pretrain", "--pretrain", times("pretrain", "cold_start_sft"), [1, 0]),
     ("sft", "show_mask", f"--show-mask {OWN_DIALOGUES}", times("show_mask", "sft_on_rows"), [3, 0]),
+    ("sft", "show", "--show", times("show", "cold_start_sft"), [1, 0]),
     ("sft", "steps", "--steps 3", of("cold_start_sft", "schedule", "cold_start", "steps"), 3),
     ("sft", "steps", "--steps 3 --pretrain", of("pretrain", "schedule", "pretrain", "steps"), 3),
     ("sft", "steps", f"--steps 3 {OWN_DIALOGUES}", of("sft_on_rows", "settings", "steps"), 3),

@@ -15,6 +15,7 @@ import sft
 from data import world
 from data.files import checkpoints, real, writing
 from data.files import tokenizer as tokenizers
+from data.runtime import alone
 from model import GPT, Config
 
 CPU = torch.device("cpu")
@@ -31,8 +32,7 @@ def recorder(monkeypatch, tmp_path, tokenizer):
     recorder.stand_in(checkpoints, "save_checkpoint")
     recorder.stand_in(dpo, "reference_logprobs", lambda **given: 2 *
                       (torch.zeros(len(given["pairs"])), ))
-    for place in (sft, dpo):
-        recorder.stand_in(place, "evaluate", {})
+    recorder.stand_in(alone, "evaluate", {})
     for place in (dpo, reward_model):
         recorder.stand_in(place, "starting_model", lambda **given: small(tokenizer))
     recorder.stand_in(reward_model, "report", {})
@@ -250,7 +250,7 @@ def test_the_last_tenth_of_a_text_is_seen_by_neither_the_tokenizer_nor_the_loss(
     writing.write_text("own.txt", text)
     seen = []
     recorder.stand_in(tokenizers, "trained", lambda **given: seen.append("".join(given["texts"])))
-    recorder.stand_in(sft.hf_tokenizer, "portable", tokenizer)
+    recorder.stand_in(alone.hf_tokenizer, "portable", tokenizer)
     command(monkeypatch, sft, "--pretrain", "--data", "own.txt", "--steps", "40")
     given = recorder.one("train")
     trained, held_out = ("".join(tokenizer.decode(ids) for ids, _ in given[name])

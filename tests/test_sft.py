@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -446,6 +447,18 @@ def test_a_csv_leaves_missing_keys_empty_and_no_half_file(tmp_path):
     write_csv(tmp_path / "a.csv", [{"step": 0, "loss": 1.5}, {"step": 1, "loss": 1.25, "held_out_loss": 2.0}])
     assert (tmp_path / "a.csv").read_text().splitlines() == ["step,loss,held_out_loss", "0,1.5,", "1,1.25,2.0"]
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_show_prints_the_numbers_of_the_loss_function(capsys):
+    """After "say" the logits 0, 2, 1, 0: yes costs log(e^0 + e^2 + e^1 + e^0) - 2, no one more."""
+    sft.show()
+    told = capsys.readouterr().out
+    after_say = math.log(2 + math.e**2 + math.e)
+    costs = [after_say - 2, math.log(3 + math.e**3) - 3, after_say - 1] + 2 * [math.log(2 + 2 * math.e) - 1]
+    assert [float(cost) for cost in re.findall("-log p ([0-9.]+)$", told, re.M)] == pytest.approx(costs, abs=1e-4)
+    logits = torch.tensor([[0.0, 2, 1, 0], [0, 0, 0, 3], [0, 2, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
+    loss = masked_cross_entropy(logits, torch.tensor([1, 3, 2, 2, 3]), 5)
+    assert told.endswith(f"sum {sum(costs):.4f}, count 5, loss = sum / count = {loss:.4f}\n")
 
 
 def test_show_mask_puts_exactly_what_is_supervised_between_brackets(tokenizer, capsys):

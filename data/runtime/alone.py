@@ -8,7 +8,10 @@ that train come as arguments.
 from dataclasses import asdict
 from pathlib import Path
 
-from data.files import formats
+import torch
+
+from data.files import formats, hf_tokenizer
+from data.files import tokenizer as tokenizers
 from data.files.checkpoints import (
     kept_training,
     key_of,
@@ -55,10 +58,29 @@ class Alone:
         tell_notes(notes)
         return records, dropped
 
+    def text(self) -> str | None:
+        """The plain text of --data, or None without it.
+
+        Without --init the tokenizer becomes one of the text's own, learned from its first nine
+        tenths, those that are trained on.
+        """
+        if not self.args.data:
+            return None
+        text, notes = formats.read_text(self.args.data)
+        if self.args.init is None:
+            learned = tokenizers.trained([text[: len(text) * 9 // 10]])
+            self.tokenizer = hf_tokenizer.portable(learned)
+        tell_notes(notes)
+        return text
+
     def folder(self) -> Path:
         """The folder of what the command leaves, held for this process alone."""
         smoke = "-smoke" if self.args.smoke else ""
         return out_folder(self.args.out or f"runs/{self.name}{smoke}")
+
+    def tell_size(self, model) -> None:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        print(f"{count:,} parameters, {self.device}, {torch.get_num_threads()} threads")
 
     def scores(self, name: str, model) -> None:
         """A line of the table: the model's scores on the held-out prompts."""
@@ -87,27 +109,34 @@ def tell_notes(notes: list[str]) -> None:
         print(note)
 
 
-def sft_checkpoint(args, who: str, tokenizer, device, *, schedule, fresh, train) -> Path:
-    """Where the SFT model of a size and seed lies: in a run's folder, else in one of its own.
+def sft_checkpoint(
+    args, who: str, tokenizer, device, *, path: str | None, schedule, fresh, stages
+) -> Path:
+    """Where the SFT model of a chapter lies; a line says so.
 
-    Where it is in neither it is made here and now: fresh() is a model with random weights, and
-    train(model) takes it through the stages of the schedule.
+    It is `path`, or --init for the student, else overall_sft of a run with this size and seed, else
+    in a folder of its own. Where that has none yet, it is made here and now and kept for the next
+    time: fresh() is a model with random weights, and the stages take it through the schedule.
     """
+    path = path or (args.init if who == "student" else None)
     left = Path(f"runs/{args.size}-seed{args.seed}/overall_sft.{who}.pt")
-    if left.exists() and not args.smoke:
-        return left
-    smoke = "-smoke" if args.smoke else ""
-    path = Path(f"runs/sft-{args.size}{smoke}-seed{args.seed}/overall_sft.{who}.pt")
-    model = fresh()
-    key = key_of(tokenizer, device, weights=model, settings=(args.seed, schedule))
-    if kept_training(path, key) is None:
-        made_folder(path.parent, "give --init CHECKPOINT")
-        print(
-            f"no {who} checkpoint of these settings yet: pretraining and SFT come first "
-            "(a minute or two at size tiny)",
-            flush=True,
-        )
-        model = model.to(device)
-        train(model)
-        save_checkpoint(path, model, tokenizer, "overall_sft", key=key)
+    if path is None and left.exists() and not args.smoke:
+        path = left
+    if path is None:
+        smoke = "-smoke" if args.smoke else ""
+        path = Path(f"runs/sft-{args.size}{smoke}-seed{args.seed}/overall_sft.{who}.pt")
+        model = fresh()
+        key = key_of(tokenizer, device, weights=model, settings=(args.seed, schedule))
+        if kept_training(path, key) is None:
+            made_folder(path.parent, "give --init CHECKPOINT")
+            print(
+                f"no {who} checkpoint of these settings yet: pretraining and SFT come first "
+                "(a minute or two at size tiny)",
+                flush=True,
+            )
+            model = model.to(device)
+            for stage in stages:
+                stage(model, tokenizer, schedule, seed=args.seed, device=device)
+            save_checkpoint(path, model, tokenizer, "overall_sft", key=key)
+    print(f"{who}: {path}")
     return path

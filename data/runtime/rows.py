@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data.files import formats
+from data.runtime.devices import seed_of
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
@@ -222,6 +223,22 @@ def batches_of(rows: list[Row], size: int, rng: random.Random, window: int = 8) 
         rng.shuffle(cut)
         batches += cut
     return batches
+
+
+def all_batches(rows: list[Row], settings, seed: int, stage: str) -> list[list[Row]]:
+    """The batches of all steps: the rows in order, and again from the start at their end.
+
+    `settings`: sft.Settings. Raises ValueError where the rows are fewer than one batch.
+    """
+    if settings.batch_tokens:
+        told = "train counts a batch in rows; give it in_rows(settings, rows)"
+        raise ValueError(f"{stage}: {told}")
+    if len(rows) < settings.rows:
+        told = f"{len(rows)} rows are left to train on, fewer than one batch of {settings.rows}"
+        raise ValueError(f"{stage}: {told}; give more data")
+    needed = settings.steps * settings.rows
+    taken = (rows * (needed // len(rows) + 1))[:needed]
+    return batches_of(taken, settings.rows, random.Random(seed_of(seed, stage, "batches")))
 
 
 # ---- batches as tensors ----

@@ -27,6 +27,7 @@ from data.runtime.command import guarded
 from data.runtime.decoding import generate
 from data.runtime.devices import pick_device, seed_of
 from data.runtime.evaluation import evaluate, table_head, table_line
+from data.runtime.lessons import FROM_SCRATCH
 from data.runtime.measures import mean_of
 from data.world import chat as world_chat
 from data.world import judge as world_judge
@@ -35,7 +36,7 @@ from tests.experiments.tables import head, row
 
 # ample: more steps change little, and nothing is seen often enough to be learned by heart
 AMPLE = sft.Schedule(
-    pretrain=sft.Settings(4000, **sft.FROM_SCRATCH),
+    pretrain=sft.Settings(4000, **FROM_SCRATCH),
     cold_start=sft.Settings(1500),
     overall=sft.Settings(14000),
     documents=40000,
