@@ -127,8 +127,8 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, cos, sin, mask, cache: Cache | None, layer: int) -> Tensor:
-        qkv = self.qkv(x).view(*x.shape[:2], -1, self.size)  # (N, S, heads + 2 kv_heads, d)
-        qkv = qkv.transpose(1, 2)  # (N, heads + 2 kv_heads, S, d)
+        count = self.heads + 2 * self.kv_heads
+        qkv = self.qkv(x).view(*x.shape[:2], count, self.size).transpose(1, 2)  # (N, count, S, d)
         if x.shape[1] == 1 and cache is not None:
             return self.out(one_token(self, qkv, lambda x: rotate(x, cos, sin), mask, cache, layer))
         queries, keys, values = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)

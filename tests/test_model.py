@@ -142,6 +142,13 @@ def test_rows_of_a_padded_batch_are_those_of_each_row_alone(tiny_model, tokenize
         assert torch.allclose(together[i, ids.shape[1] - len(prompt):], alone, atol=1e-5)
 
 
+def test_a_batch_without_rows_has_no_logits_and_a_gradient_of_zero(tiny_model):
+    """What a rank computes that has no share of the rows: it must take part in the reduction."""
+    ids = torch.zeros(0, 5, dtype=torch.long)
+    token_logprobs(tiny_model, ids, torch.zeros(0, 5, dtype=torch.bool)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in tiny_model.parameters())
+
+
 def test_selected_logits_are_those_of_the_whole(tiny_model):
     ids = torch.tensor([random_ids(8), random_ids(8, seed=1)])
     select = torch.rand(2, 8, generator=torch.Generator().manual_seed(0)) < 0.4
