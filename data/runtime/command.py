@@ -1,4 +1,4 @@
-"""What every command of the project shares: its flags, its terminal, its folder, and how it ends on bad input and on Ctrl-C."""
+"""What every command shares: flags, terminal, folder, and how it ends on bad input and Ctrl-C."""
 
 import argparse
 import atexit
@@ -12,15 +12,26 @@ try:
     import fcntl
 except ImportError:  # Windows
     import msvcrt
+
     fcntl = None
 
 # the least value of a number on the command line; above 0 where a 0 would do nothing or divide
-LEAST = {"steps": 1, "iterations": 1, "rounds": 1, "eval_n": 1, "threads": 1, "rehearsal_rows": 0, "temperature": 0, "kl_coef": 0, "nll_coef": 0}
+LEAST = {
+    "steps": 1,
+    "iterations": 1,
+    "rounds": 1,
+    "eval_n": 1,
+    "threads": 1,
+    "rehearsal_rows": 0,
+    "temperature": 0,
+    "kl_coef": 0,
+    "nll_coef": 0,
+}
 ABOVE_ZERO = ("lr", "beta")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """The default of every flag but those whose default is None: their help says what that means."""
+    """The default of every flag; where that is None, the flag's help says what it means."""
 
     def _get_help_string(self, action):
         return action.help if action.default is None else super()._get_help_string(action)
@@ -36,21 +47,29 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message}; --help lists the flags")
 
     def parse_args(self, *args, **more):
-        """argparse's, with the home folder in place of `~`, which a shell leaves alone in --out=~/run."""
+        """argparse's, with the home folder for `~`, which a shell leaves alone in --out=~/run."""
         steady_terminal()
         parsed = super().parse_args(*args, **more)
         for name, value in vars(parsed).items():
-            if isinstance(value, str):
-                setattr(parsed, name, os.path.expanduser(value))
-            elif isinstance(value, list):
-                setattr(parsed, name, [os.path.expanduser(item) if isinstance(item, str) else item for item in value])
+            if isinstance(value, list):
+                setattr(parsed, name, [home_for_tilde(item) for item in value])
+            else:
+                setattr(parsed, name, home_for_tilde(value))
         return parsed
+
+
+def home_for_tilde(value):
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 # ---- the terminal ----
 
+
 class Steady:
-    """A stream to a terminal that may go away (`| head -1`, a closed window, a full disk): what is then printed is lost, never the run."""
+    """A stream to a terminal that may go away (`| head -1`, a closed window, a full disk).
+
+    What is then printed is lost, never the run.
+    """
 
     def __init__(self, stream):
         self.stream = stream
@@ -69,7 +88,7 @@ class Steady:
             self.silence()
 
     def silence(self) -> None:
-        # what the stream still holds goes there too, so that Python's last flush finds nothing to complain about
+        # what the stream still holds goes there too, or Python's last flush would complain
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
@@ -80,11 +99,15 @@ class Steady:
 
 
 def steady_terminal() -> None:
-    """Standard output and error that never end a run: what they cannot show is escaped, and what they cannot take is lost."""
+    """Standard output and error that never end a run.
+
+    What they cannot show is escaped, and what they cannot take is lost.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed; the next file that is opened would get this number, and whatever is printed by a library
+        except OSError:
+            # closed; the next file that is opened would get this number, and a library's output
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -98,7 +121,7 @@ def steady_terminal() -> None:
 
 
 def ask(prompt: str) -> str:
-    """input(prompt); raises ValueError where there is no standard input, and EOFError at its end."""
+    """input(prompt). Raises ValueError without a standard input, and EOFError at its end."""
     if sys.stdin is None or getattr(sys.stdin, "closed", False):
         raise ValueError("standard input is closed; this command is for somebody who types")
     return input(prompt)
@@ -110,10 +133,11 @@ HELD = {}  # path of a lock -> the open file that holds it
 
 
 def out_folder(path) -> Path:
-    """The folder of a run, made where it is not there, tried, and held for this process alone until `release` or its end, however it ends.
+    """The folder of a run, made where it is not there, tried, and held for this process alone.
 
-    Raises ValueError in one line, with the other's process id, where another process holds it, and OSError where nothing can be written.
-    Under torchrun rank 0 holds it for all.
+    It is held until `release` or the process's end, however that ends; under torchrun rank 0 holds
+    it for all. Raises ValueError in one line, with the other's process id, where another process
+    holds it, and OSError where nothing can be written.
     """
     folder = made_folder(path)
     lock = folder.resolve() / ".lock"
@@ -128,7 +152,10 @@ def out_folder(path) -> Path:
             file.seek(0)
             other = file.read(20).strip()
             file.close()
-            raise ValueError(f"{folder}: another run is writing there (process {other or 'unknown'}); wait for it, or give another --out")
+            raise ValueError(
+                f"{folder}: another run is writing there (process {other or 'unknown'}); "
+                "wait for it, or give another --out"
+            )
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
                 break
@@ -149,7 +176,7 @@ def unwritable(folder: Path, error: OSError) -> OSError:
 
 
 def made_folder(path, remedy: str = "give another --out") -> Path:
-    """The folder, made where it is not there. Raises OSError in one line that ends in the remedy."""
+    """The folder, made where it is not there. Raises OSError in one line with the remedy."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +188,10 @@ def made_folder(path, remedy: str = "give another --out") -> Path:
 
 
 def locked(file) -> bool:
-    """Whether this process now holds the operating system's lock on an open file; the system frees it when the process dies."""
+    """Whether this process now holds the operating system's lock on an open file.
+
+    The system frees it when the process dies.
+    """
     try:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,7 +226,9 @@ STOPPED = "stopped; a training that was finished is kept, and the same command g
 
 def fail(error: Exception | str, code: int = 2) -> None:
     """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
-    if code == 2 or os.environ.get("RANK", "0") == "0":  # all ranks are stopped together, and rank 0 says so
+    if (
+        code == 2 or os.environ.get("RANK", "0") == "0"
+    ):  # all ranks are stopped together, and rank 0 says so
         text = " ".join(str(error).split("\n"))
         print(f"error: {text}" if code == 2 else f"\n{text}", file=sys.stderr)
     raise SystemExit(code) from None
@@ -215,25 +247,36 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 
 def known_failure(error: Exception) -> str | None:
-    """The line for an error that is no mistake in the code: bad input, a full disk, a loss that is not finite, no memory left."""
+    """The line for an error that is no mistake in the code.
+
+    Bad input, a full disk, a loss that is not finite, no memory left.
+    """
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         return str(error)
     # torch.OutOfMemoryError, and what the CPU's allocator raises, are RuntimeErrors
-    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and (
-            type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "allocate memory" in str(error)):
+    if (
+        isinstance(error, MemoryError)
+        or isinstance(error, RuntimeError)
+        and (
+            type(error).__name__ == "OutOfMemoryError"
+            or "not enough memory" in str(error)
+            or "allocate memory" in str(error)
+        )
+    ):
         told = str(error).split("\n")[0]
         return f"out of memory{told and f' ({told})'}; a smaller --size or --recompute needs less"
     return None
 
 
 def guarded(run, *args, stopped: str = "stopped") -> None:
-    """run(*args); bad input, a full disk, no memory left and Ctrl-C end it with one line and no traceback."""
+    """run(*args). Known failures and Ctrl-C end it with one line and no traceback."""
     try:
         run(*args)
     except KeyboardInterrupt:
         fail(stopped, 130)
     except Exception as error:
-        if (line := known_failure(error)) is None:
+        line = known_failure(error)
+        if line is None:
             raise
         fail(line)
     finally:
@@ -246,22 +289,34 @@ def command(parser: argparse.ArgumentParser, run, stopped: str) -> None:
 
 
 def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
-    """The flags that every concept file and the pipeline share; `folder`: where a run goes without
-    --out."""
+    """The flags that every chapter and the pipeline share.
+
+    `folder`: where a run goes without --out.
+    """
     parser = Parser(doc)
-    parser.add_argument("--size", choices=("tiny", "small", "base"), default="tiny", help="model and schedule")
-    parser.add_argument("--seed", type=int, default=1, help="demonstrations, initial weights, order and sampling; never the evaluation")
+    sizes = ("tiny", "small", "base")
+    parser.add_argument("--size", choices=sizes, default="tiny", help="model and schedule")
+    told = "demonstrations, initial weights, order and sampling; never the evaluation"
+    parser.add_argument("--seed", type=int, default=1, help=told)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1),
-                        help="CPU threads; a run repeats bit for bit only with the same number")
-    parser.add_argument("--out", default=None,
-                        help=f"folder for what the run leaves behind; default: {folder}")
-    parser.add_argument("--data", default=None, help="your own records instead of the tiny world's: a file, or for the pipeline a folder (data/README.md)")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, to see that it runs")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the training forward and the decode step")
-    parser.add_argument("--recompute", action="store_true",
-                        help="less memory for a third more work: activations are computed again in the backward pass")
-    parser.add_argument("--no-exec", action="store_true", help="never run a model-written program; code then goes unchecked")
+    threads = min(4, os.cpu_count() or 1)
+    told = "CPU threads; a run repeats bit for bit only with the same number"
+    parser.add_argument("--threads", type=int, default=threads, help=told)
+    told = f"folder for what the run leaves behind; default: {folder}"
+    parser.add_argument("--out", default=None, help=told)
+    told = (
+        "your own records instead of the tiny world's: a file, or for the pipeline a folder "
+        "(data/README.md)"
+    )
+    parser.add_argument("--data", default=None, help=told)
+    told = "a few steps of everything, to see that it runs"
+    parser.add_argument("--smoke", action="store_true", help=told)
+    told = "torch.compile the training forward and the decode step"
+    parser.add_argument("--compile", action="store_true", help=told)
+    told = "less memory for a third more work: activations are computed again in the backward pass"
+    parser.add_argument("--recompute", action="store_true", help=told)
+    told = "never run a model-written program; code then goes unchecked"
+    parser.add_argument("--no-exec", action="store_true", help=told)
     return parser
 
 

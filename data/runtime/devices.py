@@ -1,8 +1,9 @@
 """Where a command runs: threads, device, seeds, and ranks, the same script under torchrun.
 
-Every rank holds the whole model and the whole batch, and computes the loss of its share of the rows, divided by the count of the
-whole batch. So the gradients of all ranks add up to that of one process, which torch's DistributedDataParallel does while the
-backward pass of a batch's last micro-batch is still running.
+Every rank holds the whole model and the whole batch, and computes the loss of its share of the
+rows, divided by the count of the whole batch. So the gradients of all ranks add up to that of one
+process. torch's DistributedDataParallel adds them while the backward pass of a batch's last
+micro-batch is still running.
 """
 
 import atexit
@@ -30,59 +31,67 @@ def ranks() -> int:
 
 
 def share(items):
-    """This rank's part of a list or range: every `ranks`-th; all of it in a single process."""
-    return items[rank()::ranks()]
+    """This rank's share of a list or range: every `ranks`-th; all of it in a single process."""
+    return items[rank() :: ranks()]
 
 
 def summing_hook(_, bucket):
-    """How DistributedDataParallel is to reduce a bucket of gradients: to their sum, where it would take the average."""
-    return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+    """How DistributedDataParallel reduces a bucket of gradients: to their sum, not the average."""
+    reduced = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return reduced.then(lambda done: done.value()[0])
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """What the loss of a training step calls: the network itself, or under torchrun its DistributedDataParallel."""
+    """What the loss of a step calls: the network, or under torchrun its DistributedDataParallel."""
     if ranks() == 1:
         return network
     wrapped = DistributedDataParallel(network)
-    wrapped.broadcast_buffers = False  # the tables of positions never change; a rank with fewer micro-batches would not answer
+    # the tables of positions never change, and a rank with fewer micro-batches would not answer
+    wrapped.broadcast_buffers = False
     wrapped.register_comm_hook(None, summing_hook)
     return wrapped
 
 
 def micro_batches(batch: list, size: int, network: nn.Module, last: bool = True):
-    """This rank's share of a batch in parts of `size`, each for one forward and backward of the network (`parallel`).
+    """This rank's share of a batch, `size` items for each forward and backward of the network.
 
-    Gradients are accumulated, and reduced over the ranks in the last part's backward pass; with last=False not yet, since other
-    micro-batches must follow. A rank without a share gets an empty part: all of them must take part in the reduction.
+    Gradients are accumulated, and reduced over the ranks in the last one's backward pass; with
+    last=False not yet, since other micro-batches must follow. A rank without a share gets an empty
+    one, because all ranks must take part in the reduction. `network`: what `parallel` returns.
     """
     mine = share(batch)
     for i in range(0, max(1, len(mine)), size):
         if ranks() > 1:
             network.require_backward_grad_sync = last and i + size >= len(mine)
-        yield mine[i:i + size]
+        yield mine[i : i + size]
 
 
-def gathered(part: dict) -> dict:
+def gathered(mine: dict) -> dict:
     """The dicts of all ranks as one, on every rank."""
     if ranks() == 1:
-        return part
-    parts = [None] * ranks()
-    dist.all_gather_object(parts, part)
-    return {key: value for one in parts for key, value in one.items()}
+        return mine
+    everyones = [None] * ranks()
+    dist.all_gather_object(everyones, mine)
+    return {key: value for one in everyones for key, value in one.items()}
 
 
 @torch.no_grad()
 def in_parts(function, *tensors: torch.Tensor, size: int) -> torch.Tensor:
-    """function(*tensors) in parts of `size` rows, each rank its share of them."""
+    """function(*tensors), `size` rows at a time, each rank its share of them."""
     device = tensors[0].device
-    parts = {i: function(*(tensor[i:i + size] for tensor in tensors)) for i in share(range(0, len(tensors[0]), size))}
+    results = {}
+    for i in share(range(0, len(tensors[0]), size)):
+        results[i] = function(*(tensor[i : i + size] for tensor in tensors))
     if ranks() > 1:
-        parts = gathered({i: part.cpu() for i, part in parts.items()})
-    return torch.cat([parts[i].to(device) for i in sorted(parts)])
+        results = gathered({i: result.cpu() for i, result in results.items()})
+    return torch.cat([results[i].to(device) for i in sorted(results)])
 
 
 def agreed(function):
-    """What rank 0 computes, on every rank: for what may come out differently elsewhere, such as a program that runs against the clock."""
+    """What rank 0 computes, on every rank.
+
+    For what may come out differently elsewhere, such as a program that runs against the clock.
+    """
     return gathered({0: function()} if rank() == 0 else {})[0]
 
 
@@ -90,18 +99,31 @@ def summed(values: dict) -> dict:
     """Numbers of this rank's share, by name -> their sums over all ranks."""
     if ranks() == 1:
         return values
-    total = torch.tensor([float(value) for value in values.values()], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    total = torch.tensor(
+        [float(value) for value in values.values()],
+        dtype=torch.float64,
+        device="cuda" if dist.get_backend() == "nccl" else "cpu",
+    )
     dist.all_reduce(total)
     return dict(zip(values, total.tolist()))
 
 
 def progress(steps, stage: str, unit: str = "step", delay: float = 0):
     """A progress bar with the time left, on rank 0's terminal, shown after `delay` seconds."""
-    return tqdm(steps, desc=stage, unit=unit, ascii=True, leave=False, dynamic_ncols=True, disable=True if rank() else None, delay=delay)
+    return tqdm(
+        steps,
+        desc=stage,
+        unit=unit,
+        ascii=True,
+        leave=False,
+        dynamic_ncols=True,
+        disable=True if rank() else None,
+        delay=delay,
+    )
 
 
 def pick_device(name: str) -> torch.device:
-    """auto: CUDA where there is one, else the CPU; mps only on request, since small models are slower on it."""
+    """auto: CUDA where there is one, else the CPU; mps, slower for small models, on request."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -109,22 +131,28 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError):
-        raise ValueError(f"--device {name}: PyTorch has no such device here; use --device cpu") from None
+        raise ValueError(
+            f"--device {name}: PyTorch has no such device here; use --device cpu"
+        ) from None
 
 
 def autocast(device: torch.device):
     """bfloat16 matrix products on CUDA; float32 everywhere else."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def seed_of(*key) -> int:
-    """A seed from the words and numbers that say what is being drawn: seed_of(1, "overall_sft", 17)."""
+    """A seed from the words and numbers that say what is drawn: seed_of(1, "overall_sft", 17)."""
     return zlib.crc32(" ".join(map(str, key)).encode())
 
 
 def start(args) -> torch.device:
-    """Threads, the sandbox's switch, the ranks and the device of a command; raises ValueError for a number that makes no sense, or a
-    device that is not there."""
+    """Threads, the sandbox's switch, the ranks and the device of a command.
+
+    Raises ValueError for a number that makes no sense, or a device that is not there.
+    """
     check_numbers(args)
     torch.set_num_threads(args.threads)
     if args.no_exec:
