@@ -1,0 +1,222 @@
+"""What the chapters share: log, whole passes, resume, settings of a size, the command line."""
+
+import random
+from argparse import Namespace
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from data.files.checkpoints import Resume
+from data.runtime import alone, sizes
+from data.runtime.alone import Alone, sft_checkpoint
+from data.runtime.log import Log
+from data.runtime.rows import Passes, pad_batch, that_fit
+
+CPU = torch.device("cpu")
+
+
+# ---- batches ----
+
+
+def test_passes_draw_what_a_list_of_shuffled_passes_holds():
+    """The same numbers, in the same order, with other draws in between."""
+    rng, order, expected = random.Random(3), [], []
+    for _ in range(9):
+        while len(order) < 4:
+            order += rng.sample(range(10), 10)
+        expected.append((order[:4], rng.random()))
+        order = order[4:]
+    rng = random.Random(3)
+    passes = Passes(10, rng)
+    assert [(passes.take(4), rng.random()) for _ in range(9)] == expected
+    assert passes.order == order
+    first = sum([taken for taken, _ in expected], [])
+    assert sorted(first[:10]) == sorted(first[10:20]) == list(range(10))
+
+
+def test_passes_go_on_from_the_order_that_was_kept():
+    rng = random.Random(3)
+    whole = Passes(7, rng)
+    whole.take(3)
+    state, order = rng.getstate(), whole.order
+    expected = [whole.take(3) for _ in range(5)]
+    again = random.Random()
+    again.setstate(state)
+    passes = Passes(7, again, order)
+    assert [passes.take(3) for _ in range(5)] == expected
+
+
+def test_padding_of_a_batch_is_on_the_right_and_masked_out():
+    ids, mask = pad_batch([([5, 6, 7], [False, True, True]), ([8], [True])], 9, CPU)
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert mask.tolist() == [[False, True, True], [True, False, False]]
+    ids, mask = pad_batch([], 9, CPU)  # a rank without a share
+    assert (
+        ids.shape == mask.shape == (0, 1) and ids.dtype == torch.long and mask.dtype == torch.bool
+    )
+
+
+def test_what_fits_is_kept_with_its_rows_and_the_rest_counted():
+    rows = {
+        "a": [([1, 2], [False, True])],
+        "b": [([1] * 9, [True] * 9)],
+        "c": [],
+        "d": [([1], [True])],
+    }
+    kept, dropped = that_fit("abcd", 4, rows.get)
+    assert kept == [("a", rows["a"])]
+    assert dropped == {
+        "longer than the context of 4 tokens": 1,
+        "tool call, for which the tokenizer has no mark": 1,
+        "no supervised token": 1,
+    }
+
+
+# ---- the log ----
+
+
+def test_a_log_goes_on_behind_the_lines_that_it_is_given(tmp_path):
+    history = Log("x", tmp_path / "x.csv", [{"step": 0, "loss": 4.0}, {"step": 1, "loss": 2.0}])
+    for step in history.steps(4):
+        history.check(1.0 / step, step)
+        history.line({"step": step, "loss": 1.0 / step}, f"loss {1.0 / step}")
+    history.write()
+    assert [line["step"] for line in history.lines] == [0, 1, 2, 3]
+    assert history.mean("loss", 2) == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert history.mean("loss", 20) == pytest.approx((4 + 2 + 1 / 2 + 1 / 3) / 4)
+    assert (tmp_path / "x.csv").read_text().splitlines()[:2] == ["step,loss", "0,4.0"]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_log_stops_at_a_loss_that_is_not_finite(loss):
+    with pytest.raises(FloatingPointError, match=f"dpo: the loss is {loss} at step 3"):
+        Log("dpo").check(loss, 3)
+
+
+# ---- resume ----
+
+
+def test_a_stage_goes_on_where_it_was_saved_last_and_leaves_nothing_when_done(tokenizer, tmp_path):
+    log, part = tmp_path / "x.csv", torch.nn.Linear(2, 2)
+    resume = Resume(log, 3, tokenizer, CPU, model=part)
+    assert resume.load({"step": 0}, settings=1) == {"step": 0}
+    for step in range(5):
+        with torch.no_grad():
+            part.weight.fill_(step)
+        resume.save(step + 1, {"step": step + 1})
+    other = torch.nn.Linear(2, 2)
+    again = Resume(log, 3, tokenizer, CPU, model=other)
+    assert again.load({"step": 0}, settings=1) == {"step": 3} and (other.weight == 2).all()
+    again.done()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("log, every", [(False, 3), (True, 0)])
+def test_a_stage_without_a_log_or_a_rhythm_is_never_saved(tokenizer, tmp_path, log, every):
+    resume = Resume(tmp_path / "x.csv" if log else None, every, tokenizer, CPU)
+    assert resume.load({"step": 0}, settings=1) == {"step": 0}
+    resume.save(3, {"step": 3})
+    resume.done()
+    assert not list(tmp_path.iterdir())
+
+
+# ---- settings of a size ----
+
+
+@dataclass(frozen=True)
+class Inner:
+    lr: float = 1.0
+    rows: int = 8
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 10
+    rows: int = 5
+    training: Inner = field(default_factory=Inner)
+
+
+def test_a_size_changes_settings_then_what_is_given_then_smoke(monkeypatch):
+    monkeypatch.setitem(
+        sizes.LARGER["small"], "x", {"steps": 20, "rows": 6, "training": {"lr": 2.0}}
+    )
+    monkeypatch.setitem(sizes.SMOKE, "x", {"steps": 1, "training": {"rows": 2}})
+    assert sizes.sized(Outer(), "x", "tiny") == Outer()
+    assert sizes.sized(Outer(), "x", "small") == Outer(20, 6, Inner(lr=2.0))
+    assert sizes.sized(Outer(), "x", "small", rows=9) == Outer(20, 9, Inner(lr=2.0))
+    assert sizes.sized(Outer(), "x", "tiny", True, steps=7) == Outer(1, 5, Inner(rows=2))
+    assert sizes.LARGER["small"]["x"]["training"] == {"lr": 2.0}  # the table itself is left alone
+
+
+def test_every_entry_of_the_sizes_names_fields_of_its_stage():
+    """`sized` raises TypeError for a field that a stage's settings lack."""
+    from pipeline import stage_settings
+
+    for size in ("tiny", "small", "base"):
+        assert set(stage_settings(size, True)) == set(stage_settings(size, False))
+
+
+# ---- the command line ----
+
+
+def command_of(**flags):
+    given = {"size": "tiny", "seed": 3, "device": "cpu", "threads": 1, "out": None, "data": None}
+    given |= {"smoke": False, "no_exec": False, "init": None, "eval_n": 9}
+    return Namespace(**given | flags)
+
+
+def test_a_flag_that_is_not_given_leaves_the_setting(monkeypatch):
+    monkeypatch.setitem(sizes.LARGER["small"], "x", {"steps": 20})
+    plain = Alone(command_of(size="small", steps=None, rows=None), "x")
+    assert plain.settings(Outer(), "steps", "rows") == Outer(20)
+    given = Alone(command_of(size="small", steps=3, rows=None), "x")
+    assert given.settings(Outer(), "steps", "rows", rows=4) == Outer(3, 4)
+
+
+@pytest.mark.parametrize("smoke, eval_n, n", [(False, 9, 9), (True, 9, 4), (True, 2, 2)])
+def test_the_table_has_one_head_and_a_line_for_each_model(monkeypatch, capsys, smoke, eval_n, n):
+    asked = []
+    monkeypatch.setattr(
+        alone, "evaluate", lambda model, tokenizer, n, seed: asked.append((model, n, seed)) or {}
+    )
+    command = Alone(command_of(smoke=smoke, eval_n=eval_n), "x")
+    command.scores("before", "a")
+    command.scores("after", "b")
+    assert asked == [("a", n, 3), ("b", n, 3)]
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["greedy/sampled,", "before", "after"]
+
+
+def test_a_folder_is_that_of_the_command_and_apart_with_smoke(monkeypatch):
+    monkeypatch.setattr(alone, "out_folder", lambda path: path)
+    assert Alone(command_of(), "x").folder() == "runs/x"
+    assert Alone(command_of(smoke=True), "x").folder() == "runs/x-smoke"
+    assert Alone(command_of(out="there"), "x").folder() == "there"
+
+
+def test_the_sft_model_is_the_one_given_then_a_runs_then_one_that_is_made_once(
+    tmp_path, monkeypatch, tokenizer, tiny_model, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def found(path=None, **flags):
+        how = {
+            "schedule": "a schedule",
+            "fresh": lambda: tiny_model,
+            "stages": [lambda *_, **how: made.append(how)],
+        }
+        return str(sft_checkpoint(command_of(**flags), "student", tokenizer, CPU, path=path, **how))
+
+    assert found("a.pt", init="b.pt") == "a.pt" and found(init="b.pt") == "b.pt" and not made
+    own = "runs/sft-tiny-seed3/overall_sft.student.pt"
+    assert found() == own and made == [{"seed": 3, "device": CPU}]
+    assert found() == own and len(made) == 1  # kept
+    (tmp_path / "runs/tiny-seed3").mkdir()
+    (tmp_path / "runs/tiny-seed3/overall_sft.student.pt").write_bytes(b"")
+    assert found() == "runs/tiny-seed3/overall_sft.student.pt" and len(made) == 1
+    assert (
+        found(smoke=True) == "runs/sft-tiny-smoke-seed3/overall_sft.student.pt" and len(made) == 2
+    )
+    assert capsys.readouterr().out.count("student: runs/") == 4
