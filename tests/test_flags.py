@@ -588,7 +588,7 @@ def test_every_command_has_entries():
     commands = {".".join(path.relative_to(root).with_suffix("").parts)
                 for place in ("*.py", "data/*/*.py", "tests/experiments/*.py")
                 for path in root.glob(place)
-                if "add_argument" in path.read_text(encoding="utf-8")}
+                if re.search("add_argument|_flags\\(", path.read_text(encoding="utf-8"))}
     assert commands - {"data.runtime.command"} == {entry[0] for entry in TABLE}
 
 
