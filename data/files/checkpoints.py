@@ -289,7 +289,8 @@ def load_directory(path, tokenizer, device, build) -> tuple[nn.Module, dict]:
     wrong = not_finite(weights)
     if wrong:
         raise ValueError(f"{path}: {wrong} is not finite; the weights are damaged")
-    return model.to(device), {"stage": f"{'Qwen3' if config['qk_norm'] else 'Llama'} directory"}
+    kind = "Qwen3 directory" if config["qk_norm"] else "Llama directory"
+    return model.to(device), {"stage": kind}
 
 
 def check_tokenizer(path, theirs: str, tokenizer) -> None:

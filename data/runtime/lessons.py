@@ -175,8 +175,8 @@ def cold_start_rows(tokenizer, schedule: Schedule, seed: int, context: int) -> l
 
 
 def cold_start_records(schedule: Schedule, seed: int) -> list[dict]:
-    count, levels = schedule.cold_start_demonstrations, schedule.cold_start_levels
-    return world.cold_start_demonstrations(seed, count, levels)
+    count = schedule.cold_start_demonstrations
+    return world.cold_start_demonstrations(seed, count, schedule.cold_start_levels)
 
 
 def told_rows(stage: str, tokenizer, records: list[dict], context: int) -> list[Row]:
@@ -202,8 +202,8 @@ def overall_rows(
     curriculum=False the same rows come in random order.
     """
     rng = random.Random(seed_of(seed, "overall_sft", "order"))
-    counts, levels = schedule.demonstrations, schedule.curriculum_levels
-    records = world.overall_demonstrations(seed, counts, levels)
+    counts = schedule.demonstrations
+    records = world.overall_demonstrations(seed, counts, schedule.curriculum_levels)
     records["cold_start"] = cold_start_records(schedule, seed)
     kinds = {}  # kind -> its rows, level by level where they rise
     for kind in schedule.shares:

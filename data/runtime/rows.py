@@ -15,6 +15,7 @@ Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
 
 
 def supervised_count(rows: list[Row]) -> int:
+    """The supervised tokens that are predicted: nothing predicts the first of a row."""
     return sum(sum(mask[1:]) for _, mask in rows)
 
 
@@ -34,7 +35,8 @@ def that_fit(records, context: int, rows_of) -> tuple[list[tuple[dict, list[Row]
 
     rows_of(record) renders a record; [] where the tokenizer lacks a mark that it needs.
     """
-    kept, dropped = [], Counter()
+    kept = []
+    dropped = Counter()
     for record in records:
         rows = rows_of(record)
         why = why_not(rows, context)
@@ -126,7 +128,7 @@ def check_prompts(name: str, prompts: list[str], dropped: dict | None = None) ->
     """
     count = len(set(prompts))
     if count < 2:
-        left = f"{count} different prompt{' is' if count == 1 else 's are'} left"
+        left = "1 different prompt is left" if count == 1 else f"{count} different prompts are left"
         raise ValueError(
             f"{name}: {left}{formats.because(dropped)}; two are needed, one to train on "
             "and one to hold out; give more data"
@@ -146,7 +148,8 @@ def split(
     counts = Counter(prompts)
     hashes = {prompt: zlib.crc32(prompt.encode()) for prompt in counts}
     order = sorted(counts, key=lambda prompt: (hashes[prompt] % share, hashes[prompt], prompt))
-    apart, total = {order[0]}, counts[order[0]]
+    apart = {order[0]}
+    total = counts[order[0]]
     for prompt in order[1:-1]:
         if hashes[prompt] % share == 0 and (most is None or total + counts[prompt] <= most):
             apart.add(prompt)
