@@ -1,4 +1,4 @@
-"""Pairs of a chosen and a rejected response, those of a file or of a model, and what is held out."""
+"""Pairs of a chosen and a rejected response, of a file or of a model, and what is held out."""
 
 from data.files import formats
 from data.runtime.rows import Row, check_prompts, ranking_rows, split
