@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import random
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,22 +18,23 @@ from torch import nn
 import distill
 from data import world
 from data.files.checkpoints import digest, save_checkpoint
+from data.runtime import alone
+from data.runtime import queries as asking
 from data.runtime.decoding import Samples
+from data.runtime.queries import other_skills, row_means
 from data.runtime.rows import response_rows
 from distill import (
     Joint,
     Settings,
     Side,
     joint_loss,
-    other_skills,
     preference_data,
     preference_filter,
     queries,
-    row_means,
     token_divergence,
     train,
 )
-from dpo import dpo_loss, sequence_logprobs
+from dpo import dpo_loss, logprobs_of, sequence_logprobs
 from model import GPT, Config, load_checkpoint
 from sft import supervised_positions
 
@@ -56,10 +58,15 @@ def toy_side(row, student=0.3, teacher=0.5, reference=0.4):
     return Side(logits[select[0]], toy(teacher, len(row[0]))[select[0]], tokens, torch.zeros(len(tokens), dtype=torch.long), logps[None]), logits
 
 
+def weighted(**how):
+    """Settings with all three weights 1, but for what is given."""
+    return Settings(**{"dpo_coef": 1.0, "neg_coef": 1.0, **how})
+
+
 def toy_loss(student=0.3, teacher=0.5, reference=0.4, **how):
     """(Joint, gradients with respect to the student's logits of the positive and of the negative)."""
     (positive, first), (negative, second) = (toy_side(row, student, teacher, reference) for row in (POSITIVE, NEGATIVE))
-    joint = joint_loss(positive, negative, **how)
+    joint = joint_loss(positive, negative, weighted(**how))
     joint.loss.backward()
     return joint, first.grad, second.grad
 
@@ -243,7 +250,7 @@ def test_the_temperature_reaches_the_token_terms_and_not_dpo():
 
 
 def test_scores_and_logged_terms_carry_no_gradient():
-    joint = joint_loss(toy_side(POSITIVE)[0], toy_side(NEGATIVE)[0])
+    joint = joint_loss(toy_side(POSITIVE)[0], toy_side(NEGATIVE)[0], Settings())
     assert [name for name in Joint._fields if getattr(joint, name).requires_grad] == ["loss"]
 
 
@@ -272,16 +279,41 @@ def joined(rows):
 def test_micro_batches_with_the_whole_batchs_counts_add_up(cuts):
     positives, negatives = random_batch()
     assert sum(len(row[2]) for row in positives) != sum(len(row[2]) for row in negatives)
-    whole = joint_loss(joined(positives), joined(negatives))
+    whole = joint_loss(joined(positives), joined(negatives), weighted())
     leaves = [row[0] for row in (*positives, *negatives)]
     expected = torch.autograd.grad(whole.loss, leaves)
-    counts = {"pairs": 5, "positive_tokens": sum(len(row[2]) for row in positives), "negative_tokens": sum(len(row[2]) for row in negatives)}
-    parts = [joint_loss(joined(positives[a:b]), joined(negatives[a:b]), **counts) for a, b in zip(cuts, cuts[1:])]
+    counts = 5, sum(len(row[2]) for row in positives), sum(len(row[2]) for row in negatives)
+    parts = [joint_loss(joined(positives[a:b]), joined(negatives[a:b]), weighted(), counts) for a, b in zip(cuts, cuts[1:])]
     found = torch.autograd.grad(sum(part.loss for part in parts), leaves)
     for name in ("loss", "dpo", "positive_kl", "negative_kl"):
         assert sum(getattr(part, name).item() for part in parts) == pytest.approx(getattr(whole, name).item(), abs=1e-5)
     assert torch.equal(torch.cat([part.positive_score for part in parts]), whole.positive_score)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected))
+
+
+def test_show_prints_the_numbers_of_the_loss_functions(capsys):
+    """The student's logits 1, 1, 0, 0 against the teacher's 3, 0, 0, 0, and two more a response."""
+    distill.show()
+    told = capsys.readouterr().out
+    student = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 2]])
+    teachers = torch.tensor([[3.0, 0, 0, 0], [0, 0, 0, 3]]), torch.tensor([[3.0, 0, 0, 0], [1, 0, 1, 1]])
+    sides = [Side(student, teacher, torch.tensor([first, 3]), torch.tensor([0, 0]), torch.tensor([reference]))
+             for teacher, first, reference in zip(teachers, (0, 1), (-1.6, -1.2))]
+    kls = [kl for side in sides for kl in token_divergence(side.student_logits, side.teacher_logits).tolist()]
+    assert re.findall(r"KL ([\d.]+)$", told, re.M) == [f"{kl:.4f}" for kl in kls]
+    # each KL is the sum of its four terms, each log-probability that of the logits
+    lines = {label: [list(map(float, line.split())) for line in re.findall(rf"^    {label} +((?:-?[\d.]+ *)+)", told, re.M)]
+             for label in ("log pi_T", "log pi_S", re.escape("pi_T log(pi_T / pi_S)"))}
+    for row, expected in zip(lines["log pi_T"], torch.cat(teachers).log_softmax(1).tolist()):
+        assert row == pytest.approx(expected, abs=1e-4)
+    for row, expected in zip(lines["log pi_S"], torch.cat([student, student]).log_softmax(1).tolist()):
+        assert row == pytest.approx(expected, abs=1e-4)
+    assert [sum(row) for row in lines[re.escape("pi_T log(pi_T / pi_S)")]] == pytest.approx(kls, abs=3e-4)
+    joint = joint_loss(*sides, Settings())
+    for name, value in (("L_pos", joint.positive_kl), ("L_neg", joint.negative_kl), ("L_DPO", joint.dpo), ("L", joint.loss)):
+        assert re.search(rf"^{name} = .* = {value:.4f}$", told, re.M), name
+    assert f"pi_ref): {joint.positive_score.item():.4f} and {joint.negative_score.item():.4f}\n" in told
+    assert joint.loss.item() == pytest.approx(0.1 * joint.dpo.item() + joint.positive_kl.item() + 0.3 * joint.negative_kl.item())
 
 
 # ---- filter ----
@@ -372,9 +404,9 @@ def made(tokenizer, monkeypatch):
     programs, of which only the reference's text is right."""
     references = {world.reference(task)[-1]["content"] for task in TASKS}
     monkeypatch.setattr(world.sandbox, "passes_tests", lambda programs: [source in references for source, _ in programs])
-    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng, complete: true_reward)
+    monkeypatch.setattr(asking.world_chat, "annotate", lambda true_reward, rng, complete: true_reward)
     teacher, student, asked = small(0), small(1), []
-    monkeypatch.setattr(distill, "generate", scripted(teacher, tokenizer, asked))
+    monkeypatch.setattr(asking, "generate", scripted(teacher, tokenizer, asked))
     pairs, rehearsal, records, counts = preference_data(teacher, student, tokenizer, SMALL, seed=1, device=CPU)
     return SimpleNamespace(pairs=pairs, rehearsal=rehearsal, records=records, counts=counts, asked=asked, student=student, teacher=teacher)
 
@@ -415,6 +447,10 @@ def test_a_pair_supervises_what_the_models_wrote_and_no_tool_result(made, tokeni
     assert called > 0
 
 
+def means_of(model, tokenizer, rows):
+    return row_means(lambda rows: logprobs_of(model, tokenizer, rows, CPU, 128), rows)
+
+
 def test_the_likeliest_wrong_sample_is_the_negative(made, tokenizer):
     """The student writes `no` and `nonono` beside the right reply; the one with the higher mean log-probability is taken."""
     taken = {}
@@ -423,7 +459,7 @@ def test_the_likeliest_wrong_sample_is_the_negative(made, tokenizer):
         prompt = positive[0][:start]
         replies = [[*tokenizer.encode("no" * k), tokenizer.end_id] for k in (1, 3)]
         rows = [(prompt + reply, [False] * start + [True] * len(reply)) for reply in replies]
-        means = row_means(made.student, tokenizer, rows, CPU)
+        means = means_of(made.student, tokenizer, rows)
         assert negative == rows[int(means.argmax())]
         taken[int(means.argmax())] = True
     assert len(taken) == 2  # both occur, so the choice is one
@@ -433,7 +469,7 @@ def test_the_mean_log_probability_is_a_tokens(tokenizer):
     model, rows = small(0), [row for pair in some_pairs(tokenizer, 3) for row in pair]
     with torch.no_grad():
         sums = sequence_logprobs(model, tokenizer, rows, CPU)
-    assert row_means(model, tokenizer, rows, CPU).tolist() == pytest.approx([float(s) / sum(mask) for s, (_, mask) in zip(sums, rows)], abs=1e-4)
+    assert means_of(model, tokenizer, rows).tolist() == pytest.approx([float(s) / sum(mask) for s, (_, mask) in zip(sums, rows)], abs=1e-4)
 
 
 def test_the_student_is_asked_only_where_something_can_stand_against_the_positive(made):
@@ -474,7 +510,7 @@ def test_what_distillation_keeps_for_rehearsal_is_read_back_with_chat_and_withou
 
 def test_judging_and_asking_are_rehearsed_on_training_content(tokenizer, monkeypatch):
     asked = []
-    monkeypatch.setattr(distill, "generate", scripted(None, tokenizer, asked))
+    monkeypatch.setattr(asking, "generate", scripted(None, tokenizer, asked))
     other_skills(None, tokenizer, replace(SMALL, queries=60), 1)
     texts = [tokenizer.encoding.decode(prompt)[len("<|user|>"):-len("<|assistant|>")] for *_, prompt, _ in asked]
     for text in texts[:12]:
@@ -496,8 +532,8 @@ def test_a_sample_that_repeats_the_positive_is_no_negative(tokenizer, monkeypatc
     likings = iter([5.0, 1.0] * 100)
     monkeypatch.setattr(distill, "sample_positive", same)
     monkeypatch.setattr(distill, "sample_negative", same)
-    monkeypatch.setattr(distill.world_chat, "annotate", lambda true_reward, rng, complete: next(likings))
-    monkeypatch.setattr(distill, "other_skills", lambda *rest: [])
+    monkeypatch.setattr(asking.world_chat, "annotate", lambda true_reward, rng, complete: next(likings))
+    monkeypatch.setattr(asking, "other_skills", lambda *rest: [])
     pairs, _, records, counts = preference_data(small(0), small(1), tokenizer, replace(SMALL, queries=10, negatives=1), seed=1, device=CPU)
     assert pairs == [] == records and counts == {"math: negative right": 2, "code: negative right": 2, "stem: negative right": 2,
                                                  "agent: negative right": 2, "chat: identical": 2}
@@ -596,13 +632,14 @@ def test_teacher_and_reference_are_unchanged_and_get_no_gradient(tokenizer, monk
 
 def test_every_setting_reaches_the_losses(tokenizer, monkeypatch):
     seen, compute = [], distill.token_divergence
-    monkeypatch.setattr(distill, "joint_loss", lambda *sides, **how: seen.append(how) or joint_loss(*sides, **how))
+    monkeypatch.setattr(distill, "joint_loss", lambda *given: seen.append(given[2:]) or joint_loss(*given))
     monkeypatch.setattr(distill, "token_divergence", lambda *logits_and_how: seen.append(logits_and_how[2:]) or compute(*logits_and_how))
     asked = {"beta": 0.3, "dpo_coef": 0.4, "pos_coef": 0.5, "neg_coef": 0.6, "direction": "reverse", "temperature": 1.5}
     pairs = some_pairs(tokenizer, 2)
     train(small(1), small(0), tokenizer, pairs, [pairs[0][0]], Settings(steps=1, rows=2, rehearsal_rows=1, **asked), seed=1)
-    counts = {name: sum(sum(pair[side][1]) for pair in pairs) for side, name in enumerate(("positive_tokens", "negative_tokens"))}
-    assert seen == [{**asked, "pairs": 2, **counts}, *[("reverse", 1.5)] * 3]
+    (settings, counts), *divergences = seen
+    assert {name: getattr(settings, name) for name in asked} == asked and divergences == [("reverse", 1.5)] * 3
+    assert counts == (2, *(sum(sum(pair[side][1]) for pair in pairs) for side in (0, 1)))
 
 
 def test_a_student_that_is_its_own_teacher_learns_nothing_from_tokens(tokenizer, tmp_path):
@@ -686,7 +723,7 @@ def command(tmp_path, tokenizer, monkeypatch, capsys):
     """`python distill.py` in this process with two random tiny checkpoints: flags -> (exit code, stdout, stderr)."""
     for name, seed in (("student", 1), ("teacher", 0)):
         save_checkpoint(tmp_path / f"{name}.pt", small(seed), tokenizer, "overall_sft")
-    monkeypatch.setattr(distill, "evaluate", lambda *args, **how: {})
+    monkeypatch.setattr(alone, "evaluate", lambda *args, **how: {})
     monkeypatch.setattr(world.sandbox, "passes_tests", lambda programs: [False] * len(programs))
 
     def run(*flags):

@@ -53,3 +53,53 @@ def sft_summary(measured: dict, out: Path, name: str) -> str:
         f"{measured['tokens']:,} tokens in {measured['seconds']:.0f} s; "
         f"checkpoint {out / name}.pt, log {out / name}.csv"
     )
+
+
+def distill_step(sums: dict) -> str:
+    """What stands beside the progress bar of distill.py."""
+    kls = f"{sums['kl_positive']:.3f} {sums['kl_negative']:.3f}"
+    return f"loss {sums['loss']:.3f}, dpo {sums['dpo']:.3f}, kl {kls}"
+
+
+def distill_side(name: str, words: list[str], side, divergence: Tensor) -> str:
+    """A made-up response, a `distill.Side`: KL(T || S) word by word at each of its tokens."""
+    student = side.student_logits.log_softmax(-1)  # (M, words)
+    teacher = side.teacher_logits.log_softmax(-1)  # (M, words)
+    said = " ".join(words[token] for token in side.tokens)
+    lines = [f"{name}: {said}", f"    {'':21}" + "".join(f"{word:>9}" for word in words)]
+    for t, token in enumerate(side.tokens):
+        terms = teacher[t].exp() * (teacher[t] - student[t])  # (words,)
+        lines.append(f"    token {t}, {words[token]}")
+        for label, row in (("log pi_T", teacher[t]), ("log pi_S", student[t])):
+            lines.append(f"    {label:21}" + "".join(f"{value:9.4f}" for value in row.tolist()))
+        told = "".join(f"{value:9.4f}" for value in terms.tolist())
+        lines.append(f"    pi_T log(pi_T / pi_S){told}  sum: KL {divergence[t]:.4f}")
+    logps = side.student_logps().item(), side.reference_logps.item()
+    lines.append(f"    log pi_S(y|x) = {logps[0]:.4f}, log pi_ref(y|x) = {logps[1]:.4f}")
+    return "\n".join(lines)
+
+
+def distill_joint(joint, settings) -> str:
+    """The terms of a made-up pair's `distill.Joint`, under distill.Settings."""
+    scores = f"{joint.positive_score.item():.4f} and {joint.negative_score.item():.4f}"
+    weights = settings.dpo_coef, settings.pos_coef, settings.neg_coef
+    terms = joint.dpo.item(), joint.positive_kl.item(), joint.negative_kl.item()
+    products = " + ".join(f"{weight} * {term:.4f}" for weight, term in zip(weights, terms))
+    return (
+        f"L_pos = mean of the positive's KL = {terms[1]:.4f}\n"
+        f"L_neg = mean of the negative's KL = {terms[2]:.4f}\n"
+        f"scores, {settings.beta} * (log pi_S - log pi_ref): {scores}\n"
+        f"L_DPO = -log sigmoid(their difference) = {terms[0]:.4f}\n"
+        f"L = {products} = {joint.loss.item():.4f}"
+    )
+
+
+def distill_summary(measured: dict, out: Path) -> str:
+    """The last two lines of `python distill.py`: what the filter did, times and files."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in measured["filter"].items())
+    return (
+        f"{measured['pairs']} pairs of {measured['queries']} queries: {reasons}\n"
+        f"{measured['sampling_seconds']:.0f} s of sampling, {measured['seconds']:.0f} s of "
+        f"training; checkpoint {out / 'distill.pt'}, "
+        f"pairs {out / 'distill_pairs.jsonl'}, log {out / 'distill.csv'}"
+    )
