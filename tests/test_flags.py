@@ -31,7 +31,7 @@ import sft
 from data import world
 from data.files import checkpoints, formats, writing
 from data.files import tokenizer as tokenizers
-from data.runtime import alone, sizes
+from data.runtime import alone, annotator, sizes
 from model import GPT, Config
 from tests.experiments import (
     ceiling,
@@ -166,18 +166,18 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     for name in ("pretrain", "cold_start_sft", "overall_sft", "pretrain_on_text", "sft_on_rows"):
         recorder.stand_in(sft, name, own)
     recorder.stand_in(sft, "show_mask")
-    for place in (sft, dpo):
+    for place in (sft, dpo, reward_model):
         recorder.stand_in(place, "show")
     for place in (dpo, reward_model, ppo):
         recorder.stand_in(place, "train", own)
     recorder.stand_in(dpo, "annotated_pairs", lambda **given: [(k, k) for k in range(20)])
     recorder.stand_in(reward_model, "reward_model", ("a trained reward model", own))
-    recorder.stand_in(reward_model, "sample_outputs", lambda **given: [
+    recorder.stand_in(annotator, "sample_outputs", lambda **given: [
         [(prompt + [7], [False] * len(prompt) + [True])] * given["outputs"]
         for prompt in given["prompts"]])
-    recorder.stand_in(reward_model, "annotated_rankings", lambda **given: [])
-    for name in ("held_out_report", "report"):
-        recorder.stand_in(reward_model, name, own)
+    recorder.stand_in(annotator, "annotated_rankings", lambda **given: [])
+    for place, name in ((reward_model, "held_out_report"), (annotator, "report")):
+        recorder.stand_in(place, name, own)
     recorder.stand_in(ppo, "rl_stage", own)
     recorder.stand_in(ppo, "show")
     recorder.stand_in(distill, "distill", own)
@@ -383,6 +383,7 @@ TABLE += [
     ("dpo", "show", "--show", times("show", "train"), [1, 0]),
 
     ("reward_model", "data", "--data pairs.jsonl", size_of("reward_model", "rankings"), 40),
+    ("reward_model", "show", "--show", times("show", "reward_model"), [1, 0]),
     ("reward_model", "rank", "--rank init.pt", loaded, ["init.pt"]),
     ("reward_model", "rank", "--rank init.pt", times("reward_model", "sample_outputs"), [0, 1]),
 

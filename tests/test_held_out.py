@@ -15,7 +15,7 @@ import sft
 from data import world
 from data.files import checkpoints, real, writing
 from data.files import tokenizer as tokenizers
-from data.runtime import alone
+from data.runtime import alone, annotator
 from model import GPT, Config
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def recorder(monkeypatch, tmp_path, tokenizer):
     recorder.stand_in(alone, "evaluate", {})
     for place in (dpo, reward_model):
         recorder.stand_in(place, "starting_model", lambda **given: small(tokenizer))
-    recorder.stand_in(reward_model, "report", {})
+    recorder.stand_in(annotator, "report", {})
     recorder.stand_in(reward_model, "centre")
     return recorder
 
@@ -115,7 +115,7 @@ def test_the_held_out_rows_of_pretraining_are_other_rows(recorder, tokenizer):
 def test_a_reward_model_is_measured_on_rankings_of_other_prompts_than_it_learns(
         recorder, tokenizer, monkeypatch):
     recorder.stand_in(
-        reward_model, "sample_outputs", lambda **given:
+        annotator, "sample_outputs", lambda **given:
         [[(prompt + [7, tokenizer.end_id], [False] * len(prompt) + [True, True])] * given["outputs"]
          for prompt in given["prompts"]])
     settings = reward_model.Settings(prompts=200, held_out=100)

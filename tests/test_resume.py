@@ -245,7 +245,7 @@ def never(*args, **how):
 
 
 EVALUATIONS = {"sft": (sft, "evaluate", 2, "sft.pt"), "dpo": (dpo, "evaluate", 2, "dpo.pt"), "distill": (distill, "evaluate", 3, "distill.pt"),
-               "ppo": (ppo, "evaluate", 2, "rl_preference.pt"), "reward_model": (rewards, "report", 1, "reward_model.pt"),
+               "ppo": (ppo, "evaluate", 2, "rl_preference.pt"), "reward_model": (rewards, "held_out_report", 1, "reward_model.pt"),
                "self_reward": (self_reward, "measure", 1, "self_reward_1.pt")}
 
 

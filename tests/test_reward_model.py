@@ -17,6 +17,16 @@ from data import world
 from data.files.checkpoints import save_checkpoint
 from data.files.formats import parse_ranking, read_jsonl, read_records
 from data.files.tokenizer import Reply
+from data.runtime import annotator
+from data.runtime.annotator import (
+    annotated_rankings,
+    demonstration_rows,
+    likings,
+    rank_outputs,
+    rankings_of,
+    sample_outputs,
+)
+from data.runtime.annotator import report as report_of
 from data.runtime.measures import calibration, pair_accuracy
 from data.world import chat as world_chat
 from model import GPT, Config, Optimizers, learning_rate_scale
@@ -24,19 +34,13 @@ from reward_model import (
     TIES,
     RewardModel,
     Settings,
-    annotated_rankings,
     centre,
-    from_file,
-    likings,
     load_reward_model,
     overlong_penalty,
     predicted_reward,
-    rank_outputs,
     ranking_loss,
     repetition_penalty,
-    report,
     robust_reward,
-    sample_outputs,
     score_rows,
     train,
 )
@@ -83,6 +87,15 @@ def separable(tokenizer, count, seed=0):
         rows = [row_of(tokenizer, prompt, "7" * n + "3" * (5 - n)) for n in sevens]
         rankings.append({"rows": rows, "ranking": " > ".join("ABC"[k] for k in order)})
     return rankings
+
+
+def report(model, tokenizer, rankings):
+    return report_of(model, tokenizer, rankings, rewards.predicted_reward)
+
+
+def from_file(path, tokenizer, context):
+    records, dropped, notes = read_records(path, "ranking")
+    return rankings_of(records, tokenizer, context, dropped), dropped, notes
 
 
 def weights_of(model):
@@ -204,6 +217,34 @@ def test_a_tie_pulls_the_scores_together(ties):
 @pytest.mark.parametrize("ties", ["rao_kupper", "davidson"])
 def test_a_tie_widens_the_learned_width_and_a_win_narrows_it(ties):
     assert loss_of([0.1, 0.0], [0, 0], ties, WIDTHS[ties])[2] < 0 < loss_of([0.1, 0.0], [0, 1], ties, WIDTHS[ties])[2]
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_show_prints_the_numbers_of_the_loss_function(ties, capsys):
+    """Scores .2, .5, 1, 2 and D > C > A = B: gaps 1, 1.8, 1.5, .8, .5; every rule's line by hand."""
+    rewards.show()
+    told = capsys.readouterr().out
+    assert "levels [2, 2, 1, 0], scores r [0.2, 0.5, 1.0, 2.0]" in told
+
+    def minus_log_sigmoid(d):
+        return math.log(1 + math.exp(-d))
+
+    gaps = {"D > C": 1.0, "D > A": 1.8, "D > B": 1.5, "C > A": 0.8, "C > B": 0.5}
+    for pair, gap in gaps.items():
+        value = minus_log_sigmoid(gap)
+        assert f"{pair}: gap r_w - r_l = {gap:.1f}, -log sigmoid(gap) = {value:.4f}\n" in told
+    width = 0.5
+    strict = sum(minus_log_sigmoid(gap - width * (ties == "rao_kupper")) for gap in gaps.values())
+    if ties == "rao_kupper":
+        tie = minus_log_sigmoid(0.3 - width) + minus_log_sigmoid(-0.3 - width) - math.log(math.e - 1)
+    elif ties == "davidson":
+        strict = sum(math.log(1 + math.exp(-gap) + 2 * width * math.exp(-gap / 2)) for gap in gaps.values())
+        tie = math.log((math.exp(0.15) + math.exp(-0.15) + 2 * width) / (2 * width))
+    else:
+        tie = (minus_log_sigmoid(0.3) + minus_log_sigmoid(-0.3)) / 2 * (ties == "half")
+    loss = loss_of([0.2, 0.5, 1.0, 2.0], [2, 2, 1, 0], ties, width)[0]
+    assert loss == pytest.approx((strict + tie) / (5 if ties == "drop" else 6), abs=1e-6)
+    assert f"{ties:10} 5 strict pairs {strict:.4f}, tie {tie:.4f}, loss {loss:.4f}\n" in told
 
 
 # ---- the loss: what takes no part ----
@@ -462,7 +503,7 @@ def test_own_rankings_of_one_prompt_are_never_trained_on_and_held_out(tiny_model
     assert len(notes) == 1 and "160 records repeat only the prompt of an earlier one" in notes[0]
     seen = {}
     monkeypatch.setattr(rewards, "train", lambda model, tokenizer, rankings, *_, **how: seen.update(trained=rankings) or {"loss": 0.0, "tokens": 0})
-    monkeypatch.setattr(rewards, "report", lambda model, tokenizer, rankings, ties: seen.update(held=rankings) or {})
+    monkeypatch.setattr(annotator, "report", lambda model, tokenizer, rankings, score, ties: seen.update(held=rankings) or {})
     how = {"seed": 1, "rankings": rankings}
     model, _ = rewards.reward_model(tiny_model, tokenizer, Settings(), **how)
     rewards.held_out_report(model, tiny_model, tokenizer, Settings(), **how)
@@ -775,7 +816,7 @@ def test_the_whole_stage_runs_and_hands_over_its_rankings(tiny_model, tokenizer,
     assert own["rankings"] == len(read_jsonl(tmp_path / "rankings.jsonl")) == 6 and math.isfinite(own["loss"])
     held_out = rewards.held_out_report(model, tiny_model, tokenizer, settings, seed=1)
     assert 0 <= held_out["annotator_agreement"] <= 1 and 0 <= held_out["accuracy"] <= 1
-    demonstrations = rewards.demonstration_rows(tokenizer, 1)
+    demonstrations = demonstration_rows(tokenizer, 1)
     assert predicted_reward(model, tokenizer, demonstrations).mean().item() == pytest.approx(0, abs=1e-4)
 
 

@@ -20,6 +20,7 @@ import self_reward
 import sft
 from data import world
 from data.files import checkpoints, formats, real, writing
+from data.runtime import annotator
 from data.runtime.rows import dialogue_rows
 from model import GPT, Config
 from pipeline import STAGES, Run
@@ -456,9 +457,9 @@ def test_a_reward_model_is_made_with_its_seed_from_rankings_of_its_seed(
         loop, tokenizer, monkeypatch):
     row = tokenizer.render([{"role": "user", "content": "x"}, {"role": "assistant",
                                                                "content": "y"}])
-    loop.stand_in(reward_model, "annotated_rankings",
+    loop.stand_in(annotator, "annotated_rankings",
                   lambda **given: [{"part": given["part"], "seed": given["seed"], "rows": [row]}])
-    loop.stand_in(reward_model, "report", {})
+    loop.stand_in(annotator, "report", {})
     settings, policy, heads = reward_model.Settings(prompts=5, outputs=3, held_out=2,
                                                     ties="half"), plain(tokenizer), []
     for seed in (41, 42):

@@ -17,6 +17,7 @@ import torch
 
 import reward_model as rewards
 from data.files import tokenizer as tokenizers
+from data.runtime import annotator
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
 from model import load_checkpoint
@@ -54,17 +55,18 @@ def main() -> None:
     for run in map(Path, args.runs):
         policy, _ = load_checkpoint(student_of(run), tokenizer)
         seed = json.loads((run / "results.json").read_text(encoding="utf-8"))["seed"]
-        rankings = rewards.annotated_rankings(
+        rankings = annotator.annotated_rankings(
             policy, tokenizer, prompts=args.prompts, outputs=4, seed=seed
         )
-        held_out = rewards.annotated_rankings(
+        held_out = annotator.annotated_rankings(
             policy, tokenizer, prompts=400, outputs=4, seed=seed, part="test"
         )
         for ties in rewards.TIES:
             model = rewards.RewardModel(policy, seed_of(seed, "reward_model"))
             settings = replace(rewards.Settings(), ties=ties)
             rewards.train(model, tokenizer, rankings, settings, seed=seed)
-            measured = rewards.report(model, tokenizer, held_out, ties)
+            score = rewards.predicted_reward
+            measured = annotator.report(model, tokenizer, held_out, score, ties)
             measured["calibration_error"] = calibration_error(measured["calibration"])
             table[ties].append(measured)
             print(
