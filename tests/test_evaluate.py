@@ -10,7 +10,7 @@ import torch
 import pipeline
 from data import world
 from data.files import formats, real
-from data.runtime import decoding, evaluation
+from data.runtime import decoding, evaluation, samples
 from data.runtime.decoding import Samples
 from data.runtime.evaluation import evaluate, pass_rates
 from data.runtime.measures import interval, wilson
@@ -49,7 +49,7 @@ def script(monkeypatch):
     """script(reply) puts a Script in the place of `generate`."""
     def install(reply):
         played = Script(reply)
-        for module in (evaluation, pipeline):
+        for module in (evaluation, samples):
             monkeypatch.setattr(module, "generate", played)
         return played
     return install

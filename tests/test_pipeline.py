@@ -24,18 +24,18 @@ import sft
 from data import world
 from data.files import checkpoints, formats, real, writing
 from data.files.checkpoints import digest, save_checkpoint
+from data.runtime import real_rows, whole_run
 from data.runtime.command import fail
 from data.runtime.devices import seed_of
+from data.runtime.machine import peak_memory_mb
 from data.runtime.report import report
+from data.runtime.run_folder import finite, read_json, read_results, write_results
 from data.runtime.sizes import SMOKE
 from model import GPT, SIZES, load_checkpoint, parameter_count
 from pipeline import (
     STAGES,
     Run,
     answer_samples,
-    finite,
-    peak_memory_mb,
-    read_json,
     run_stages,
     settings_of,
     stage_line,
@@ -127,7 +127,7 @@ def test_a_missing_stage_is_redone_with_what_depends_on_it_and_the_other_models_
 @pytest.mark.parametrize("key", KEYS, ids="-".join)
 def test_force_redoes_a_changed_stage_and_what_depends_on_it(run, key):
     results = finished(run, KEYS)
-    results["stages"][KEYS.index(key)]["settings"] = "of another day"
+    results["stages"][KEYS.index(key)]["settings"] = {"made": "another day"}
     again = redone_with(key)
     assert keys_of(unfinished(results, run, STAGES, force=True)) == again
     assert names_of(results) == [other for other in KEYS if other not in again]
@@ -136,7 +136,7 @@ def test_force_redoes_a_changed_stage_and_what_depends_on_it(run, key):
 @pytest.mark.parametrize("key", KEYS, ids="-".join)
 def test_a_stage_finished_with_other_settings_is_refused_and_the_message_names_the_way_out(run, key):
     results = finished(run, KEYS)
-    results["stages"][KEYS.index(key)]["settings"] = "of another day"
+    results["stages"][KEYS.index(key)]["settings"] = {"made": "another day"}
     with pytest.raises(ValueError, match="--force") as caught:
         unfinished(results, run, STAGES, force=False)
     assert "\n" not in str(caught.value) and f"{key[0]} ({key[1]})" in str(caught.value) and names_of(results) == KEYS
@@ -163,7 +163,7 @@ def test_only_the_chosen_stages_are_run(run):
 @pytest.mark.parametrize("key", KEYS, ids="-".join)
 def test_a_redone_stage_takes_with_it_what_was_made_from_its_old_weights_though_only_itself_is_chosen(run, key):
     results = finished(run, KEYS)
-    results["stages"][KEYS.index(key)]["settings"] = "of another day"
+    results["stages"][KEYS.index(key)]["settings"] = {"made": "another day"}
     todo = keys_of(unfinished(results, run, chosen_stages(key[0]), force=True))
     assert todo == [other for other in redone_with(key) if other[0] == key[0]]
     assert names_of(results) == [other for other in KEYS if other not in redone_with(key)]
@@ -186,7 +186,7 @@ def test_the_settings_digest_tells_stages_models_seeds_and_settings_apart(run):
     digests += [settings_of(run, name, who) for name, who in KEYS]
     run.schedules, run.stages = sft.SCHEDULES["tiny"], stage_settings("tiny", False)
     digests += [settings_of(run, name, who) for name, who in OWN]  # the given teacher has none
-    assert len(set(digests)) == len(digests)
+    assert len(set(map(json.dumps, digests))) == len(digests)
 
 
 def test_a_changed_setting_of_a_stage_leaves_the_other_stages_digests_alone(run):
@@ -286,12 +286,12 @@ def test_both_rounds_have_the_prompts_of_the_model_that_entered_the_first_which_
         rounds.append((model, seed_model, settings, round_number))
         return GPT(model.config).init_weights(round_number), {"tokens": 0, "pairs": round_number}
 
-    def compare(model, before, seed_model, *rest):
+    def compare(model, before, seed_model, *rest, **how):
         measured.append((model, before, seed_model))
         return {"true_reward": 1.0}
     monkeypatch.setattr(self_reward, "next_iteration_model", one_round)
     monkeypatch.setattr(self_reward, "measure", compare)
-    monkeypatch.setattr(self_reward, "judge_report", lambda *args: {"parsed": 0.25})
+    monkeypatch.setattr(self_reward, "judge_report", lambda *args, **how: {"parsed": 0.25})
     monkeypatch.setattr(self_reward, "check_seed_model", checked.append)
     monkeypatch.setattr(pipeline, "rehearsal", lambda run, chat: [])
     run.smoke, run.eval_n = smoke, 50
@@ -348,7 +348,7 @@ def test_the_given_teacher_is_one_entry_of_no_tokens_and_its_copy_lies_in_the_fo
 
 def test_the_digest_of_the_given_teacher_is_in_the_keys_from_distill_on_and_in_no_earlier_one_of_the_student(run):
     run.given = {"student": None, "teacher": "abc123", "data": None, "compile": False}
-    named = [key for key in GIVEN if "teacher=abc123" in settings_of(run, *key).split()]
+    named = [key for key in GIVEN if settings_of(run, *key).get("teacher") == "abc123"]
     assert named == GIVEN[GIVEN.index(("given_teacher", "teacher")):]
     earlier = GIVEN[:3]
     before = [settings_of(run, *key) for key in earlier]
@@ -435,14 +435,14 @@ def test_the_teacher_in_the_repository_is_of_this_world_small_and_in_half_precis
 @pytest.fixture
 def goes_on(run, tmp_path, monkeypatch, capsys):
     """goes_on(finished stages, flags) -> (run, stages to do, results) of the command in a folder that holds these stages' checkpoints."""
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"all": "the same"})
 
     def go(keys, *flags):
         for k, (name, who) in enumerate(keys):
             model = GPT(SIZES["tiny"][who]).init_weights(100 + k)
             save_checkpoint(tmp_path / f"{name}.{who}.pt", RewardModel(model, 100 + k) if name == "reward_model" else model, run.tokenizer, name)
         writing.write_json(tmp_path / "results.json", {"stages": [
-            {"name": name, "model": who, "settings": "the same", "checkpoint": f"{name}.{who}.pt",
+            {"name": name, "model": who, "settings": {"all": "the same"}, "checkpoint": f"{name}.{who}.pt",
              "eval": None if name == "reward_model" else {"code": {"greedy": None, "n": 0, "low": None, "high": None}}} for name, who in keys]})
         seen = []
 
@@ -497,7 +497,7 @@ def test_other_sizes_other_tokenizers_and_real_files_have_no_given_teacher(token
     assert checkpoints.given_teacher("small", tokenizer) is None
     assert checkpoints.given_teacher("tiny", SimpleNamespace(fingerprint="another")) is None
     asked = []
-    monkeypatch.setattr(pipeline, "given_teacher_of", lambda *args: asked.append(args))
+    monkeypatch.setattr(whole_run, "given_teacher", lambda *args: asked.append(args))
     for flags in (("--data", tmp_path / "none"), ("--teacher", "train"), ("--teacher", tmp_path / "none.pt")):
         monkeypatch.setattr(sys, "argv", ["pipeline.py", "--smoke", "--threads", "1", "--out", str(tmp_path / "run"), *map(str, flags)])
         monkeypatch.setattr(pipeline, "run_stages", lambda run, todo, results: results.update(seconds=1.0))
@@ -539,7 +539,7 @@ def test_a_run_that_goes_on_rehearses_what_its_own_distill_kept(goes_on, tmp_pat
 def test_after_distill_the_run_itself_rehearses_what_it_kept(run, tiny_model, monkeypatch):
     run.models["student"] = tiny_model
     monkeypatch.setattr(pipeline, "once", lambda *rest: (tiny_model, {"training_seconds": 0.0, "tokens": 0}))
-    monkeypatch.setattr(pipeline, "settings_of", lambda *rest: "key")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *rest: {"all": "the same"})
     monkeypatch.setattr(pipeline, "answer_samples", lambda *rest: None)
     monkeypatch.setattr(pipeline, "evaluate", lambda *rest, **how: {})
     for function, taught in ((pipeline.overall_sft, None), (pipeline.distill, run.out / pipeline.REHEARSAL)):
@@ -590,6 +590,22 @@ def test_results_of_an_older_version_are_refused_in_one_line(goes_on, monkeypatc
         goes_on(KEYS[:1])
     assert stop.value.code == 2
     assert capsys.readouterr().err.endswith("results.json: of an older version, which kept no interval's ends; give another --out\n")
+
+
+def test_a_run_folder_of_an_older_version_with_its_settings_as_a_line_goes_on(run):
+    now = finished(run, KEYS[:5])
+    for stage in now["stages"]:
+        stage["eval"] = None
+    lines = [stage | {"settings": checkpoints.key_line(stage["settings"])} for stage in now["stages"]]
+    assert lines[0]["settings"].startswith("size=tiny seed=1 eval-n=8 device=cpu ")
+    writing.write_json(run.out / "results.json", {"stages": lines})
+    results = read_results(run.out)
+    assert results == now and keys_of(unfinished(results, run, STAGES, force=False)) == KEYS[5:]
+    write_results(run.out, results)
+    assert results_of(run.out) == now  # and from now on as a dict
+    run.seed = 2
+    with pytest.raises(ValueError, match=r"pretrain \(student\) was finished with other settings \(seed 1, now 2\); --force"):
+        unfinished(results, run, STAGES, force=False)
 
 
 def test_the_report_has_greedys_interval_in_the_table_and_in_the_plot(tmp_path, monkeypatch):
@@ -663,8 +679,8 @@ def test_a_teacher_that_is_too_short_for_the_students_rows_is_refused_at_the_sta
 def test_a_stage_tells_how_many_real_dialogues_are_too_long_for_it(run, tiny_model, capsys):
     dialogues = [{"messages": [{"role": "user", "content": "9" * length}, {"role": "assistant", "content": "7"}]} for length in (3, 300, 4)]
     run.models["student"], run.data = tiny_model, SimpleNamespace(demonstrations={"math": dialogues})  # a context of 128
-    assert len(pipeline.file_rows(run, ["math"])) == 2 and capsys.readouterr().out == ""
-    assert len(pipeline.file_rows(run, ["math"], tell="cold_start_sft")) == 2
+    assert len(real_rows.file_rows(run, ["math"])) == 2 and capsys.readouterr().out == ""
+    assert len(real_rows.file_rows(run, ["math"], tell="cold_start_sft")) == 2
     assert capsys.readouterr().out == "cold_start_sft: dropped 1 record: 1 longer than the context of 128 tokens\n"
 
 

@@ -31,7 +31,7 @@ from data.files.checkpoints import (
     save_middle,
     write,
 )
-from data.runtime import alone, command
+from data.runtime import alone, command, samples
 from data.runtime.rows import dialogue_rows
 from model import GPT, SIZES, Config, load_checkpoint
 from model import export as export_model
@@ -86,7 +86,8 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
 
 def test_a_stages_key_and_a_concept_files_hold_the_same_surroundings(run, monkeypatch):
     def keys():
-        return pipeline.settings_of(run, "distill", "student"), key_of(run.tokenizer, run.device, weights=1)
+        stage = checkpoints.key_line(pipeline.settings_of(run, "distill", "student"))
+        return stage, key_of(run.tokenizer, run.device, weights=1)
 
     before = keys()
     for target, name, value in ((checkpoints, "ranks", lambda: 2), (world, "WORLD_VERSION", -1),
@@ -188,7 +189,7 @@ def test_rl_takes_up_a_part_of_the_same_weights_tasks_and_rehearsal_only(tokeniz
     if other != "nothing":
         given[other] = 2
     rollouts, rollout = [], ppo.rollout
-    monkeypatch.setattr(ppo, "rollout", lambda *args: rollouts.append(1) or rollout(*args))
+    monkeypatch.setattr(ppo, "rollout", lambda *args, **how: rollouts.append(1) or rollout(*args, **how))
     policy = train(tmp_path / "x.csv")
     assert len(rollouts) == iterations and not (tmp_path / "x.part").exists()
     assert same(policy, train(None))
@@ -365,7 +366,7 @@ def test_a_stage_that_was_stopped_in_its_evaluation_is_evaluated_and_not_trained
     assert line["measured"] == {"loss": 0.25, "seconds": 1.0} and line["tokens"] == 5 and line["weights"] == digest(load_checkpoint(run.out / line["checkpoint"])[0])
     assert torch.equal(load_checkpoint(run.out / "cold_start_sft.student.pt")[0].norm.weight, ended["norm.weight"])
     assert line["eval"]["math"]["sampled"] == pytest.approx(float(ended["norm.weight"][0]))
-    assert f"entering-weights={line['weights']}" in results["stages"][1]["settings"]
+    assert results["stages"][1]["settings"]["entering-weights"] == line["weights"]
     run.seed = 2  # another seed is another training
     pipeline.run_stages(run, todo[:1], {"stages": []})
     assert trained == ["cold_start_sft", "overall_sft", "cold_start_sft"]
@@ -408,10 +409,10 @@ def command_line(monkeypatch, capsys, *flags):
 
 
 def test_a_checkpoint_that_was_replaced_is_refused_and_a_redone_stage_loses_its_part_and_its_line(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"all": "the same"})
     student = GPT(SIZES["tiny"]["student"]).init_weights(7)
     save_checkpoint(tmp_path / "pretrain.student.pt", student, run.tokenizer, "pretrain")
-    line = {"name": "pretrain", "model": "student", "settings": "the same", "checkpoint": "pretrain.student.pt", "eval": SCORES, "weights": digest(student)}
+    line = {"name": "pretrain", "model": "student", "settings": {"all": "the same"}, "checkpoint": "pretrain.student.pt", "eval": SCORES, "weights": digest(student)}
     (tmp_path / "results.json").write_text(json.dumps({"stages": [line]}))
     monkeypatch.setattr(pipeline, "run_stages", interrupt)
     flags = ("--stages", "pretrain,cold_start_sft", "--out", tmp_path)
@@ -420,7 +421,7 @@ def test_a_checkpoint_that_was_replaced_is_refused_and_a_redone_stage_loses_its_
     code, err = command_line(monkeypatch, capsys, *flags)
     assert code == 2 and "pretrain.student.pt: holds other weights than those that pretrain (student) ended with" in err and err.count("\n") == 1
     (tmp_path / "pretrain.student.part").write_text("half")
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "changed")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"all": "changed"})
     assert command_line(monkeypatch, capsys, "--force", *flags)[0] == 130
     assert not (tmp_path / "pretrain.student.part").exists() and json.loads((tmp_path / "results.json").read_text())["stages"] == []
 
@@ -433,12 +434,12 @@ def test_a_checkpoint_that_was_replaced_is_refused_and_a_redone_stage_loses_its_
 def test_a_finished_stage_without_its_checkpoint_is_named_and_force_redoes_it(
         run, tmp_path, monkeypatch, capsys, harm, told):
     """Of the first of two finished stages: nothing would load it."""
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"all": "the same"})
     lines = []
     for k, name in enumerate(("pretrain", "cold_start_sft")):
         model = GPT(SIZES["tiny"]["student"]).init_weights(k)
         save_checkpoint(tmp_path / f"{name}.student.pt", model, run.tokenizer, name)
-        lines.append({"name": name, "model": "student", "settings": "the same", "eval": SCORES,
+        lines.append({"name": name, "model": "student", "settings": {"all": "the same"}, "eval": SCORES,
                       "checkpoint": f"{name}.student.pt", "weights": digest(model)})
     (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
     monkeypatch.setattr(pipeline, "run_stages", interrupt)
@@ -456,13 +457,13 @@ def test_a_finished_stage_without_its_checkpoint_is_named_and_force_redoes_it(
 
 
 def test_a_reward_model_that_was_replaced_is_refused(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: "the same")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"all": "the same"})
     student = GPT(SIZES["tiny"]["student"]).init_weights(0)
     save_checkpoint(tmp_path / "pretrain.student.pt", student, run.tokenizer, "pretrain")
     path = tmp_path / "reward_model.student.pt"
     save_checkpoint(path, rewards.RewardModel(student), run.tokenizer, "reward_model")
     ends = {"pretrain": (student, SCORES), "reward_model": (rewards.load_reward_model(path, run.tokenizer), None)}
-    lines = [{"name": name, "model": "student", "settings": "the same", "eval": scores,
+    lines = [{"name": name, "model": "student", "settings": {"all": "the same"}, "eval": scores,
               "checkpoint": f"{name}.student.pt", "weights": digest(model)}
              for name, (model, scores) in ends.items()]
     (tmp_path / "results.json").write_text(json.dumps({"stages": lines}))
@@ -485,10 +486,11 @@ def test_runs_killed_in_the_middle_of_a_stage_and_in_its_evaluation_end_with_the
     """kill -9, by the run itself at a step of pretraining behind a save, and in the first and the second evaluation."""
     code = """if True:
         import os, signal, sys, pipeline, sft
+        from data.runtime import whole_run
         from dataclasses import replace
         where, out = sys.argv[1:3]
         smoke = sft.smoke
-        sft.smoke = lambda s: replace(smoke(s), pretrain=replace(smoke(s).pretrain, save_every=2))
+        whole_run.smoke = lambda s: replace(smoke(s), pretrain=replace(smoke(s).pretrain, save_every=2))
         scale, evaluate, calls = sft.learning_rate_scale, pipeline.evaluate, []
         die = lambda: os.kill(os.getpid(), signal.SIGKILL)
         def step(now, *rest):
@@ -833,7 +835,7 @@ def scripted(tokenizer, monkeypatch, module):
 
 
 def test_the_samples_of_a_run_hold_whole_characters(run, tokenizer, monkeypatch):
-    scripted(tokenizer, monkeypatch, pipeline)
+    scripted(tokenizer, monkeypatch, samples)
     pipeline.answer_samples(run, "pretrain", "student")
     assert {line["reply"] for line in formats.read_jsonl(run.out / "samples.jsonl")} == {f"{TEXT}<|end|>"}
     assert f"`{TEXT}<|end|>`" in (run.out / "samples.md").read_text(encoding="utf-8")
@@ -848,7 +850,7 @@ def test_the_table_of_a_rollout_holds_whole_characters(tokenizer, monkeypatch, c
 
 
 def test_the_pairs_of_distillation_hold_whole_characters(tokenizer, monkeypatch):
-    scripted(tokenizer, monkeypatch, distill)
+    scripted(tokenizer, monkeypatch, distill.asking)
     tasks = world.draw_tasks(world.generator(1, "x"), ("math",), 2)
     plain, ids = tokenizer.encode("7"), tokenizer.prompt(tasks[0].messages)
 
@@ -856,6 +858,6 @@ def test_the_pairs_of_distillation_hold_whole_characters(tokenizer, monkeypatch)
         rows = [(ids + [*plain, tokenizer.end_id], [False] * len(ids) + [True] * (len(plain) + 1)) for _ in asked]
         return rows, [0.0] * len(asked)
     monkeypatch.setattr(distill, "sample_negative", wrong)
-    monkeypatch.setattr(distill, "scored", lambda tasks, replies: [1.0] * len(tasks))
+    monkeypatch.setattr(distill.asking, "scored", lambda tasks, replies: [1.0] * len(tasks))
     records = distill.preference_data(small(1), small(0), tokenizer, distill.Settings(), seed=1, device=CPU, tasks=tasks)[2]
     assert [record["positive"] for record in records] == [f"{TEXT}<|end|>"] * 2 and records[0]["negative"] == "7<|end|>"

@@ -321,7 +321,7 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
         recorder, tmp_path, tokenizer, monkeypatch, number, files):
     data = write_folder(tmp_path / "data", "Set") if files else None
     run = new_run(tmp_path, tokenizer, number, data)
-    monkeypatch.setattr(pipeline, "settings_of", lambda *key: f"key of {key[1:]}")
+    monkeypatch.setattr(pipeline, "settings_of", lambda *key: {"key": f"of {key[1:]}"})
     recorder.stand_in(pipeline, "evaluate",
                       lambda **given: {"math": {"greedy": 0.5, "sampled": float(run.trained)}})
     for name in ("try_room", "save_checkpoint"):  # the models are no modules
@@ -343,7 +343,8 @@ def test_a_stage_is_evaluated_after_it_was_trained_on_held_out_prompts_with_the_
     assert saved["model"] is run.models["student"] and saved["stage"] == "rl_code"
     assert saved["path"] == run.out / "rl_code.student.pt" and line[
         "checkpoint"] == "rl_code.student.pt"
-    assert saved["key"] == line["settings"] == "key of ('rl_code', 'student', 'entering')"
+    assert line["settings"] == {"key": "of ('rl_code', 'student', 'entering')"}
+    assert saved["key"] == checkpoints.key_line(line["settings"])
     order = [called for called, _ in recorder.calls if called in ("save_checkpoint", "evaluate")]
     assert order == ["save_checkpoint", "evaluate"]
 
@@ -398,7 +399,7 @@ def test_the_sft_stages_train_on_rows_of_their_seed_with_the_settings_of_their_p
 @pytest.mark.parametrize("stage", ["rl_stem", "rl_code", "rl_preference"])
 def test_an_rl_stage_filters_and_trains_with_its_own_seed_settings_reward_and_rehearsal(
         loop, tokenizer, monkeypatch, stage):
-    loop.stand_in(ppo, "pass_rates", lambda **given: [0.5 for _ in given["tasks"]])
+    loop.stand_in(rollouts, "pass_rates", lambda **given: [0.5 for _ in given["tasks"]])
     settings, policy, more = replace(ppo.STAGE_SETTINGS[stage], candidates=9, max_new=17,
                                      lr=0.25), plain(tokenizer), {}
     if stage == "rl_preference":
@@ -418,7 +419,7 @@ def test_an_rl_stage_filters_and_trains_with_its_own_seed_settings_reward_and_re
         assert given["reward_model"] == more.get("reward_model") and given["reference"] is None
         assert 0 < len(given["tasks"]) <= 9 and {task.domain
                                                  for task in given["tasks"]} <= set(
-                                                     ppo.DOMAINS[stage])
+                                                     rollouts.DOMAINS[stage])
     one, other = loop.of("train")
     assert {task.prompt for task in one["tasks"]} != {task.prompt for task in other["tasks"]}
     if stage != "rl_preference":
