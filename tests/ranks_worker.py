@@ -75,11 +75,11 @@ def main() -> None:
         settings = replace(ppo.Settings(), **common | special)
         model, rm = copy.deepcopy(policy), reward_model.RewardModel(policy, 5)
         critic = copy.deepcopy(rm) if "estimator" in special else None
-        data = ppo.rollout(model, policy, critic, rm, tokenizer, tasks, settings, 0.1, 7)
+        data = ppo.rollout(model, policy, critic, rm, tokenizer, tasks, settings=settings, kl_coef=0.1, seed=7)
         if critic is None:  # rewards of an untrained model differ too little to learn from
             data.advantages = torch.where(data.mask, torch.randn(data.mask.shape, generator=torch.Generator().manual_seed(4)), 0.0)
-        optimizers, critics = Optimizers(model, settings.lr), Optimizers(critic, 1e-3) if critic else None
-        ppo.learn(model, critic, optimizers, critics, data, settings, tokenizer, rows, random.Random(1), 1.0, torch.device("cpu"))
+        optimizers = {"policy": Optimizers(model, settings.lr)} | ({"critic": Optimizers(critic, 1e-3)} if critic else {})
+        ppo.learn(model, critic, optimizers, data, settings, tokenizer=tokenizer, rehearsal=rows, rng=random.Random(1), scale=1.0)
         ends[f"ppo {name}"] = model.state_dict() | ({f"critic.{key}": value for key, value in critic.state_dict().items()} if critic else {})
         ends[f"rollout {name}"] = {"ids": data.ids, "old": data.old_logprobs, "mask": data.mask}
 

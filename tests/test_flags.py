@@ -31,7 +31,7 @@ import sft
 from data import world
 from data.files import checkpoints, formats, writing
 from data.files import tokenizer as tokenizers
-from data.runtime import alone, annotator, sizes, whole_run
+from data.runtime import alone, annotator, rl_alone, sizes, whole_run
 from model import GPT, Config
 from tests.experiments import (
     ceiling,
@@ -179,6 +179,10 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     for place, name in ((reward_model, "held_out_report"), (annotator, "report")):
         recorder.stand_in(place, name, own)
     recorder.stand_in(ppo, "rl_stage", own)
+    recorder.stand_in(ppo, "rollout", SimpleNamespace(
+        scores=None, old_logprobs=None, reference_logprobs=None, mask=None))
+    recorder.stand_in(ppo, "token_rewards")
+    recorder.stand_in(rl_alone, "rollout_table", "")
     recorder.stand_in(ppo, "show")
     recorder.stand_in(distill, "distill", own)
     recorder.stand_in(distill, "preference_data", lambda **given: ([], [], [], {}))
@@ -392,8 +396,9 @@ TABLE += [
     ("ppo", "reward_model", "--stage rl_preference --reward-model reward.pt",
      of("rl_stage", "reward_model"), "loaded reward.pt", "--stage rl_preference"),
     ("ppo", "show", "--show", times("show", "rl_stage"), [1, 0]),
-    ("ppo", "reference", "--show --reference teacher.pt", lambda seen: loaded(seen)[1:],
-     ["teacher.pt"], "--show"),
+    ("ppo", "show_rollout", "--show-rollout", times("rollout_table", "rl_stage"), [1, 0]),
+    ("ppo", "reference", "--show-rollout --reference teacher.pt", lambda seen: loaded(seen)[1:],
+     ["teacher.pt"], "--show-rollout"),
 
     ("distill", "teacher", "--teacher teacher.pt", lambda seen: loaded(seen)[1:], ["teacher.pt"]),
     ("distill", "teacher", "--teacher train", lambda seen: loaded(seen)[1:],

@@ -15,7 +15,7 @@ import sft
 from data import world
 from data.files import checkpoints, real, writing
 from data.files import tokenizer as tokenizers
-from data.runtime import alone, annotator
+from data.runtime import alone, annotator, rollouts
 from model import GPT, Config
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def evaluation_prompts() -> set:
 def test_no_stage_of_the_world_trains_on_a_prompt_of_the_evaluation(recorder, tokenizer,
                                                                     monkeypatch):
     held_out, model, seed = evaluation_prompts(), small(tokenizer), 1
-    recorder.stand_in(ppo, "pass_rates", lambda **given: [0.5 for _ in given["tasks"]])
+    recorder.stand_in(rollouts, "pass_rates", lambda **given: [0.5 for _ in given["tasks"]])
     tasks = distill.queries(seed, 300)
     for stage in ppo.STAGE_SETTINGS:
         tasks += ppo.ready_tasks(model, tokenizer, stage, ppo.STAGE_SETTINGS[stage], seed)[0]

@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import random
+import re
 import sys
 from dataclasses import replace
 
@@ -15,22 +16,20 @@ import ppo
 import reward_model as rewards
 from data import world
 from data.files.checkpoints import save_checkpoint
+from data.runtime import alone, rl_settings, rollouts
+from data.runtime.measures import explained_variance, masked_mean, whiten
+from data.runtime.rl_settings import CHOICES, GSPO
+from data.runtime.rollouts import Rollouts, entropy_of
 from data.runtime.rows import supervised_count
 from model import GPT, Config, Optimizers, token_logprobs
 from ppo import (
-    CHOICES,
-    GSPO,
     STAGE_SETTINGS,
-    Rollouts,
     Settings,
     critic_values,
-    entropy_of,
-    explained_variance,
     gae,
     group_advantages,
     kl_estimates,
     learn,
-    masked_mean,
     next_kl_coef,
     policy_loss,
     ready_tasks,
@@ -39,7 +38,6 @@ from ppo import (
     token_rewards,
     train,
     value_loss,
-    whiten,
 )
 from reward_model import RewardModel, predicted_reward
 from sft import batch_loss
@@ -214,7 +212,7 @@ CLIP_TABLE = [(1, 0.7, -0.7, -0.7), (1, 1.15, -1.15, -1.15), (1, 1.3, -1.2, 0), 
 @pytest.mark.parametrize("advantage, rho, loss, slope", CLIP_TABLE)
 def test_clipped_loss_and_gradient_table(advantage, rho, loss, slope):
     logprobs = f64([math.log(rho)]).requires_grad_()
-    found, clipped, _ = policy_loss(logprobs, f64([0.0]), f64([float(advantage)]), all_true(logprobs), 0.2, 0.2)
+    found, clipped, _ = policy_loss(logprobs, f64([0.0]), f64([float(advantage)]), all_true(logprobs), clip_low=0.2, clip_high=0.2)
     found.backward()
     assert found.item() == pytest.approx(loss, abs=1e-5) and logprobs.grad.item() == pytest.approx(slope, abs=1e-5)
     assert clipped.item() == (slope == 0)  # exactly the tokens without gradient are counted as clipped
@@ -224,7 +222,7 @@ def test_a_wider_upper_clip_lets_a_rare_token_grow_further():
     logprobs = f64([math.log(1.25)]).requires_grad_()
     for high, expected in ((0.2, 0.0), (0.28, -1.25)):
         logprobs.grad = None
-        policy_loss(logprobs, f64([0.0]), f64([1.0]), all_true(logprobs), 0.2, high)[0].backward()
+        policy_loss(logprobs, f64([0.0]), f64([1.0]), all_true(logprobs), clip_low=0.2, clip_high=high)[0].backward()
         assert logprobs.grad.item() == pytest.approx(expected)
 
 
@@ -253,7 +251,7 @@ def test_the_sequence_ratio_is_the_geometric_mean_over_own_tokens():
     """GSPO of ratios (1.10, .95, 1.30, .90): 1.051539, whatever stands in a masked slot."""
     logprobs = f64([1.10, 0.95, 7.0, 1.30, 0.90]).log().requires_grad_()
     mask = torch.tensor([[True, True, False, True, True]])
-    loss, _, _ = policy_loss(logprobs, torch.zeros(1, 5), -torch.ones(1, 5), mask, 0.2, 0.2, "sequence", ratio="sequence")
+    loss, _, _ = policy_loss(logprobs, torch.zeros(1, 5), -torch.ones(1, 5), mask, clip_low=0.2, clip_high=0.2, normalise="sequence", ratio="sequence")
     loss.backward()
     assert loss.item() == pytest.approx(1.051539, abs=1e-5) and logprobs.grad[0].tolist() == near(*[1.051539 / 4] * 2, 0, *[1.051539 / 4] * 2)
 
@@ -284,7 +282,7 @@ def test_a_sequence_ratio_under_another_denominator_is_refused(normalise):
 @pytest.mark.parametrize("change", [{"normalise": "token"}, {"normalise": "constant"}, {"clip_low": 0.2}, {"clip_high": 0.28},
                                     {"estimator": "gae"}], ids=str)
 def test_gspo_is_taken_whole_or_refused_before_anything_runs(change):
-    ppo.check(replace(Settings(), **GSPO))
+    rl_settings.check(replace(Settings(), **GSPO))
     with pytest.raises(ValueError, match="ratio 'sequence' is GSPO only with estimator 'group', normalise 'sequence' and a clip range"):
         train(None, None, [], replace(Settings(), **GSPO | change), seed=1, stage="x")
 
@@ -301,13 +299,13 @@ def test_a_mean_over_responses_counts_those_without_an_advantage(normalise, loss
     zeros = torch.zeros(5, 4)
     data = Rollouts(rows, ids, mask, old, old, zeros, zeros[:, 0], mask.any(1), advantages, zeros, False, {})
     settings = replace(GROUP, normalise=normalise, max_new=8)
-    out = learn(model, None, NoStep(), None, data, settings, None, (), random.Random(0), 1.0, CPU)
+    out = learn(model, None, {"policy": NoStep()}, data, settings, tokenizer=None, rehearsal=(), rng=random.Random(0), scale=1.0)
     assert out["loss"] == pytest.approx(loss, abs=1e-6) and out["updates"] == 1
     # d log p / d logit is 1 - p for the token that was written: row 0 is the 1 after 0, which row 1 writes too
     short, long = weights
     assert model.logits.grad[0, 1].item() == pytest.approx(0.75 * (short + long), abs=1e-6)
     assert model.logits.grad[1, 2].item() == pytest.approx(0.75 * long, abs=1e-6)
-    out = learn(model, None, NoStep(), None, data, replace(settings, minibatches=2), None, (), random.Random(0), 1.0, CPU)
+    out = learn(model, None, {"policy": NoStep()}, data, replace(settings, minibatches=2), tokenizer=None, rehearsal=(), rng=random.Random(0), scale=1.0)
     assert out["updates"] == 2 and normalise == "token" or out["loss"] == pytest.approx(loss, abs=1e-6)  # the mean over two halves
 
 
@@ -511,7 +509,7 @@ def by_hand(estimator):
 
 def learned_by_hand(data, critic):
     settings = Settings(epochs=1, minibatches=1, clip_low=0.2, clip_high=0.28)
-    return learn(NEW, critic, NoStep(), NoStep(), data, settings, None, (), random.Random(0), 1.0, CPU)
+    return learn(NEW, critic, {"policy": NoStep(), "critic": NoStep()}, data, settings, tokenizer=None, rehearsal=(), rng=random.Random(0), scale=1.0)
 
 
 def test_two_rollouts_by_hand_through_gae():
@@ -587,7 +585,7 @@ def moved(model, scale=0.02, seed=3):
 
 
 def roll(policy, tokenizer, settings=GROUP, reference=None, critic=None, kl_coef=0.0, seed=0, tasks=None):
-    return rollout(policy, policy if reference is None else reference, critic, None, tokenizer, tasks or some_tasks(settings.prompts), settings, kl_coef, seed)
+    return rollout(policy, policy if reference is None else reference, critic, None, tokenizer, tasks or some_tasks(settings.prompts), settings=settings, kl_coef=kl_coef, seed=seed)
 
 
 class Spy:
@@ -620,7 +618,7 @@ def test_rows_are_prompt_major_and_every_row_is_scored_by_its_own_task(policy, t
 def test_the_first_pass_sees_a_ratio_of_one(policy, tokenizer, scored, settings):
     critic = RewardModel(policy) if settings.estimator == "gae" else None
     data = roll(policy, tokenizer, settings, critic=critic)
-    out = learn(policy, critic, NoStep(), NoStep(), data, replace(settings, minibatches=3), tokenizer, (), random.Random(0), 1.0, CPU)
+    out = learn(policy, critic, {"policy": NoStep(), "critic": NoStep()}, data, replace(settings, minibatches=3), tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     assert out["first_log_ratio"] < 1e-5 and out["approx_kl"] < 1e-9 and out["clip_fraction"] == 0 and out["updates"] > 1
     assert data.log["sampling_gap"] < 1e-4  # nor does generation, with its cache, see other probabilities
 
@@ -628,7 +626,7 @@ def test_the_first_pass_sees_a_ratio_of_one(policy, tokenizer, scored, settings)
 def test_the_first_log_ratio_is_taken_before_any_update(policy, tokenizer, scored):
     data = roll(policy, tokenizer)
     settings = replace(GROUP, epochs=2, minibatches=2)
-    out = learn(policy, None, Optimizers(policy, 1e-2), None, data, settings, tokenizer, (), random.Random(0), 1.0, CPU)
+    out = learn(policy, None, {"policy": Optimizers(policy, 1e-2)}, data, settings, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     assert out["first_log_ratio"] < 1e-5 and out["approx_kl"] > 1e-4
 
 
@@ -748,7 +746,7 @@ def test_reward_true_reward_and_the_models_score_are_means_over_the_same_respons
     monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [1.0, 0.0, 0.0, None])
     monkeypatch.setattr(ppo, "predicted_reward", lambda *args: torch.tensor([1.0, 9.0, 3.0, 9.0]))
     settings = replace(GROUP, prompts=1, samples=4)
-    log = rollout(policy, policy, None, RewardModel(policy), tokenizer, some_tasks(1), settings, 0.0, 0).log
+    log = rollout(policy, policy, None, RewardModel(policy), tokenizer, some_tasks(1), settings=settings, kl_coef=0.0, seed=0).log
     assert (log["reward"], log["true_reward"], log["rm_score"]) == (0.75, 0.5, 2.0)
 
 
@@ -765,7 +763,7 @@ def test_the_logged_entropy_is_of_rows_of_every_prompt(policy, tokenizer, scored
     def entropy(model, ids, mask, temperature):
         seen.extend(ids.tolist())
         return torch.where(mask, 2.0, 99.0)
-    monkeypatch.setattr(ppo, "entropy_of", entropy)
+    monkeypatch.setattr(rollouts, "entropy_of", entropy)
     tasks = some_tasks(20)
     data = roll(policy, tokenizer, replace(GROUP, prompts=20), tasks=tasks)
     assert len(data.rows) == 80 and len(seen) == 64 and data.log["entropy"] == 2.0  # of the model's own tokens
@@ -798,7 +796,7 @@ def test_values_have_one_precision_in_the_rollout_and_in_the_update(policy, toke
     spy = Spy(monkeypatch, "value_loss", lambda args, result: (args[0].detach(), args[1]))
     critic = RewardModel(policy)
     data = roll(policy, tokenizer, GAE, critic=critic)
-    learn(policy, critic, NoStep(), NoStep(), data, GAE, tokenizer, (), random.Random(0), 1.0, CPU)
+    learn(policy, critic, {"policy": NoStep(), "critic": NoStep()}, data, GAE, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     (values, old), = spy.calls
     assert values.dtype == old.dtype == data.old_values.dtype == torch.float32
     assert not torch.equal(old, old.bfloat16().float()) and not torch.equal(values, values.bfloat16().float())  # nor in name alone
@@ -835,11 +833,11 @@ def test_a_masked_rows_tokens_leave_the_loss_and_the_update_unchanged(policy, to
         other.rows[k] = (other.ids[k].tolist(), [False] * data.ids.shape[1])
         other.advantages[k] = math.nan
     ends = []
-    for rollouts in (data, other):
-        tensors = token_logprobs(policy, rollouts.ids, rollouts.mask), rollouts.old_logprobs, rollouts.advantages, rollouts.mask
+    for seen in (data, other):
+        tensors = token_logprobs(policy, seen.ids, seen.mask), seen.old_logprobs, seen.advantages, seen.mask
         losses = [policy_loss(*tensors, normalise=normalise, longest=5)[0].item() for normalise in NORMALISED]
         model = copy.deepcopy(policy)
-        learn(model, None, PlainDescent(model), None, rollouts, GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
+        learn(model, None, {"policy": PlainDescent(model)}, seen, GROUP, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
         ends.append((losses, weights_of(model)))
     assert ends[0][0] == ends[1][0] and same_weights(ends[0][1], ends[1][1]) and not same_weights(policy.state_dict(), ends[0][1])
 
@@ -847,7 +845,7 @@ def test_a_masked_rows_tokens_leave_the_loss_and_the_update_unchanged(policy, to
 def test_rollouts_without_an_advantage_change_nothing(policy, tokenizer, monkeypatch):
     monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: 1.0)
     before = weights_of(policy)
-    out = learn(policy, None, Optimizers(policy, 1e-3), None, roll(policy, tokenizer), GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
+    out = learn(policy, None, {"policy": Optimizers(policy, 1e-3)}, roll(policy, tokenizer), GROUP, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     assert same_weights(before, policy.state_dict()) and out["updates"] == 0 and out["first_log_ratio"] == 0
 
 
@@ -855,7 +853,7 @@ def test_the_minibatches_of_a_pass_hold_every_row_with_an_advantage_once(policy,
     spy = Spy(monkeypatch, "policy_loss", lambda args, result: args[3].sum().item())
     data = roll(policy, tokenizer)
     rows = int((data.advantages.abs().amax(1) > 0).sum())
-    out = learn(policy, None, NoStep(), None, data, replace(GROUP, epochs=3, minibatches=2), tokenizer, (), random.Random(0), 1.0, CPU)
+    out = learn(policy, None, {"policy": NoStep()}, data, replace(GROUP, epochs=3, minibatches=2), tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     tokens = int(data.mask[data.advantages.abs().amax(1) > 0].sum())
     assert rows > 4 and out["updates"] == 6 and [sum(spy.calls[i:i + 2]) for i in (0, 2, 4)] == [tokens] * 3
 
@@ -865,7 +863,7 @@ def test_rehearsal_adds_its_share_of_the_supervised_gradient(policy, tokenizer, 
     data, ends = roll(policy, tokenizer), []
     for settings in (GROUP, replace(GROUP, rehearsal_rows=3, rehearsal_coef=0.5)):
         model = copy.deepcopy(policy)
-        learn(model, None, PlainDescent(model), None, data, settings, tokenizer, rows, random.Random(0), 1.0, CPU)
+        learn(model, None, {"policy": PlainDescent(model)}, data, settings, tokenizer=tokenizer, rehearsal=rows, rng=random.Random(0), scale=1.0)
         ends.append(model.head.weight.detach())
     model = copy.deepcopy(policy)
     (0.5 * batch_loss(model, tokenizer, rows, supervised_count(rows), CPU)).backward()
@@ -877,13 +875,13 @@ def test_rehearsal_keeps_to_the_rows_of_a_forward(policy, tokenizer, scored, mon
     settings, data, seen = replace(GROUP, rehearsal_rows=7, micro_rows=3), roll(policy, tokenizer), []
     forward = GPT.forward
     monkeypatch.setattr(GPT, "forward", lambda model, ids, *rest, **how: seen.append(len(ids)) or forward(model, ids, *rest, **how))
-    learn(policy, None, NoStep(), None, data, settings, tokenizer, rows, random.Random(0), 1.0, CPU)
+    learn(policy, None, {"policy": NoStep()}, data, settings, tokenizer=tokenizer, rehearsal=rows, rng=random.Random(0), scale=1.0)
     assert seen[:3] == [3, 3, 1] and max(seen) == 3
 
 
 def test_a_step_raises_the_probability_of_what_was_better_than_its_group(policy, tokenizer, scored):
     data = roll(policy, tokenizer)
-    learn(policy, None, PlainDescent(policy, 0.1), None, data, GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
+    learn(policy, None, {"policy": PlainDescent(policy, 0.1)}, data, GROUP, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     with torch.no_grad():
         change = token_logprobs(policy, data.ids, data.mask) - data.old_logprobs
     assert (torch.where(data.mask, change, 0.0) * data.advantages).sum() > 0
@@ -894,7 +892,7 @@ def test_a_step_for_one_response_raises_its_own_probability(policy, tokenizer, s
     data = roll(policy, tokenizer)
     best = int(data.advantages.sum(1).argmax())
     data.advantages[:best] = data.advantages[best + 1:] = 0
-    learn(policy, None, PlainDescent(policy, 0.01), None, data, GROUP, tokenizer, (), random.Random(0), 1.0, CPU)
+    learn(policy, None, {"policy": PlainDescent(policy, 0.01)}, data, GROUP, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)
     with torch.no_grad():
         change = token_logprobs(policy, data.ids, data.mask) - data.old_logprobs
     assert change[best][data.mask[best]].sum() > 0
@@ -904,7 +902,7 @@ def test_the_critic_learns_to_explain_the_returns(policy, tokenizer, scored):
     critic = RewardModel(policy)
     data, optimizers = roll(policy, tokenizer, GAE, critic=critic), Optimizers(critic, 1e-2)
     settings = replace(GAE, value_clip=100.0)
-    losses = [learn(policy, critic, NoStep(), optimizers, data, settings, tokenizer, (), random.Random(0), 1.0, CPU)["value_loss"] for _ in range(8)]
+    losses = [learn(policy, critic, {"policy": NoStep(), "critic": optimizers}, data, settings, tokenizer=tokenizer, rehearsal=(), rng=random.Random(0), scale=1.0)["value_loss"] for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0], losses
 
 
@@ -927,9 +925,9 @@ def test_the_critic_starts_as_the_reward_models_readout(policy, tokenizer, monke
         model.score.bias.fill_(0.7)
     seen = []
 
-    def first(policy, reference, critic, *rest):
+    def first(policy, reference, critic, *rest, **how):
         seen.append(weights_of(critic))
-        data = rollout(policy, reference, critic, *rest)
+        data = rollout(policy, reference, critic, *rest, **how)
         with torch.no_grad():
             assert torch.equal(data.old_values, critic_values(model, data.ids, True))
             everywhere = critic(data.ids)
@@ -963,10 +961,12 @@ def test_the_kl_is_logged_even_where_it_costs_nothing(policy, tokenizer, scored,
 
 
 def test_the_controller_is_fed_the_sum_per_response(policy, tokenizer, scored, monkeypatch):
-    rollouts, spy = Spy(monkeypatch, "rollout", lambda args, result: (args[7], result)), Spy(monkeypatch, "next_kl_coef")
+    used_coefs, rolled = [], ppo.rollout
+    monkeypatch.setattr(ppo, "rollout", lambda *args, **how: used_coefs.append(how["kl_coef"]) or rolled(*args, **how))
+    sampled, spy = Spy(monkeypatch, "rollout", lambda args, result: result), Spy(monkeypatch, "next_kl_coef")
     train(policy, tokenizer, some_tasks(), replace(GROUP, iterations=3, kl_coef=0.05, kl_target=6.0, kl_horizon=100, lr=1e-2), seed=1, stage="x")
     coef = 0.05
-    for (used, data), ((given, kl, target, episodes, horizon), result) in zip(rollouts.calls, spy.calls):
+    for used, data, ((given, kl, target, episodes, horizon), result) in zip(used_coefs, sampled.calls, spy.calls):
         assert used == given == coef and (target, episodes, horizon) == (6.0, 12, 100)
         assert kl == pytest.approx(float((data.old_logprobs - data.reference_logprobs).sum(1).mean()))
         coef = result
@@ -1037,20 +1037,20 @@ def test_what_is_rewarded_grows(policy, tokenizer, monkeypatch, settings):
 # ---- the stages ----
 
 def test_the_filter_keeps_two_to_fourteen_right_of_sixteen(policy, tokenizer, monkeypatch):
-    monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: [k / 16 for k in range(17)] + [None])
+    monkeypatch.setattr(rollouts, "pass_rates", lambda model, tokenizer, tasks, **_: [k / 16 for k in range(17)] + [None])
     kept, counts = ready_tasks(policy, tokenizer, "rl_stem", replace(GROUP, candidates=18), seed=1)
     everything = world.draw_tasks(world.generator(1, "rl_stem"), ("math", "stem"), 18)
     assert kept == everything[2:15] and counts == {"prompts": 18, "kept": 13, "too_hard": 2, "too_easy": 2, "not_checked": 1}
 
 
 def test_the_filter_of_eight_samples_keeps_one_to_seven(policy, tokenizer, monkeypatch):
-    monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: [k / 8 for k in range(9)])
+    monkeypatch.setattr(rollouts, "pass_rates", lambda model, tokenizer, tasks, **_: [k / 8 for k in range(9)])
     assert ready_tasks(policy, tokenizer, "rl_code", replace(GROUP, candidates=9), seed=1)[1]["kept"] == 7
 
 
 def test_the_filter_asks_the_policy_that_enters_and_chat_is_not_filtered(policy, tokenizer, monkeypatch):
     asked = []
-    monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: asked.append(model) or [0.5] * len(tasks))
+    monkeypatch.setattr(rollouts, "pass_rates", lambda model, tokenizer, tasks, **_: asked.append(model) or [0.5] * len(tasks))
     assert len(ready_tasks(policy, tokenizer, "rl_code", replace(GROUP, candidates=5), seed=1)[0]) == 5 and asked == [policy]
     tasks, counts = ready_tasks(policy, tokenizer, "rl_preference", replace(GROUP, candidates=5), seed=1)
     assert len(asked) == 1 and counts == {"prompts": 5, "kept": 5} and {task.domain for task in tasks} == {"chat"}
@@ -1059,7 +1059,7 @@ def test_the_filter_asks_the_policy_that_enters_and_chat_is_not_filtered(policy,
 @pytest.mark.parametrize("rate, why", [(0.0, "too hard 7, too easy 0, not checked 0"), (1.0, "too hard 0, too easy 7, not checked 0"),
                                        (None, "too hard 0, too easy 0, not checked 7")])
 def test_a_stage_whose_filter_leaves_nothing_says_so_and_changes_nothing(policy, tokenizer, monkeypatch, capsys, rate, why):
-    monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: [rate] * len(tasks))
+    monkeypatch.setattr(rollouts, "pass_rates", lambda model, tokenizer, tasks, **_: [rate] * len(tasks))
     before = weights_of(policy)
     out = rl_stem(policy, tokenizer, replace(GROUP, candidates=7), seed=1)
     assert out["skipped"] and out["filter"]["kept"] == 0 and same_weights(before, policy.state_dict())
@@ -1067,7 +1067,7 @@ def test_a_stage_whose_filter_leaves_nothing_says_so_and_changes_nothing(policy,
 
 
 def test_a_stage_trains_on_the_kept_prompts_only(policy, tokenizer, scored, monkeypatch):
-    monkeypatch.setattr(ppo, "pass_rates", lambda model, tokenizer, tasks, **_: [0.5, 0.0, 1.0, 0.25, 0.0])
+    monkeypatch.setattr(rollouts, "pass_rates", lambda model, tokenizer, tasks, **_: [0.5, 0.0, 1.0, 0.25, 0.0])
     spy = Spy(monkeypatch, "rollout", lambda args, result: {task.prompt for task in args[5]})
     tasks = world.draw_tasks(world.generator(1, "rl_stem"), ("math", "stem"), 5)
     out = rl_stem(policy, tokenizer, replace(GROUP, candidates=5), seed=1)
@@ -1099,17 +1099,17 @@ def run_command(monkeypatch, capsys, *flags):
 
 
 def shown(monkeypatch, capsys, policy, tokenizer, tmp_path, *flags):
-    """(lines of the table that --show prints, the rollouts behind it)."""
+    """(lines of the table that --show-rollout prints, the rollouts behind it)."""
     save_checkpoint(tmp_path / "sft.pt", policy, tokenizer, "overall_sft")
     spy = Spy(monkeypatch, "rollout", lambda args, result: result)
-    code, out, err = run_command(monkeypatch, capsys, "--show", "--init", tmp_path / "sft.pt", "--out", tmp_path / "out", *flags)
+    code, out, err = run_command(monkeypatch, capsys, "--show-rollout", "--init", tmp_path / "sft.pt", "--out", tmp_path / "out", *flags)
     assert code == 0, err
     lines = out.splitlines()
     head = next(i for i, line in enumerate(lines) if line.split()[:2] == ["token", "logprob"])
     return lines[head + 1:], spy.calls[0]
 
 
-def test_show_prints_one_row_a_token(policy, tokenizer, tmp_path, monkeypatch, capsys):
+def test_show_rollout_prints_one_row_a_token(policy, tokenizer, tmp_path, monkeypatch, capsys):
     lines, data = shown(monkeypatch, capsys, policy, tokenizer, tmp_path)
     own = data.ids[0][data.mask[0]].tolist()
     assert own and [line[:14].strip() for line in lines] == [repr(tokenizer.encoding.decode([token]))[:14] for token in own]
@@ -1121,16 +1121,39 @@ def test_show_prints_one_row_a_token(policy, tokenizer, tmp_path, monkeypatch, c
     assert float(lines[-1].split()[-2]) == pytest.approx(data.scores[0].item(), abs=6e-4)  # the whole reward is at the end
 
 
-def test_show_takes_a_reward_model_for_the_preference_stage(policy, tokenizer, tmp_path, monkeypatch, capsys):
+def test_show_rollout_takes_a_reward_model_for_the_preference_stage(policy, tokenizer, tmp_path, monkeypatch, capsys):
     save_checkpoint(tmp_path / "rm.pt", RewardModel(policy), tokenizer, "reward_model")
     lines, data = shown(monkeypatch, capsys, policy, tokenizer, tmp_path, "--stage", "rl_preference", "--reward-model", tmp_path / "rm.pt")
     assert len(lines) == data.mask[0].sum() > 0
 
 
-def test_show_says_when_there_is_nothing_to_show(policy, tokenizer, tmp_path, monkeypatch, capsys):
+def test_show_rollout_says_when_there_is_nothing_to_show(policy, tokenizer, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ppo, "robust_reward", lambda domain, **_: None)
     lines, _ = shown(monkeypatch, capsys, policy, tokenizer, tmp_path)
     assert lines == ["no token is in the loss: the response was cut off, or could not be checked"]
+
+
+def test_show_prints_the_numbers_of_the_loss_functions(monkeypatch, capsys):
+    """The group: A = +-.5, rho = e^(new - old); GAE: section 3's response of three tokens."""
+    code, out, _ = run_command(monkeypatch, capsys, "--show")
+    rows = [line.split() for line in out.splitlines()]
+    old, new, rho, advantages, unclipped, clipped, larger = f64(*([float(x) for x in row[-7:]] for row in rows[2:8])).T.reshape(7, 2, 3)
+    assert code == 0 and rows[1][-1] == "larger"
+    mask, scores = torch.ones(2, 3, dtype=torch.bool), f64([1.0, 0.0])
+    expected = group_advantages(scores, mask[:1, :2])[0]
+    assert advantages.tolist() == [[expected[0]] * 3, [expected[1]] * 3] and torch.allclose(rho, (new - old).exp(), atol=6e-4)
+    for t in range(6):  # the loss of each token alone is the larger of its two terms
+        one = [x.reshape(6, 1)[t : t + 1] for x in (new, old, advantages, mask)]
+        assert policy_loss(*one, clip_low=Settings.clip_low, clip_high=Settings.clip_high)[0].item() == pytest.approx(larger.flatten()[t].item(), abs=6e-4)
+    assert torch.allclose(unclipped, -advantages * rho, atol=1e-3) and torch.equal(larger, torch.maximum(unclipped, clipped)) and (clipped != unclipped).any()
+    measured = policy_loss(new, old, advantages, mask, clip_low=Settings.clip_low, clip_high=Settings.clip_high)
+    told = [float(word) for word in re.findall(r"-?\d\.\d+", " ".join(rows[9]))]
+    assert told == pytest.approx([x.item() for x in measured], abs=6e-5) and 0 < told[1] < 1
+    reward, values, deltas, *estimates = f64(*([float(x) for x in row[-5:]] for row in rows[12:15])).T.tolist()
+    assert reward == pytest.approx(REWARD[0].tolist(), abs=6e-4) and values == VALUES[0].tolist()
+    assert deltas == pytest.approx(section_three(gae_lambda=0.0)[1], abs=6e-4)
+    for told, known in zip(estimates, section_three()[1:]):
+        assert told == pytest.approx(known, abs=6e-4)
 
 
 @pytest.mark.parametrize("flags, expected", [
@@ -1145,7 +1168,7 @@ def test_a_flag_reaches_its_setting_and_changes_no_other(policy, tokenizer, tmp_
     def stop(stage, policy, tokenizer, settings, **_):
         given.append((stage, settings))
         raise ValueError("seen")
-    monkeypatch.setattr(ppo, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(alone, "evaluate", lambda *_, **__: {})
     monkeypatch.setattr(ppo, "rl_stage", stop)
     save_checkpoint(tmp_path / "sft.pt", policy, tokenizer, "overall_sft")
     code, _, err = run_command(monkeypatch, capsys, "--stage", "rl_code", "--init", tmp_path / "sft.pt", "--out", tmp_path / "out", *flags)

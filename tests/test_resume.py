@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from data.files.checkpoints import (
     save_middle,
     write,
 )
-from data.runtime import alone, command, samples
+from data.runtime import alone, command, rl_alone, rollouts, samples
 from data.runtime.rows import dialogue_rows
 from model import GPT, SIZES, Config, load_checkpoint
 from model import export as export_model
@@ -188,10 +189,10 @@ def test_rl_takes_up_a_part_of_the_same_weights_tasks_and_rehearsal_only(tokeniz
     assert (tmp_path / "x.part").exists()
     if other != "nothing":
         given[other] = 2
-    rollouts, rollout = [], ppo.rollout
-    monkeypatch.setattr(ppo, "rollout", lambda *args, **how: rollouts.append(1) or rollout(*args, **how))
+    rolled, rollout = [], ppo.rollout
+    monkeypatch.setattr(ppo, "rollout", lambda *args, **how: rolled.append(1) or rollout(*args, **how))
     policy = train(tmp_path / "x.csv")
-    assert len(rollouts) == iterations and not (tmp_path / "x.part").exists()
+    assert len(rolled) == iterations and not (tmp_path / "x.part").exists()
     assert same(policy, train(None))
 
 
@@ -842,9 +843,11 @@ def test_the_samples_of_a_run_hold_whole_characters(run, tokenizer, monkeypatch)
 
 
 def test_the_table_of_a_rollout_holds_whole_characters(tokenizer, monkeypatch, capsys):
-    scripted(tokenizer, monkeypatch, ppo)
-    task = world.draw_tasks(world.generator(1, "x"), ("chat",), 1)
-    ppo.show(small(0), small(0), None, rewards.RewardModel(small(0)), tokenizer, task, PPO)
+    scripted(tokenizer, monkeypatch, rollouts)
+    args = SimpleNamespace(stage="rl_preference", seed=1, reference=None)
+    given = SimpleNamespace(args=args, tokenizer=tokenizer, device=CPU)
+    how = {"rollout": ppo.rollout, "token_rewards": ppo.token_rewards, "build": None, "load": None}
+    rl_alone.show_rollout(given, small(0), rewards.RewardModel(small(0)), PPO, **how)
     out = capsys.readouterr().out
     assert "'ö'" in out and "'ß'" in out and "'☃'" in out and "\ufffd" not in out
 

@@ -20,7 +20,7 @@ import self_reward
 import sft
 from data import world
 from data.files import checkpoints, formats, real, writing
-from data.runtime import annotator
+from data.runtime import annotator, rollouts
 from data.runtime.rows import dialogue_rows
 from model import GPT, Config
 from pipeline import STAGES, Run

@@ -14,6 +14,7 @@ import ppo
 import reward_model
 import sft
 from data import world
+from data.runtime import rollouts
 from data.runtime.decoding import Samples
 from data.runtime.rows import response_rows
 from model import GPT, Config, Optimizers
@@ -205,10 +206,10 @@ def test_rl_warms_up_and_decays_by_iteration_policy_and_critic_alike(logged, tok
     learned = recorder.of("learn")
     assert [given["scale"] for given in learned] == pytest.approx(rising_and_falling(10, warmup, 7))
     assert logged[0].model is policy and logged[0].rates == (0.25, None)
-    assert all(given["optimizers"] is logged[0] and given["settings"] == settings
+    assert all(given["optimizers"]["policy"] is logged[0] and given["settings"] == settings
                for given in learned)
     if estimator == "gae":
-        assert logged[1].rates == (0.5, None) and all(given["critic_optimizers"] is logged[1]
+        assert logged[1].rates == (0.5, None) and all(given["optimizers"]["critic"] is logged[1]
                                                       for given in learned)
     else:
         assert len(logged) == 1
@@ -222,13 +223,14 @@ def test_every_minibatch_of_rl_is_a_step_with_the_iterations_scale_of_policy_and
                                                                   [2, 7, 8]])
     mask = torch.tensor([[False, True, True]] * 4)
     old = torch.full(ids.shape, -6.0)
-    data = ppo.Rollouts([(row.tolist(), [False, True, True]) for row in ids], ids, mask, old, old,
+    data = rollouts.Rollouts([(row.tolist(), [False, True, True]) for row in ids], ids, mask, old, old,
                         torch.zeros(4, 3), torch.ones(4), mask.any(1),
                         torch.ones(4, 3) * mask,
                         torch.ones(4, 3) * mask, False, {})
     optimizers, critic_optimizers = Log(policy, 0.25), Log(critic, 0.5)
-    update = ppo.learn(policy, critic, optimizers, critic_optimizers, data, settings, tokenizer, (),
-                       random.Random(0), 0.375, torch.device("cpu"))
+    both = {"policy": optimizers, "critic": critic_optimizers}
+    update = ppo.learn(policy, critic, both, data, settings, tokenizer=tokenizer, rehearsal=(),
+                       rng=random.Random(0), scale=0.375)
     assert scales(optimizers) == scales(critic_optimizers) == [0.375] * 6 and update["updates"] == 6
 
 
@@ -259,8 +261,8 @@ def test_the_seed_of_a_rollout_is_that_of_its_samples_and_another_seed_samples_o
         tokenizer, monkeypatch):
     policy, settings = plain(tokenizer), ppo.Settings(samples=2, max_new=6)
     tasks = world.draw_tasks(world.generator(0), ("math", ), 3)
-    first, again, other = (ppo.rollout(policy, policy, None, None, tokenizer, tasks, settings, 0.0,
-                                       seed).rows for seed in (1, 1, 2))
+    first, again, other = (ppo.rollout(policy, policy, None, None, tokenizer, tasks,
+                                       settings=settings, kl_coef=0.0, seed=seed).rows for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -289,12 +291,13 @@ def test_logged_kl_entropy_and_length_are_of_the_models_own_tokens_alone(tokeniz
     lengths = torch.tensor([len(ids) for ids, _ in replies])
     samples = Samples(tokens, torch.zeros(tokens.shape), own, lengths,
                       torch.zeros(4, dtype=torch.bool))
-    monkeypatch.setattr(ppo, "generate", lambda *args, **how: samples)
+    monkeypatch.setattr(rollouts, "generate", lambda *args, **how: samples)
     monkeypatch.setattr(world, "score_replies", lambda tasks, replies: [1.0, 0.0, 1.0, 0.0])
     policy, reference, settings = plain(tokenizer), plain(tokenizer,
                                                           1), ppo.Settings(samples=2,
                                                                            temperature=0.7)
-    log = ppo.rollout(policy, reference, None, None, tokenizer, tasks, settings, 0.0, 0).log
+    log = ppo.rollout(policy, reference, None, None, tokenizer, tasks, settings=settings, kl_coef=0.0,
+                      seed=0).log
     rows = [(prompts[k // 2] + ids, [False] * len(prompts[k // 2]) + mask)
             for k, (ids, mask) in enumerate(replies)]
     ours, theirs = told_by_hand(policy, rows, 0.7), told_by_hand(reference, rows, 0.7)

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from data.files import hf
+from data.runtime.rl_settings import GSPO
 from data.runtime.rows import pad_rows, supervised_count
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, token_logprobs
-from ppo import GSPO, policy_loss
+from ppo import policy_loss
 from reward_model import RewardModel, ranking_loss, score_rows
 from sft import batch_loss
 from tests.benchmarks import peers
@@ -135,7 +136,7 @@ def test_grpo(models, tokenizer, pairs, loss_type, level, clip, how):
     noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2)) * (0.3 if level == "token" else 1e-3)
     old = torch.where(mask, logprobs.detach() + noise, 0.0)
     advantages = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 0.0, 0.7])
-    loss, clipped, _ = policy_loss(logprobs, old, advantages[:, None].expand(mask.shape), mask, *clip, **{
+    loss, clipped, _ = policy_loss(logprobs, old, advantages[:, None].expand(mask.shape), mask, clip_low=clip[0], clip_high=clip[1], **{
         name: value for name, value in how.items() if not name.startswith("clip")})
     assert 0.1 < clipped < 0.9
     trainer.model.eval()

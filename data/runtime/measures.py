@@ -4,6 +4,9 @@ calibration, rank correlations, wins and losses."""
 import functools
 import math
 
+import torch
+from torch import Tensor
+
 NORMAL_95 = 1.959964  # the normal distribution's 97.5% quantile
 
 
@@ -176,3 +179,28 @@ def win_share(new: list[float], old: list[float]) -> dict:
         "losses": losses / len(new),
         "win_share": (wins + ties / 2) / len(new),
     }
+
+
+# ---- of tensors with a mask ----
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the mask; where() and not a product, because nan * 0 is nan."""
+    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - var(R - V) / var(R) over the mask; 0 is a critic that knows only the mean."""
+    v = values[mask]
+    r = returns[mask]
+    variance = r.var(unbiased=False)
+    if not len(r) or not variance > 0:
+        return math.nan
+    return float(1 - (r - v).var(unbiased=False) / variance)
+
+
+def whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
+    """(x - mean) / sqrt(var + 1e-8) over the mask, biased variance; 0 elsewhere."""
+    mean = masked_mean(x, mask)
+    white = (x - mean) * torch.rsqrt(masked_mean((x - mean) ** 2, mask) + 1e-8)
+    return torch.where(mask, white + mean if keep_mean else white, 0.0)

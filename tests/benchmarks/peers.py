@@ -36,11 +36,12 @@ from data.files import writing
 from data.runtime.command import fail, guarded
 from data.runtime.decoding import generate
 from data.runtime.evaluation import sampled_rows
+from data.runtime.rollouts import entropy_of
 from data.runtime.rows import pad_rows, supervised_count
 from data.world import judge as world_judge
 from dpo import dpo_loss, reference_logprobs, sequence_logprobs
 from model import GPT, Config, Optimizers, load_checkpoint, parameter_count, token_logprobs
-from ppo import entropy_of, group_advantages, policy_loss
+from ppo import group_advantages, policy_loss
 from reward_model import RewardModel, ranking_loss, score_rows
 from sft import batch_loss
 
