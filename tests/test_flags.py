@@ -168,6 +168,8 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(sft, "show_mask")
     for place in (sft, dpo, reward_model):
         recorder.stand_in(place, "show")
+    for place in (distill, self_reward):
+        recorder.stand_in(place, "show")
     for place in (dpo, reward_model, ppo):
         recorder.stand_in(place, "train", own)
     recorder.stand_in(dpo, "annotated_pairs", lambda **given: [(k, k) for k in range(20)])
@@ -403,12 +405,14 @@ TABLE += [
     ("distill", "teacher", "--teacher teacher.pt", lambda seen: loaded(seen)[1:], ["teacher.pt"]),
     ("distill", "teacher", "--teacher train", lambda seen: loaded(seen)[1:],
      ["runs/tiny-seed1/overall_sft.teacher.pt"]),
+    ("distill", "show", "--show", times("show", "distill"), [1, 0]),
 
     ("self_reward", "rounds", "--rounds 3", each("next_iteration_model", "round_number"),
      [1, 2, 3]),
     ("self_reward", "lr", "--lr 0.25",
      of("next_iteration_model", "settings", "training", "lr"), 0.25),
     ("self_reward", "no_rehearsal", "--no-rehearsal", of("next_iteration_model", "rehearsal"), []),
+    ("self_reward", "show", "--show", times("show", "next_iteration_model"), [1, 0]),
 
     ("pipeline", "size", "--size small", of("run_stages", "run", "schedules"),
      sft.SCHEDULES["small"]),

@@ -1,9 +1,11 @@
 """self_reward.py: the verdict's parser, the selection, the filters of new prompts, a whole round, and what measures it against the truth."""
 
+import ast
 import functools
 import itertools
 import json
 import random
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,10 +18,13 @@ import self_reward
 from data import world
 from data.files import formats, writing
 from data.files.checkpoints import save_checkpoint
+from data.runtime import alone, judging
 from data.runtime.decoding import Samples
 from data.runtime.measures import kendall, mean_ranks, spearman, win_share
 from data.runtime.rows import pad_rows
 from data.world import judge as world_judge
+from data.world import novelty
+from data.world.novelty import rouge_l, words_of
 from dpo import sequence_logprobs
 from model import GPT, Config, load_checkpoint
 from self_reward import (
@@ -35,11 +40,9 @@ from self_reward import (
     mean_score,
     measure,
     next_iteration_model,
-    rouge_l,
     select,
     text_of,
     train_instruction_following,
-    words_of,
 )
 
 CPU = torch.device("cpu")
@@ -193,6 +196,27 @@ def test_one_known_reward_or_equal_ones_make_no_pair_with_any_window(rho):
     assert select([3, 3], [1, 9], rho) is None and select([3, None], [1, 9], rho) is None
 
 
+def test_show_prints_the_numbers_of_the_chapters_functions(capsys):
+    """Verdicts 4, 5, 4; 4, 4, 4; 2, 1, 3; 1, unreadable, 2. The windows of rho 0.2 are 0.567 wide: the
+    shorter of 4.33 and 4 against the longer of 2 and 1.5."""
+    self_reward.show()
+    told = capsys.readouterr().out
+    lengths = [int(length) for length in re.findall(r"^response \d, (\d+) tokens", told, re.M)]
+    verdicts = [ast.literal_eval(texts) for texts in re.findall(r"tokens: (.*)$", told, re.M)]
+    scores = [[world_judge.parse_verdict(text) for text in texts] for texts in verdicts]
+    assert scores == [[4, 5, 4], [4, 4, 4], [2, 1, 3], [1, None, 2]]
+    assert [ast.literal_eval(row) for row in re.findall(r"scores (.*), reward", told)] == scores
+    rewards = [mean_score(texts) for texts in verdicts]
+    assert rewards == [pytest.approx(13 / 3), 4, 2, 1.5] and re.findall(r"reward ([\d.]+)$", told, re.M) == [f"{r:.4f}" for r in rewards]
+    for rho, picked in ((0.0, (0, 3)), (0.2, (1, 2))):
+        assert select(rewards, lengths, rho) == picked
+        assert f"rho {rho}: response {picked[0]} is chosen, response {picked[1]} rejected\n" in told
+    logps = [ast.literal_eval(row) for row in re.findall(r"(\[-[\d., -]+\])", told)]
+    losses, *rewards = dpo.dpo_loss(*torch.tensor(sum(logps, []))[:, None], beta=0.1)
+    assert f"implicit rewards: {rewards[0].item():.4f}, {rewards[1].item():.4f}\n" in told
+    assert told.endswith(f"L_DPO = -log sigmoid(their difference) = {losses.item():.4f}\n")
+
+
 # ---- what the truth says of a round ----
 
 def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
@@ -209,7 +233,7 @@ def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
         return ids, [True] * len(ids)
     groups = [[row("a"), row("b"), row("c")], [row("d"), row("a"), row("b")], [row("a"), row("d")], [row("a"), row("b", whole=False)]]
     rewards = [[4.0, 2.0, 3.0], [5.0, 5.0, 1.0], [5.0, 0.0], [5.0, None]]
-    got = self_reward.audit(tokenizer, ["one", "two", "unknown", "three"], groups, rewards, [(0, 1), (0, 2), (0, 1), (None, None)])
+    got = judging.audit(tokenizer, ["one", "two", "unknown", "three"], groups, rewards, [(0, 1), (0, 2), (0, 1), (None, None)])
     # one: a over b and a over c, both right, b and c equally good; two: d ties with a (half), d over b is wrong, a over b is right
     assert got == {"own_agreement": pytest.approx((1 + 1 + 0.5 + 0 + 1) / 5), "equally_good": pytest.approx(1 / 6), "true_gap": pytest.approx(((5 - 3) + (0 - 3)) / 2),
                    # one: a and b against c; two: a against d (a tie), b against d
@@ -217,7 +241,7 @@ def test_a_round_is_audited_by_hand(tokenizer, monkeypatch):
                    # one: a and c against b; two: a against d, a against b
                    "own_polite": pytest.approx((1 + 1 + 0.5 + 1) / 4), "own_complete": pytest.approx((1 + 1 + 0.5 + 1) / 4),
                    "own_concise": None}
-    nothing = self_reward.audit(tokenizer, ["unknown"], groups[2:3], rewards[2:3], [(0, 1)])
+    nothing = judging.audit(tokenizer, ["unknown"], groups[2:3], rewards[2:3], [(0, 1)])
     assert set(nothing) == set(got) and set(nothing.values()) == {None}
 
 
@@ -292,7 +316,7 @@ def test_an_evaluation_prompt_is_refused_by_its_words_where_it_cannot_be_parsed(
 
 @pytest.mark.slow
 def test_no_held_out_content_is_accepted_in_any_phrasing_whether_it_is_on_a_list_or_not(tokenizer, script, monkeypatch):
-    monkeypatch.setattr(self_reward, "evaluation_words", frozenset)
+    monkeypatch.setattr(novelty, "evaluation_words", frozenset)
     rng = random.Random(2)
     replies = [family.draw(rng, part, range(1, 6), (k,)).prompt for family in world.FAMILIES for part in ("test", "dev") for k in range(5)]
     replies = [text for text in replies if 2 <= len(words_of(text)) <= 24]
@@ -483,7 +507,7 @@ def test_another_judge_can_take_the_models_place_in_a_control(tokenizer, play):
     def score(prompts, responses):
         assert len(prompts) == len(responses) == 6
         return [[-sum(mask) for _, mask in group] for group in responses]
-    _, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN, score)
+    _, records, counts = create_self_instruction_data(None, None, tokenizer, TINY, 1, SHOWN, score=score)
     assert [kind_of(call["texts"][0]) for call in play.calls] == ["prompt", "response"]
     assert all((record["chosen"], record["rejected"], record["verdicts"]) == (0, 3, [[]] * 4) for record in records)
     assert counts["verdicts"] == counts["verdicts_parsed"] == 0
@@ -569,7 +593,7 @@ def test_the_settings_of_training_and_the_rehearsal_reach_dpo(monkeypatch):
     settings = replace(TINY, training=dpo.Settings(steps=3, beta=0.7))
     given = {"seed": 5, "stage": "self_reward_2", "rehearsal": ["row"], "log": "log"}
     assert train_instruction_following("model", "tokenizer", ["pair"], settings, **given) == {"loss": 0.0}
-    assert seen == [(("model", "tokenizer", ["pair"], settings.training), {**given, "device": CPU})]
+    assert seen == [(("model", "tokenizer", ["pair"], settings.training), given)]
 
 
 # ---- metrics ----
@@ -642,7 +666,7 @@ def test_answers_get_their_true_reward_from_0_to_5(tokenizer, monkeypatch):
     tasks = world.evaluation_tasks("chat", 6, "test")
     replies = [said(tokenizer, world.reference(task)[-1]["content"]) for task in tasks]
     replies[0] = replies[0][:-1]  # broke off
-    monkeypatch.setattr(self_reward, "generate", lambda model, tokenizer, prompts, **how: samples_of(replies))
+    monkeypatch.setattr(judging, "generate", lambda model, tokenizer, prompts, **how: samples_of(replies))
     answers = chat_answers(None, tokenizer, TINY, 1)
     assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
     assert answers["correct"] == answers["polite"] == pytest.approx(5 / 6)  # what broke off is neither, as it has no reward
@@ -703,7 +727,7 @@ def test_one_smoke_round_from_a_random_checkpoint_leaves_a_checkpoint_and_its_da
 
 def test_two_rounds_under_a_constant_judge_end_with_the_seed_models_weights(command, play, tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(self_reward, "judge", always_3)
-    monkeypatch.setattr(self_reward, "evaluate", lambda *args, **how: {})
+    monkeypatch.setattr(alone, "evaluate", lambda *args, **how: {})
     monkeypatch.setattr(self_reward, "chat_answers", lambda *args: {"rewards": [1.0], "length": 1.0, "correct": 1.0, "polite": 1.0})
     code, out, err = command("--smoke", "--rounds", "2")
     assert code == 0, err
@@ -714,7 +738,7 @@ def test_two_rounds_under_a_constant_judge_end_with_the_seed_models_weights(comm
 
 @pytest.fixture
 def nothing_measured(monkeypatch):
-    monkeypatch.setattr(self_reward, "evaluate", lambda *args, **how: {})
+    monkeypatch.setattr(alone, "evaluate", lambda *args, **how: {})
     monkeypatch.setattr(self_reward, "judge_report", lambda *args: {"pairwise": 1, "parsed": 1})
 
 
