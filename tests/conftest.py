@@ -10,7 +10,8 @@ from data.files import checkpoints
 from data.files import tokenizer as tokenizers
 from model import GPT, SIZES, Config
 
-torch.set_num_threads(1)  # the sums of a matrix product, and so a seed's samples, depend on the number of threads
+# the sums of a matrix product, and so a seed's samples, depend on the number of threads
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,9 @@ def no_network(monkeypatch):
         raise AssertionError("a test tried to reach the network")
 
     def local_only(self, address):
-        return connect(self, address) if self.family == getattr(socket, "AF_UNIX", None) else refuse()
+        return (
+            connect(self, address) if self.family == getattr(socket, "AF_UNIX", None) else refuse()
+        )
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
@@ -40,8 +43,9 @@ def teacher_file(tmp_path_factory, tokenizer):
     """A file as data/teacher.tiny.pt, with random weights, which stands in for it in every test."""
     path = tmp_path_factory.mktemp("given") / "teacher.tiny.pt"
     model = GPT(SIZES["tiny"]["teacher"]).init_weights(77).half()
-    checkpoints.save_checkpoint(path, model, tokenizer, "overall_sft",
-                                world_version=world.WORLD_VERSION)
+    checkpoints.save_checkpoint(
+        path, model, tokenizer, "overall_sft", world_version=world.WORLD_VERSION
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "TEACHER", path)
         yield path
@@ -49,7 +53,8 @@ def teacher_file(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def tiny_model(tokenizer):
-    """Two layers with random weights everywhere: what starts at zero would make attention and FFN do nothing."""
+    """Two layers with random weights everywhere:
+    what starts at zero would make attention and FFN do nothing."""
     model = GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64, smear=3)).init_weights(0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -60,7 +65,8 @@ def tiny_model(tokenizer):
 
 
 class PlainDescent:
-    """Stands in for Optimizers: p -= RATE * gradient, so that weights tell gradients apart and nothing is normalised away."""
+    """Stands in for Optimizers: p -= RATE * gradient,
+    so that weights tell gradients apart and nothing is normalised away."""
 
     RATE = 0.01
 

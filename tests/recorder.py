@@ -5,6 +5,7 @@ import inspect
 
 class Recorder:
     """The calls of what it stands in for: (name, arguments by name, defaults included)."""
+
     def __init__(self, monkeypatch):
         self.monkeypatch, self.calls = monkeypatch, []
 
@@ -14,8 +15,8 @@ class Recorder:
         rest = [key for key, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
 
         def recorded(*args, **how):
-            given = signature.bind(*args,
-                                   **how)  # a call that the real function would refuse is refused
+            # a call that the real function would refuse is refused
+            given = signature.bind(*args, **how)
             given.apply_defaults()
             given = dict(given.arguments)
             for key in rest:
@@ -30,5 +31,5 @@ class Recorder:
         return [given for called, given in self.calls if called == name]
 
     def one(self, name: str) -> dict:
-        (given, ) = self.of(name)
+        (given,) = self.of(name)
         return given

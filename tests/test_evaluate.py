@@ -47,11 +47,13 @@ class Script:
 @pytest.fixture
 def script(monkeypatch):
     """script(reply) puts a Script in the place of `generate`."""
+
     def install(reply):
         played = Script(reply)
         for module in (evaluation, samples):
             monkeypatch.setattr(module, "generate", played)
         return played
+
     return install
 
 
@@ -62,7 +64,7 @@ def asked(call, *names):
 def right(tokenizer, task):
     """The ids of a perfect reply, calls and tool results included."""
     prompt = tokenizer.prompt(task.messages)
-    return tokenizer.render([*task.messages, *world.reference(task)])[0][len(prompt):]
+    return tokenizer.render([*task.messages, *world.reference(task)])[0][len(prompt) :]
 
 
 def said(tokenizer, text):
@@ -77,17 +79,19 @@ def answers_to(tokenizer, domains, n, part="test"):
 
 def verdicts_by(tokenizer, script, text):
     """Every verdict is text(true reward of the response, number of the prompt), text or ids."""
-    count = iter(range(10 ** 6))
+    count = iter(range(10**6))
 
     def reply(ids, heat, k):
         told = tokenizer.decode(ids)
-        question, response, _ = world_judge.read_judge_prompt(told[told.index("Rate this"):])
+        question, response, _ = world_judge.read_judge_prompt(told[told.index("Rate this") :])
         words = text(world_judge.true_reward(world.parse(question), response), next(count))
         return said(tokenizer, words) if isinstance(words, str) else words
+
     return script(reply)
 
 
 # ---- evaluate ----
+
 
 def test_greedy_is_what_is_said_at_temperature_0_and_sampled_what_is_said_at_1(tokenizer, script):
     """A model that is right at 0 alone, and one that is right at 1 alone."""
@@ -104,7 +108,7 @@ def test_greedy_is_what_is_said_at_temperature_0_and_sampled_what_is_said_at_1(t
 def test_every_prompt_is_read_once_for_both_temperatures(tokenizer, script):
     played = script(lambda ids, heat, k: said(tokenizer, "Score: 3"))
     evaluate("the model", tokenizer, 2, seed=1)
-    call, = played.calls
+    (call,) = played.calls
     assert asked(call, "model", "n", "temperature", "max_new") == ["the model", 2, [0.0, 1.0], 64]
     assert (call["top_k"], call["top_p"], call["run_tool"]) == (0, 1.0, world.run_tool)
 
@@ -118,8 +122,11 @@ def test_the_prompts_are_fixed_and_a_seed_changes_the_samples_alone(tokenizer, s
     expected = []
     for domain in ("math", "code", "stem", "chat", "agent", "judge", "phrasing"):
         if domain == "judge":
-            texts = [world_judge.judge_prompt(task.prompt, response)
-                     for task, *both in world.evaluation_judge_pairs(2, part) for response in both]
+            texts = [
+                world_judge.judge_prompt(task.prompt, response)
+                for task, *both in world.evaluation_judge_pairs(2, part)
+                for response in both
+            ]
             expected += [tokenizer.prompt([{"role": "user", "content": text}]) for text in texts]
         else:
             tasks = world.evaluation_tasks(domain, 2, part)
@@ -148,17 +155,22 @@ def test_chat_is_the_true_reward_as_a_share_of_five(tokenizer, script):
     assert (row["low"], row["high"]) == pytest.approx(interval(truth))
 
 
-@pytest.mark.parametrize("text, agreement, parsed", [
-    (lambda true, k: f"so so. Score: {true}", 1, 1),
-    (lambda true, k: f"Score: {5 - true}", 0, 1),
-    (lambda true, k: "Score: 3", 0.5, 1),
-    (lambda true, k: "I like it.", 0, 0),
-    (lambda true, k: f"Score: {true + 6}", 0, 0),
-    (lambda true, k: f"Score: {true}" if k % 2 else "Score: none", 0, 0.5),
-    (lambda true, k: f"Score: \u0663 or Score: {true}", 0, 0),
-    (lambda true, k: "Score: \u0663", 0, 0)])
+@pytest.mark.parametrize(
+    "text, agreement, parsed",
+    [
+        (lambda true, k: f"so so. Score: {true}", 1, 1),
+        (lambda true, k: f"Score: {5 - true}", 0, 1),
+        (lambda true, k: "Score: 3", 0.5, 1),
+        (lambda true, k: "I like it.", 0, 0),
+        (lambda true, k: f"Score: {true + 6}", 0, 0),
+        (lambda true, k: f"Score: {true}" if k % 2 else "Score: none", 0, 0.5),
+        (lambda true, k: f"Score: \u0663 or Score: {true}", 0, 0),
+        (lambda true, k: "Score: \u0663", 0, 0),
+    ],
+)
 def test_verdicts_as_the_truth_are_right_a_tie_half_right_and_an_unreadable_one_wrong(
-        tokenizer, script, text, agreement, parsed):
+    tokenizer, script, text, agreement, parsed
+):
     verdicts_by(tokenizer, script, text)
     how = {"domains": ("judge",), "temperatures": {"greedy": 0.0}}
     row = evaluate(None, tokenizer, 4, seed=1, **how)["judge"]
@@ -194,7 +206,7 @@ def test_given_tasks_take_the_place_of_the_worlds(tokenizer, script):
     played = script(lambda ids, heat, k: said(tokenizer, replies.get(tuple(ids), square)))
     tasks = {"math": sums, "code": [program]}
     results = evaluate(None, tokenizer, 4, seed=1, tasks=tasks, max_new=256)
-    call, = played.calls
+    (call,) = played.calls
     assert call["prompts"] == [tokenizer.prompt(task.messages) for task in (*sums[:4], program)]
     assert call["max_new"] == 256 and list(results) == ["math", "code"]
     assert (results["math"]["greedy"], results["math"]["n"]) == (0.5, 4)
@@ -212,6 +224,7 @@ def test_the_interval_is_of_the_first_temperature_that_is_asked_for(tokenizer, s
 
 # ---- pass rates ----
 
+
 def test_a_pass_rate_is_the_share_of_sixteen_samples_at_temperature_1(tokenizer, script):
     """The k-th prompt is answered rightly k times, and once more without an end mark."""
     tasks = [task for domain in ("math", "stem") for task in world.evaluation_tasks(domain, 3)]
@@ -221,9 +234,10 @@ def test_a_pass_rate_is_the_share_of_sixteen_samples_at_temperature_1(tokenizer,
         i = place[tuple(ids)]
         good = right(tokenizer, tasks[i])
         return good if k < i else good[:-1] if k == i else said(tokenizer, "?")
+
     played = script(reply)
     assert pass_rates("the model", tokenizer, tasks, seed=1) == [i / 16 for i in range(6)]
-    call, = played.calls
+    (call,) = played.calls
     assert asked(call, "model", "n", "temperature", "max_new") == ["the model", 16, 1.0, 64]
     assert (call["top_k"], call["top_p"], call["run_tool"]) == (0, 1.0, world.run_tool)
     assert call["prompts"] == [tokenizer.prompt(task.messages) for task in tasks]
@@ -241,6 +255,7 @@ def test_a_pass_rate_leaves_out_what_could_not_be_checked(tokenizer, script, mon
 
 # ---- the fixed samples of a run ----
 
+
 def run_in(folder, tokenizer, data=None):
     both = {"student": "the student", "teacher": "the teacher"}
     cpu = torch.device("cpu")
@@ -248,20 +263,27 @@ def run_in(folder, tokenizer, data=None):
 
 
 def test_the_fixed_samples_are_greedy_answers_to_two_prompts_of_five_domains(
-        tokenizer, script, tmp_path):
+    tokenizer, script, tmp_path
+):
     known = answers_to(tokenizer, DOMAINS, 2)
     played = script(lambda ids, heat, k: known[tuple(ids)])
     pipeline.answer_samples(run_in(tmp_path, tokenizer), "overall_sft", "teacher")
-    call, = played.calls
+    (call,) = played.calls
     tasks = [task for domain in DOMAINS for task in world.evaluation_tasks(domain, 2)]
     assert asked(call, "model", "n", "temperature", "max_new") == ["the teacher", 1, 0.0, 64]
     assert call["prompts"] == [tokenizer.prompt(task.messages) for task in tasks]
     assert call["run_tool"] is world.run_tool
     lines = formats.read_jsonl(tmp_path / "samples.jsonl")
     whose = {"stage": "overall_sft", "model": "teacher"}
-    assert lines == [whose | {"domain": task.domain, "prompt": task.prompt,
-                              "reply": tokenizer.encoding.decode(right(tokenizer, task))}
-                     for task in tasks]
+    assert lines == [
+        whose
+        | {
+            "domain": task.domain,
+            "prompt": task.prompt,
+            "reply": tokenizer.encoding.decode(right(tokenizer, task)),
+        }
+        for task in tasks
+    ]
     assert all(line["reply"].endswith("<|end|>") for line in lines)
 
 
@@ -276,19 +298,23 @@ def test_a_stage_that_is_done_again_replaces_its_own_samples_alone(tokenizer, sc
     text = (tmp_path / "samples.md").read_text(encoding="utf-8")
     assert text.count("- distill (student): `second<|end|>`") == 10 and "first" not in text
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
-        task.prompt for domain in DOMAINS for task in world.evaluation_tasks(domain, 2)]
+        task.prompt for domain in DOMAINS for task in world.evaluation_tasks(domain, 2)
+    ]
 
 
 def test_with_real_files_the_samples_are_of_their_test_part_and_longer(tokenizer, script, tmp_path):
     def three(part, domain):
         texts = [f"{part} {domain} {k}" for k in range(3)]
         return [real.Task(domain, text, (("user", text),)) for text in texts]
-    parts = {part: {domain: three(part, domain) for domain in real.DOMAINS}
-             for part in ("train", "test")}
+
+    parts = {
+        part: {domain: three(part, domain) for domain in real.DOMAINS} for part in ("train", "test")
+    }
     data = real.Folder(parts, {}, [], {})
     played = script(lambda ids, heat, k: said(tokenizer, "x"))
     pipeline.answer_samples(run_in(tmp_path, tokenizer, data), "rl_code", "student")
-    call, = played.calls
+    (call,) = played.calls
     assert asked(call, "model", "temperature", "max_new") == ["the student", 0.0, 256]
     assert [line["prompt"] for line in formats.read_jsonl(tmp_path / "samples.jsonl")] == [
-        f"test {domain} {k}" for domain in ("math", "code", "chat") for k in range(2)]
+        f"test {domain} {k}" for domain in ("math", "code", "chat") for k in range(2)
+    ]

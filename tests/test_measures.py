@@ -7,8 +7,9 @@ import pytest
 from data.runtime.measures import interval, mean_of, student_within, t_95, wilson
 
 
-@pytest.mark.parametrize("right, low, high", [
-    (0, 0, 0.029137), (64, 0.414652, 0.585348), (128, 0.970863, 1)])
+@pytest.mark.parametrize(
+    "right, low, high", [(0, 0, 0.029137), (64, 0.414652, 0.585348), (128, 0.970863, 1)]
+)
 def test_wilsons_interval_of_128(right, low, high):
     assert wilson(right, 128) == pytest.approx((low, high), abs=1e-6)
 
@@ -20,9 +21,21 @@ def test_no_share_has_an_interval_of_width_zero_or_beside_it():
             assert 0 <= low <= right / n <= high <= 1 and high - low > 0.003
 
 
-@pytest.mark.parametrize("freedom, quantile", [
-    (1, 12.7062), (2, 4.302653), (3, 3.182446), (4, 2.776445), (9, 2.262157), (10, 2.228139),
-    (30, 2.042272), (127, 1.978820), (999, 1.962341), (10000, 1.960201)])
+@pytest.mark.parametrize(
+    "freedom, quantile",
+    [
+        (1, 12.7062),
+        (2, 4.302653),
+        (3, 3.182446),
+        (4, 2.776445),
+        (9, 2.262157),
+        (10, 2.228139),
+        (30, 2.042272),
+        (127, 1.978820),
+        (999, 1.962341),
+        (10000, 1.960201),
+    ],
+)
 def test_students_quantile(freedom, quantile):
     assert t_95(freedom) == pytest.approx(quantile, abs=2e-5)
 

@@ -16,10 +16,19 @@ from pipeline import stage_line
 
 OWN = "measured"  # results.json: what a stage alone measured
 DOMAINS = ("math", "code", "stem", "chat", "agent", "judge", "phrasing")
-STAGES = [("pretrain", "student"), ("pretrain", "teacher"), ("overall_sft", "student"),
-          ("overall_sft", "teacher"), ("distill", "student"), ("reward_model", "student"),
-          ("rl_stem", "student"), ("rl_code", "student"), ("rl_preference", "student"),
-          ("self_reward_1", "student"), ("self_reward_2", "student")]
+STAGES = [
+    ("pretrain", "student"),
+    ("pretrain", "teacher"),
+    ("overall_sft", "student"),
+    ("overall_sft", "teacher"),
+    ("distill", "student"),
+    ("reward_model", "student"),
+    ("rl_stem", "student"),
+    ("rl_code", "student"),
+    ("rl_preference", "student"),
+    ("self_reward_1", "student"),
+    ("self_reward_2", "student"),
+]
 
 
 def bounds(row: dict) -> tuple[float, float]:
@@ -29,6 +38,7 @@ def bounds(row: dict) -> tuple[float, float]:
 
 class Numbers:
     """Numbers from 0.1 to 0.9 of which no two are alike, not even in percent to one digit."""
+
     def __init__(self):
         self.count = 0
 
@@ -42,24 +52,32 @@ def made_up() -> dict:
     numbers, stages = Numbers(), []
     for k, (name, who) in enumerate(STAGES):
         scores = {
-            domain: {
-                "greedy": numbers.next(), "sampled": numbers.next(), "n": 100
-            }
+            domain: {"greedy": numbers.next(), "sampled": numbers.next(), "n": 100}
             for domain in DOMAINS
         }
         for row in scores.values():
-            row |= {"low": row["greedy"] - numbers.next() / 10,
-                    "high": row["greedy"] + numbers.next() / 20}
+            row |= {
+                "low": row["greedy"] - numbers.next() / 10,
+                "high": row["greedy"] + numbers.next() / 20,
+            }
         own = {"loss": numbers.next()}
         if name == "distill":
             own["filter"] = {"math: kept": 31, "math: positive wrong": 17, "chat: kept": 5}
         if name == "reward_model":
-            names = ("accuracy", "annotator_agreement", "ceiling", "true_accuracy",
-                     "accuracy_longer_won", "accuracy_same_length", "accuracy_shorter_won")
+            names = (
+                "accuracy",
+                "annotator_agreement",
+                "ceiling",
+                "true_accuracy",
+                "accuracy_longer_won",
+                "accuracy_same_length",
+                "accuracy_shorter_won",
+            )
             own |= {name: numbers.next() for name in names}
-            own["calibration"] = [{
-                "predicted": numbers.next(), "observed": numbers.next(), "pairs": 10 + n
-            } for n in range(4)]
+            own["calibration"] = [
+                {"predicted": numbers.next(), "observed": numbers.next(), "pairs": 10 + n}
+                for n in range(4)
+            ]
         if name.startswith("rl_"):
             own["reward"] = numbers.next()
         if name.startswith("self_reward"):
@@ -68,32 +86,49 @@ def made_up() -> dict:
                 for name in ("own_agreement", "correct", "polite", "true_reward")
             }
             own |= {
-                name: 10 + numbers.next()
-                for name in ("chosen_length", "rejected_length", "length")
+                name: 10 + numbers.next() for name in ("chosen_length", "rejected_length", "length")
             }
             for key in ("against_previous", "against_seed"):
                 own[key] = {one: numbers.next() for one in ("wins", "ties", "losses", "win_share")}
-            for key in ("judge", "seed_judge") if name.endswith("1") else ("judge", ):
+            for key in ("judge", "seed_judge") if name.endswith("1") else ("judge",):
                 own[key] = {
                     one: numbers.next()
                     for one in ("pairwise", "ties", "exact", "spearman", "kendall", "parsed")
                 }
-        stages.append({
-            "name": name, "model": who, "seconds": 100.0 + 7 * k, "tokens": 123456 + 1111 * k,
-            "eval": None if name == "reward_model" else scores, OWN: own
-        })
+        stages.append(
+            {
+                "name": name,
+                "model": who,
+                "seconds": 100.0 + 7 * k,
+                "tokens": 123456 + 1111 * k,
+                "eval": None if name == "reward_model" else scores,
+                OWN: own,
+            }
+        )
     return {
-        "size": "small", "seed": 17, "seconds": 4321.0, "peak_memory_mb": 987.0,
-        "params": {"student": 1234567, "teacher": 7654321}, "stages": stages
+        "size": "small",
+        "seed": 17,
+        "seconds": 4321.0,
+        "peak_memory_mb": 987.0,
+        "params": {"student": 1234567, "teacher": 7654321},
+        "stages": stages,
     }
 
 
 LOGS = {
-    "distill": ("dpo", "kl_positive", "kl_negative", "kl_rehearsal", "positive_logprob",
-                "negative_logprob", "loss"), **{
-                    name: ("reward", "true_reward", "kl", "rm_score", "entropy")
-                    for name in ("rl_stem", "rl_code", "rl_preference")
-                }
+    "distill": (
+        "dpo",
+        "kl_positive",
+        "kl_negative",
+        "kl_rehearsal",
+        "positive_logprob",
+        "negative_logprob",
+        "loss",
+    ),
+    **{
+        name: ("reward", "true_reward", "kl", "rm_score", "entropy")
+        for name in ("rl_stem", "rl_code", "rl_preference")
+    },
 }
 
 
@@ -101,12 +136,13 @@ def made_up_logs(out) -> dict:
     """A CSV for each stage that has one; {stage: {column: values}}."""
     numbers, logs = Numbers(), {}
     for name, columns in LOGS.items():
-        lines = [{"step": k, "iteration": k} | {column: numbers.next() + 3
-                                                for column in columns} for k in range(6)]
+        lines = [
+            {"step": k, "iteration": k} | {column: numbers.next() + 3 for column in columns}
+            for k in range(6)
+        ]
         writing.write_csv(out / f"{name}.student.csv", lines)
         logs[name] = {
-            column: [line[column] for line in lines]
-            for column in ("iteration", *columns)
+            column: [line[column] for line in lines] for column in ("iteration", *columns)
         }
     return logs
 
@@ -129,8 +165,9 @@ def drawn(tmp_path_factory):
 
 
 def stage_of(results, name, who="student"):
-    return next(stage for stage in results["stages"]
-                if (stage["name"], stage["model"]) == (name, who))
+    return next(
+        stage for stage in results["stages"] if (stage["name"], stage["model"]) == (name, who)
+    )
 
 
 def own_of(results, name):
@@ -138,7 +175,7 @@ def own_of(results, name):
 
 
 def line_of(axis, label):
-    (line, ) = [line for line in axis.lines if line.get_label() == label]
+    (line,) = [line for line in axis.lines if line.get_label() == label]
     return line
 
 
@@ -147,7 +184,7 @@ def heights(axis, label):
 
 
 def axis_of(figure, title):
-    (axis, ) = [axis for axis in figure.axes if axis.get_title() == title]
+    (axis,) = [axis for axis in figure.axes if axis.get_title() == title]
     return axis
 
 
@@ -157,15 +194,20 @@ def axis_of(figure, title):
 def test_the_table_has_every_number_in_the_column_of_its_domain(drawn):
     results, _, _, out = drawn
     text = (out / "report.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
-            if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     head, _, *lines = rows
     assert head == ["stage", "model", *DOMAINS, "seconds", "tokens"] and len(lines) == len(STAGES)
     for (name, who), cells in zip(STAGES, lines):
         stage, row = stage_of(results, name, who), dict(zip(head, cells))
         assert len(cells) == len(head) and (row["stage"], row["model"]) == (name, who)
-        assert float(row["seconds"]) == stage["seconds"] and int(row["tokens"].replace(
-            ",", "")) == stage["tokens"]
+        assert (
+            float(row["seconds"]) == stage["seconds"]
+            and int(row["tokens"].replace(",", "")) == stage["tokens"]
+        )
         for domain in DOMAINS:
             found = [float(number) for number in re.findall(r"[0-9.]+", row[domain])]
             if stage["eval"] is None:
@@ -191,9 +233,11 @@ def test_the_head_of_the_report_says_which_run_it_is(drawn):
 def test_every_plot_is_shown_under_its_title(drawn):
     _, _, figures, out = drawn
     text = (out / "report.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"\(plots/(.*?)\)", text)) == set(figures) == {
-        "stages.png", "distill.png", "reward_model.png", "rl.png", "self_reward.png"
-    }
+    assert (
+        set(re.findall(r"\(plots/(.*?)\)", text))
+        == set(figures)
+        == {"stages.png", "distill.png", "reward_model.png", "rl.png", "self_reward.png"}
+    )
 
 
 def test_the_growing_table_has_greedy_before_sampled_in_the_order_of_its_head():
@@ -202,13 +246,16 @@ def test_the_growing_table_has_greedy_before_sampled_in_the_order_of_its_head():
     line = stage_line(stage)
     assert line.startswith("rl_code (student)")
     found = re.findall(r"(\d+)/ *(\d+)", line)
-    assert found == [(f"{100 * row['greedy']:.0f}", f"{100 * row['sampled']:.0f}")
-                     for row in stage["eval"].values()]
-    assert table_head().split()[-len(DOMAINS):] == [*world.DOMAINS, "phrasing"]
+    assert found == [
+        (f"{100 * row['greedy']:.0f}", f"{100 * row['sampled']:.0f}")
+        for row in stage["eval"].values()
+    ]
+    assert table_head().split()[-len(DOMAINS) :] == [*world.DOMAINS, "phrasing"]
     own = own_of(results, "reward_model")
     line = stage_line(stage_of(results, "reward_model"))
     assert [float(number) for number in re.findall(r"0\.\d+", line)] == pytest.approx(
-        [own[name] for name in ("accuracy", "true_accuracy", "annotator_agreement")], abs=6e-4)
+        [own[name] for name in ("accuracy", "true_accuracy", "annotator_agreement")], abs=6e-4
+    )
 
 
 # ---- the plots ----
@@ -216,8 +263,13 @@ def test_the_growing_table_has_greedy_before_sampled_in_the_order_of_its_head():
 
 def test_a_given_teacher_is_a_line_across_the_stages_and_no_stage(monkeypatch, tmp_path):
     results, kept = made_up(), []
-    teacher = copy.deepcopy(stage_of(results, "overall_sft")) | {"name": "given_teacher", "model": "teacher"}
-    results["stages"] = [stage for stage in results["stages"] if stage["model"] == "student"] + [teacher]
+    teacher = copy.deepcopy(stage_of(results, "overall_sft")) | {
+        "name": "given_teacher",
+        "model": "teacher",
+    }
+    results["stages"] = [stage for stage in results["stages"] if stage["model"] == "student"] + [
+        teacher
+    ]
     monkeypatch.setattr(reports, "save_plot", lambda figure, out, name, title: kept.append(figure))
     reports.plot_stages(tmp_path, results)
     for domain in DOMAINS:
@@ -241,52 +293,65 @@ def test_the_plot_of_stages_has_every_score_at_its_stage(drawn):
             ]
             places = [ticks.index(stage["name"]) for stage in stages]
             scores = [stage["eval"][domain] for stage in stages]
-            points, _, (segments, ) = bars
+            points, _, (segments,) = bars
             assert bars.get_label().startswith(who) and "greedy" in bars.get_label()
             assert [round(x) for x in points.get_xdata()] == places
             assert list(points.get_ydata()) == pytest.approx(
-                [100 * score["greedy"] for score in scores])
+                [100 * score["greedy"] for score in scores]
+            )
             ends = [end for path in segments.get_segments() for end in path[:, 1]]
             assert ends == pytest.approx([100 * end for score in scores for end in bounds(score)])
             sampled = line_of(axis, f"{who}, sampled")
             assert [round(x) for x in sampled.get_xdata()] == places
             assert list(sampled.get_ydata()) == pytest.approx(
-                [100 * score["sampled"] for score in scores])
+                [100 * score["sampled"] for score in scores]
+            )
 
 
 def test_the_plot_of_distillation_has_each_loss_under_its_name_and_the_filters_counts(drawn):
     results, logs, figures, _ = drawn
     losses, logprobs, counts = figures["distill.png"].axes
-    for label, column in (("L_DPO", "dpo"), ("L_pos", "kl_positive"), ("L_neg", "kl_negative"),
-                          ("L_pos on rehearsal", "kl_rehearsal")):
+    for label, column in (
+        ("L_DPO", "dpo"),
+        ("L_pos", "kl_positive"),
+        ("L_neg", "kl_negative"),
+        ("L_pos on rehearsal", "kl_rehearsal"),
+    ):
         assert logs["distill"][column] == heights(losses, label)
     assert list(line_of(losses, "ln 2").get_ydata()) == pytest.approx([math.log(2)] * 2)
     for label, column in (("positive", "positive_logprob"), ("negative", "negative_logprob")):
         assert logs["distill"][column] == heights(logprobs, label)
     reasons = [label.get_text() for label in counts.get_yticklabels()]
-    assert dict(zip(reasons,
-                    [bar.get_width() for bar in counts.patches])) == own_of(results,
-                                                                            "distill")["filter"]
+    assert (
+        dict(zip(reasons, [bar.get_width() for bar in counts.patches]))
+        == own_of(results, "distill")["filter"]
+    )
 
 
 def test_a_long_curve_is_a_moving_mean_of_ten():
-    assert list(reports.smooth([float(k)
-                                for k in range(30)])) == pytest.approx([k + 4.5 for k in range(21)])
+    assert list(reports.smooth([float(k) for k in range(30)])) == pytest.approx(
+        [k + 4.5 for k in range(21)]
+    )
     assert list(reports.smooth([1.0, 5.0, 2.0])) == [1.0, 5.0, 2.0]
 
 
-def test_the_plot_of_the_reward_model_has_each_accuracy_under_its_name(
-        drawn):
+def test_the_plot_of_the_reward_model_has_each_accuracy_under_its_name(drawn):
     results, _, figures, _ = drawn
     own, (bars, curve) = own_of(results, "reward_model"), figures["reward_model.png"].axes
     names = {
-        "by the annotator": "accuracy", "annotator with itself": "annotator_agreement",
-        "the truth, by the annotator": "ceiling", "by the true rubric": "true_accuracy",
-        "longer won": "accuracy_longer_won", "shorter won": "accuracy_shorter_won"
+        "by the annotator": "accuracy",
+        "annotator with itself": "annotator_agreement",
+        "the truth, by the annotator": "ceiling",
+        "by the true rubric": "true_accuracy",
+        "longer won": "accuracy_longer_won",
+        "shorter won": "accuracy_shorter_won",
     }
     shown = dict(
-        zip([label.get_text() for label in bars.get_xticklabels()],
-            [bar.get_height() for bar in bars.patches]))
+        zip(
+            [label.get_text() for label in bars.get_xticklabels()],
+            [bar.get_height() for bar in bars.patches],
+        )
+    )
     assert shown == pytest.approx({label: own[key] for label, key in names.items()})
     line = line_of(curve, "reward model")
     assert list(line.get_xdata()) == pytest.approx([row["predicted"] for row in own["calibration"]])
@@ -303,8 +368,13 @@ def test_the_plot_of_rl_has_each_stages_reward_true_reward_and_kl(drawn):
         lines = {line.get_label(): line for line in (*axis.lines, *other.lines)}
         assert len(lines) == 3
         for label, line in lines.items():
-            column = "kl" if label.startswith("KL") else "true_reward" if label.startswith(
-                "true reward") else "reward"
+            column = (
+                "kl"
+                if label.startswith("KL")
+                else "true_reward"
+                if label.startswith("true reward")
+                else "reward"
+            )
             assert list(line.get_ydata()) == pytest.approx(logs[name][column]), label
             assert list(line.get_xdata()) == logs[name]["iteration"]
 
@@ -316,11 +386,18 @@ def test_the_plot_of_the_rounds_has_each_share_under_its_name(drawn):
     for label, key in (("against M_t", "against_previous"), ("against M_1", "against_seed")):
         assert [own[key]["win_share"] for own in rounds] == heights(wins, label)
     judges = [rounds[0]["seed_judge"], rounds[0]["judge"], rounds[1]["judge"]]
-    for label, key in (("pairwise agreement", "pairwise"), ("exact ranking", "exact"),
-                       ("verdicts parsed", "parsed")):
+    for label, key in (
+        ("pairwise agreement", "pairwise"),
+        ("exact ranking", "exact"),
+        ("verdicts parsed", "parsed"),
+    ):
         assert [one[key] for one in judges] == heights(judge, label)
-    assert [own["own_agreement"] for own in rounds] == heights(judge,
-                                                               "pairwise, on its own responses")
-    for label, key in (("chosen", "chosen_length"), ("rejected", "rejected_length"),
-                       ("held-out answers", "length")):
+    assert [own["own_agreement"] for own in rounds] == heights(
+        judge, "pairwise, on its own responses"
+    )
+    for label, key in (
+        ("chosen", "chosen_length"),
+        ("rejected", "rejected_length"),
+        ("held-out answers", "length"),
+    ):
         assert [own[key] for own in rounds] == heights(length, label)
