@@ -1,4 +1,5 @@
-"""Directories of other makers: parity with `transformers` where it is installed, and everything that is refused."""
+"""Directories of other makers: parity with `transformers`
+where it is installed, and everything that is refused."""
 
 import json
 import math
@@ -24,11 +25,30 @@ from data.runtime.rows import dialogue_rows, response_rows
 from model import GPT, Config, export, load_checkpoint
 from tests.benchmarks import peers
 
-safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors transformers")
-BASE = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "tie_word_embeddings": False, "hidden_act": "silu"}
-KINDS = {"llama, grouped": ("llama", {}), "llama, tied": ("llama", {"tie_word_embeddings": True}), "llama, explicit head size": ("llama", {"head_dim": 16}),
-         "llama, every head its own": ("llama", {"num_key_value_heads": 4}), "qwen3": ("qwen3", {"head_dim": 16}), "qwen3, tied": ("qwen3", {"head_dim": 8, "tie_word_embeddings": True})}
+safetensors = pytest.importorskip(
+    "safetensors", reason="safetensors is not installed: pip install safetensors transformers"
+)
+BASE = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 5000.0,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+}
+KINDS = {
+    "llama, grouped": ("llama", {}),
+    "llama, tied": ("llama", {"tie_word_embeddings": True}),
+    "llama, explicit head size": ("llama", {"head_dim": 16}),
+    "llama, every head its own": ("llama", {"num_key_value_heads": 4}),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "qwen3, tied": ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}),
+}
 
 
 def ours_from(folder) -> GPT:
@@ -37,10 +57,16 @@ def ours_from(folder) -> GPT:
 
 @pytest.mark.parametrize("kind, changes", KINDS.values(), ids=KINDS)
 def test_logits_are_those_of_transformers(kind, changes, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
-    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](**BASE | changes)
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
+    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](
+        **BASE | changes
+    )
     torch.manual_seed(0)
-    theirs = getattr(transformers, {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind])(config).eval()
+    theirs = getattr(
+        transformers, {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]
+    )(config).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
@@ -54,15 +80,23 @@ def test_logits_are_those_of_transformers(kind, changes, tmp_path):
 def test_what_is_written_reads_back_exactly(changes, tmp_path):
     config = asdict(Config(96, 64, 2, 32, 4, 2, 48)) | {"tied": False} | changes
     model = GPT(Config(**config)).init_weights(1)
-    weights = {name: value for name, value in model.state_dict().items() if not (config["tied"] and name == "head.weight")}
+    weights = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not (config["tied"] and name == "head.weight")
+    }
     hf.write_model(tmp_path, config, weights)
     read, back = hf.read_model(tmp_path)
     assert Config(**read) == Config(**config | {"head_dim": config["head_dim"] or 8})
-    assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
+    assert back.keys() == weights.keys() and all(
+        torch.equal(back[name], weights[name]) for name in weights
+    )
 
 
 def test_what_is_written_opens_in_transformers(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
     config = Config(96, 64, 2, 32, 4, 2, 48, tied=False)
     model = GPT(config).init_weights(1).eval()
     hf.write_model(tmp_path, asdict(config), model.state_dict())
@@ -78,20 +112,40 @@ def test_shards_are_read_as_one(tmp_path):
     hf.write_model(tmp_path, config, model.state_dict())
     whole = hf.safetensors().load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    weight_map = {name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(sorted(whole))}
+    weight_map = {
+        name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(sorted(whole))
+    }
     for file in set(weight_map.values()):
-        hf.safetensors().save_file({name: whole[name] for name in whole if weight_map[name] == file}, tmp_path / file)
+        hf.safetensors().save_file(
+            {name: whole[name] for name in whole if weight_map[name] == file}, tmp_path / file
+        )
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert torch.equal(hf.read_model(tmp_path)[1]["blocks.1.gate_up.weight"], model.blocks[1].gate_up.weight)
+    assert torch.equal(
+        hf.read_model(tmp_path)[1]["blocks.1.gate_up.weight"], model.blocks[1].gate_up.weight
+    )
 
 
-@pytest.mark.parametrize("changes, told", [
-    ({"model_type": "mixtral"}, "mixtral"), ({"attention_bias": True}, "attention_bias"), ({"rope_scaling": {"factor": 2.0, "rope_type": "linear"}}, "rope_scaling"),
-    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"), ({"use_sliding_window": True}, "sliding window"),
-    ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding window"), ({"num_experts": 8}, "mixture of experts"), ({"hidden_act": "gelu"}, "gelu"),
-    ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"), ({"hidden_size": None}, "hidden_size")])
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"model_type": "mixtral"}, "mixtral"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"rope_scaling": {"factor": 2.0, "rope_type": "linear"}}, "rope_scaling"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
+        ({"use_sliding_window": True}, "sliding window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding window"),
+        ({"num_experts": 8}, "mixture of experts"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"hidden_size": None}, "hidden_size"),
+    ],
+)
 def test_what_the_model_has_no_part_for_is_refused_by_name(changes, told, tmp_path):
-    raw = {key: value for key, value in (BASE | {"model_type": "qwen3"} | changes).items() if value is not None}
+    raw = {
+        key: value
+        for key, value in (BASE | {"model_type": "qwen3"} | changes).items()
+        if value is not None
+    }
     (tmp_path / "config.json").write_text(json.dumps(raw))
     with pytest.raises(ValueError, match=told) as caught:
         hf.read_model(tmp_path)
@@ -102,8 +156,14 @@ def test_a_missing_and_a_spare_tensor_are_named(tmp_path):
     config = asdict(Config(96, 64, 1, 32, 4, 2, 48))
     hf.write_model(tmp_path, config, GPT(Config(**config)).init_weights(1).state_dict())
     whole = hf.safetensors().load_file(tmp_path / "model.safetensors")
-    for change, told in (({"model.norm.weight": None}, "model.norm.weight is missing"), ({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, "q_proj.bias has no place")):
-        hf.safetensors().save_file({name: value for name, value in (whole | change).items() if value is not None}, tmp_path / "model.safetensors")
+    for change, told in (
+        ({"model.norm.weight": None}, "model.norm.weight is missing"),
+        ({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, "q_proj.bias has no place"),
+    ):
+        hf.safetensors().save_file(
+            {name: value for name, value in (whole | change).items() if value is not None},
+            tmp_path / "model.safetensors",
+        )
         with pytest.raises(ValueError, match=told):
             hf.read_model(tmp_path)
 
@@ -115,34 +175,65 @@ def test_a_directory_without_a_model_is_named(tmp_path):
 
 # ---- tokenizers ----
 
-TEXTS = ["Hello world, it's 12345 tests!", "  leading and   many   spaces  7 and tabs\t\tand\n\nlines \n 8", "def f(x):\n    return x ** 2  # 3.14",
-         "Grüße, señor — naïve café", "日本語のテキストと中文", "Привет, мир 42", "emoji 🎉👩‍🚀 and ½ ² ٣", "<|im_start|> spelled out", "e\u0301 decomposed", ""]
+TEXTS = [
+    "Hello world, it's 12345 tests!",
+    "  leading and   many   spaces  7 and tabs\t\tand\n\nlines \n 8",
+    "def f(x):\n    return x ** 2  # 3.14",
+    "Grüße, señor — naïve café",
+    "日本語のテキストと中文",
+    "Привет, мир 42",
+    "emoji 🎉👩‍🚀 and ½ ² ٣",
+    "<|im_start|> spelled out",
+    "e\u0301 decomposed",
+    "",
+]
 
 
 def trained(pre_tokenizer, folder: Path, normalizer=None):
     """A small byte-level BPE of the `tokenizers` package, saved to folder."""
-    package = pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install safetensors transformers")
+    package = pytest.importorskip(
+        "tokenizers", reason="tokenizers is not installed: pip install safetensors transformers"
+    )
     from tokenizers import decoders, models, normalizers, trainers
+
     made = package.Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizer(package.pre_tokenizers), decoders.ByteLevel()
     if normalizer:
         made.normalizer = getattr(normalizers, normalizer)()
-    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], initial_alphabet=package.pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=package.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     made.train_from_iterator(TEXTS * 5 + [Path(__file__).read_text(encoding="utf-8")], trainer)
     made.save(str(folder / "tokenizer.json"))
     return made
 
 
-SPLITS = {"GPT-2": lambda p: p.ByteLevel(add_prefix_space=False),
-          "digits": lambda p: p.Sequence([p.Digits(individual_digits=True), p.ByteLevel(add_prefix_space=False)]),
-          "own pattern": lambda p: p.Sequence([p.Split(__import__("tokenizers").Regex(r"\p{N}{1,3}| ?\p{L}+|\s+|[^\s\p{L}\p{N}]+"), "isolated"),
-                                               p.ByteLevel(add_prefix_space=False, use_regex=False)])}
+SPLITS = {
+    "GPT-2": lambda p: p.ByteLevel(add_prefix_space=False),
+    "digits": lambda p: p.Sequence(
+        [p.Digits(individual_digits=True), p.ByteLevel(add_prefix_space=False)]
+    ),
+    "own pattern": lambda p: p.Sequence(
+        [
+            p.Split(
+                __import__("tokenizers").Regex(r"\p{N}{1,3}| ?\p{L}+|\s+|[^\s\p{L}\p{N}]+"),
+                "isolated",
+            ),
+            p.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    ),
+}
 
 
 @pytest.mark.parametrize("normalizer", [None, "NFC"])
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 def test_ids_are_those_of_the_original(split, normalizer, tmp_path):
-    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install safetensors transformers")
+    pytest.importorskip(
+        "tokenizers", reason="tokenizers is not installed: pip install safetensors transformers"
+    )
     made = trained(split, tmp_path, normalizer)
     ours = hf_tokenizer.read_tokenizer(tmp_path)
     for text in TEXTS:
@@ -155,26 +246,49 @@ def test_ids_are_those_of_the_original(split, normalizer, tmp_path):
 def test_a_dialogue_is_chatml_and_supervised_on_the_assistants_turns(tmp_path):
     made = trained(SPLITS["digits"], tmp_path)
     ours = hf_tokenizer.read_tokenizer(tmp_path)
-    messages = [{"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes"}]
+    messages = [
+        {"role": "user", "content": "What is 2 + 2?"},
+        {"role": "assistant", "content": "4"},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "Yes"},
+    ]
     ids, mask = ours.render(messages)
-    text = "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>"
-    assert ids == made.encode(text).ids and ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == "4<|im_end|>Yes<|im_end|>"
-    assert ours.read_reply(ours.encode("Yes") + [ours.end_id]).content == "Yes" and ours.pad_id != ours.end_id
+    text = (
+        "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n"
+        "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>"
+    )
+    assert (
+        ids == made.encode(text).ids
+        and ours.encoding.decode([i for i, on in zip(ids, mask) if on])
+        == "4<|im_end|>Yes<|im_end|>"
+    )
+    assert (
+        ours.read_reply(ours.encode("Yes") + [ours.end_id]).content == "Yes"
+        and ours.pad_id != ours.end_id
+    )
 
 
 def test_dialogues_with_tool_calls_are_left_out_where_there_is_no_mark_for_them(tmp_path):
     trained(SPLITS["digits"], tmp_path)
     ours = hf_tokenizer.read_tokenizer(tmp_path)
-    records = world.overall_demonstrations(1, {"reasoning": 8, "chat": 4, "agent": 4, "judge": 4, "new_prompt": 4})
-    assert dialogue_rows(ours, records["agent"], 1000) == ([], {"tool call, for which the tokenizer has no mark": len(records["agent"])})
+    records = world.overall_demonstrations(
+        1, {"reasoning": 8, "chat": 4, "agent": 4, "judge": 4, "new_prompt": 4}
+    )
+    assert dialogue_rows(ours, records["agent"], 1000) == (
+        [],
+        {"tool call, for which the tokenizer has no mark": len(records["agent"])},
+    )
     assert len(dialogue_rows(ours, records["reasoning"][0] + records["judge"], 1000)[0]) == 6
 
 
 def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
     path = tmp_path / "tokenizer.json"
-    for raw, told in (({"model": {"type": "BPE", "byte_fallback": True}}, "SentencePiece-like BPE"), ({"model": {"type": "Unigram"}}, "Unigram"),
-                      ({"model": {"type": "BPE"}, "normalizer": {"type": "Lowercase"}}, "Lowercase"),
-                      ({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}, "Whitespace")):
+    for raw, told in (
+        ({"model": {"type": "BPE", "byte_fallback": True}}, "SentencePiece-like BPE"),
+        ({"model": {"type": "Unigram"}}, "Unigram"),
+        ({"model": {"type": "BPE"}, "normalizer": {"type": "Lowercase"}}, "Lowercase"),
+        ({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}, "Whitespace"),
+    ):
         path.write_text(json.dumps(raw))
         with pytest.raises(ValueError, match=told):
             hf_tokenizer.read_tokenizer(tmp_path)
@@ -182,22 +296,38 @@ def test_a_tokenizer_of_another_kind_is_refused_by_name(tmp_path):
 
 # ---- export ----
 
+
 def test_an_exported_checkpoint_opens_in_transformers_and_reads_back_exactly(tokenizer, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
     model = GPT(Config(tokenizer.vocab_size, 128, 2, 32, 4, 2, 64)).init_weights(0).eval()
     export(model, tokenizer, tmp_path)
-    theirs, words = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval(), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in TEXTS:
         if "<|" not in text:
             assert words.encode(text) == tokenizer.encode(text), text
-    talk = [{"role": "user", "content": "7 + 8?"}, {"role": "assistant", "content": "15"}, {"role": "user", "content": "Sure?"}]
-    assert words.apply_chat_template(talk, add_generation_prompt=True, return_dict=False) == tokenizer.prompt(talk)
-    assert (words.eos_token_id, words.pad_token_id, theirs.config.eos_token_id) == (tokenizer.end_id, tokenizer.pad_id, tokenizer.end_id)
+    talk = [
+        {"role": "user", "content": "7 + 8?"},
+        {"role": "assistant", "content": "15"},
+        {"role": "user", "content": "Sure?"},
+    ]
+    assert words.apply_chat_template(
+        talk, add_generation_prompt=True, return_dict=False
+    ) == tokenizer.prompt(talk)
+    assert (words.eos_token_id, words.pad_token_id, theirs.config.eos_token_id) == (
+        tokenizer.end_id,
+        tokenizer.pad_id,
+        tokenizer.end_id,
+    )
     ids = torch.tensor([tokenizer.prompt(talk)])
     with torch.no_grad():
         assert (model.eval()(ids) - theirs(ids).logits).abs().max() < 1e-4
     again, _ = load_checkpoint(tmp_path, tokenizer)  # its tokenizer is known as ours
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values())
+    )
 
 
 def test_a_model_with_smear_is_refused_by_export_in_one_line(tiny_model, tokenizer, tmp_path):
@@ -210,7 +340,8 @@ def test_a_model_with_smear_is_refused_by_export_in_one_line(tiny_model, tokeniz
 
 
 def test_the_benchmark_beside_peers_refuses_a_checkpoint_with_a_part_that_they_lack(
-        tiny_model, tokenizer, tmp_path, monkeypatch, capsys):
+    tiny_model, tokenizer, tmp_path, monkeypatch, capsys
+):
     save_checkpoint(tmp_path / "x.pt", tiny_model, tokenizer, "sft")
     monkeypatch.setattr(sys, "argv", ["peers.py", "--checkpoint", str(tmp_path / "x.pt")])
     monkeypatch.setattr(peers, "sft_step", None)
@@ -220,7 +351,9 @@ def test_the_benchmark_beside_peers_refuses_a_checkpoint_with_a_part_that_they_l
     assert stop.value.code == 2 and "x.pt: has smear" in err and err.count("\n") == 1
 
 
-def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(tmp_path):
+def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports_it_unchanged(
+    tmp_path,
+):
     source, copy = tmp_path / "source", tmp_path / "copy"
     source.mkdir()
     trained(SPLITS["digits"], source)
@@ -228,9 +361,13 @@ def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
     back = tokenizer_of(tmp_path / "sft.pt")
-    assert back.fingerprint == words.fingerprint and back.prompt([{"role": "user", "content": "Hi 12"}]) == words.prompt([{"role": "user", "content": "Hi 12"}])
+    assert back.fingerprint == words.fingerprint and back.prompt(
+        [{"role": "user", "content": "Hi 12"}]
+    ) == words.prompt([{"role": "user", "content": "Hi 12"}])
     export(load_checkpoint(tmp_path / "sft.pt", back)[0], back, copy)
-    assert (copy / "tokenizer.json").read_text(encoding="utf-8") == (source / "tokenizer.json").read_text(encoding="utf-8")
+    assert (copy / "tokenizer.json").read_text(encoding="utf-8") == (
+        source / "tokenizer.json"
+    ).read_text(encoding="utf-8")
     assert hf_tokenizer.read_tokenizer(copy).fingerprint == words.fingerprint
 
 
@@ -238,8 +375,10 @@ def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports
 
 SMOLLM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 LOOP = "{% for message in messages %}"
-OPENING = ("{% if loop.first and messages[0]['role'] != 'system' %}"
-           "{{ '<|im_start|>system\nDEFAULT<|im_end|>\n' }}{% endif %}")
+OPENING = (
+    "{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nDEFAULT<|im_end|>\n' }}{% endif %}"
+)
 TURN = "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
 CLOSING = "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 CHATML = LOOP + TURN + CLOSING
@@ -252,22 +391,42 @@ BRIEF = {"role": "system", "content": "Be brief."}
 def byte_directory(folder: Path, template=None, added=(), vocab=(), merges=(), normalizer=None):
     """A directory whose tokenizer has one token a byte, ChatML's marks and what else is given."""
     folder.mkdir(exist_ok=True)
-    marks = [{"content": f"<|{name}|>", "special": True}
-             for name in ("endoftext", "im_start", "im_end")]
+    marks = [
+        {"content": f"<|{name}|>", "special": True} for name in ("endoftext", "im_start", "im_end")
+    ]
     letters = [*hf_tokenizer.byte_letters(), *vocab]
     at = {letter: i for i, letter in enumerate(letters)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    tokens = [flags | one | {"id": at.setdefault(one["content"], len(at))}
-              for one in [*marks, *added]]
-    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-             "use_regex": True}
-    raw = {"version": "1.0", "truncation": None, "padding": None, "post_processor": None,
-           "decoder": split, "pre_tokenizer": split, "added_tokens": tokens,
-           "normalizer": normalizer and {"type": normalizer},
-           "model": {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False,
-                     "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                     "byte_fallback": False, "merges": list(merges),
-                     "vocab": {letter: i for i, letter in enumerate(letters)}}}
+    tokens = [
+        flags | one | {"id": at.setdefault(one["content"], len(at))} for one in [*marks, *added]
+    ]
+    split = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    raw = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "post_processor": None,
+        "decoder": split,
+        "pre_tokenizer": split,
+        "added_tokens": tokens,
+        "normalizer": normalizer and {"type": normalizer},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "fuse_unk": False,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "byte_fallback": False,
+            "merges": list(merges),
+            "vocab": {letter: i for i, letter in enumerate(letters)},
+        },
+    }
     (folder / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
     (folder / "config.json").write_text("{}")
     if template is not None:
@@ -277,8 +436,9 @@ def byte_directory(folder: Path, template=None, added=(), vocab=(), merges=(), n
 
 
 def of_transformers(folder: Path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: "
-                                       "pip install safetensors transformers")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
     return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -288,21 +448,36 @@ def asked(tokenizer, messages: list[dict]) -> list[int]:
 
 
 SMOLLM2_OUTPUTS = [
-    ([HI], f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-           "<|im_start|>assistant\n"),
-    ([BRIEF, HI], "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-                  "<|im_start|>assistant\n"),
-    (TALK, f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-           "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
-           "<|im_start|>assistant\n"),
-    ([BRIEF, *TALK], "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-                     "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
-                     "<|im_start|>assistant\n")]
+    (
+        [HI],
+        f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
+    (
+        [BRIEF, HI],
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
+    (
+        TALK,
+        f"<|im_start|>system\n{SMOLLM}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
+    (
+        [BRIEF, *TALK],
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
+]
 
 
 @pytest.mark.parametrize("messages, output", SMOLLM2_OUTPUTS)
 def test_a_prompt_is_the_output_of_smollm2s_template(messages, output, tmp_path):
-    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, WITH_DEFAULT.replace("DEFAULT", SMOLLM)))
+    ours = hf_tokenizer.read_tokenizer(
+        byte_directory(tmp_path, WITH_DEFAULT.replace("DEFAULT", SMOLLM))
+    )
     assert ours.encoding.decode(ours.prompt(messages)) == output
 
 
@@ -311,27 +486,39 @@ def test_a_default_system_turn_is_not_supervised_and_stands_before_a_whole_dialo
     ids, mask = ours.render(TALK[:2])
     assert ours.encoding.decode(ids) == (
         "<|im_start|>system\nDEFAULT<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-        "<|im_start|>assistant\nYes?<|im_end|>")
+        "<|im_start|>assistant\nYes?<|im_end|>"
+    )
     assert ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == "Yes?<|im_end|>"
-    (row, own), = response_rows(ours, [HI], ["Yes?"])
+    ((row, own),) = response_rows(ours, [HI], ["Yes?"])
     assert row == ids and own == mask
 
 
 TEMPLATES = {
-    "ChatML": (CHATML, ""), "a default": (WITH_DEFAULT, "DEFAULT"),
+    "ChatML": (CHATML, ""),
+    "a default": (WITH_DEFAULT, "DEFAULT"),
     "escaped line breaks": (WITH_DEFAULT.replace("\n", "\\n"), "DEFAULT"),
     "double quotes": (WITH_DEFAULT.replace("'", '"'), "DEFAULT"),
-    "attributes": (WITH_DEFAULT.replace("message['role']", "message.role")
-                   .replace("message['content']", "message.content"), "DEFAULT"),
+    "attributes": (
+        WITH_DEFAULT.replace("message['role']", "message.role").replace(
+            "message['content']", "message.content"
+        ),
+        "DEFAULT",
+    ),
     "one string": (WITH_DEFAULT.replace("'<|im_end|>' + '\n'", "'<|im_end|>\n'"), "DEFAULT"),
-    "line by line": (WITH_DEFAULT.replace("}{", "}\n{").replace("{{", "{{-").replace("{%", "{%-")
-                     + "\n", "DEFAULT"),
+    "line by line": (
+        WITH_DEFAULT.replace("}{", "}\n{").replace("{{", "{{-").replace("{%", "{%-") + "\n",
+        "DEFAULT",
+    ),
     "a line a block": (WITH_DEFAULT.replace("%}", "%}\n"), "DEFAULT"),
-    "a quote in the default": (WITH_DEFAULT.replace("DEFAULT", 'Say "I am" + \\n once'),
-                               'Say "I am" + \n once'),
+    "a quote in the default": (
+        WITH_DEFAULT.replace("DEFAULT", 'Say "I am" + \\n once'),
+        'Say "I am" + \n once',
+    ),
     "a switch that may be missing": (
         "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}"
-        "{% endif %}" + CHATML, ""),
+        "{% endif %}" + CHATML,
+        "",
+    ),
     "trimmed": (WITH_DEFAULT.replace("message['content']", "message['content'] | trim"), None),
     "other marks": (CHATML.replace("im_start", "start"), None),
     "another role asked": (CHATML.replace("assistant", "model"), None),
@@ -343,7 +530,8 @@ TEMPLATES = {
     "a field's name in the default": (WITH_DEFAULT.replace("DEFAULT", "{content}"), "{content}"),
     "an escape": (WITH_DEFAULT.replace("DEFAULT", "\\t"), None),
     "a tool branch": (CHATML.replace(TURN, "{% if tools %}{{ tools }}{% endif %}" + TURN), None),
-    "empty": ("", None)}
+    "empty": ("", None),
+}
 
 
 @pytest.mark.parametrize("template, default", TEMPLATES.values(), ids=TEMPLATES)
@@ -355,25 +543,43 @@ def test_a_template_is_known_by_its_structure_or_not_at_all(template, default, t
 def test_prompts_are_those_that_transformers_renders(name, tmp_path):
     ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, TEMPLATES[name][0]))
     theirs = of_transformers(tmp_path)
-    for talk in ([HI], TALK, TALK[:2], [BRIEF], [BRIEF, *TALK], [HI, BRIEF, HI],
-                 [{"role": "system", "content": ""}, HI],
-                 [{"role": "user", "content": "\n\n  def f():\n\treturn 1\n\n "}]):
+    for talk in (
+        [HI],
+        TALK,
+        TALK[:2],
+        [BRIEF],
+        [BRIEF, *TALK],
+        [HI, BRIEF, HI],
+        [{"role": "system", "content": ""}, HI],
+        [{"role": "user", "content": "\n\n  def f():\n\treturn 1\n\n "}],
+    ):
         assert ours.prompt(talk) == asked(theirs, talk), talk
 
 
 def test_white_space_that_opens_a_turn_is_one_token_with_the_line_break_before_it(tmp_path):
     """ĊĊ is two line breaks: one stands after the role, the content brings a second and a third."""
-    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, CHATML, vocab=["ĊĊ"], merges=["Ċ Ċ"]))
+    ours = hf_tokenizer.read_tokenizer(
+        byte_directory(tmp_path, CHATML, vocab=["ĊĊ"], merges=["Ċ Ċ"])
+    )
     talk = [{"role": "user", "content": "\n\nHi"}]
     ids = ours.render(talk)[0]
     assert [ours.encoding.decode([i]) for i in ids] == [
-        "<|im_start|>", *"user", "\n\n", "\n", *"Hi", "<|im_end|>", "\n"]
+        "<|im_start|>",
+        *"user",
+        "\n\n",
+        "\n",
+        *"Hi",
+        "<|im_end|>",
+        "\n",
+    ]
     assert ids + ours.headers["assistant"] == asked(of_transformers(tmp_path), talk)
 
 
 def test_a_template_is_found_where_transformers_finds_it(tmp_path):
-    byte_directory(tmp_path, [{"name": "tool_use", "template": "x"},
-                              {"name": "default", "template": WITH_DEFAULT}])
+    byte_directory(
+        tmp_path,
+        [{"name": "tool_use", "template": "x"}, {"name": "default", "template": WITH_DEFAULT}],
+    )
     assert hf_tokenizer.read_tokenizer(tmp_path).default_system == "DEFAULT"
     byte_directory(tmp_path, [{"name": "tool_use", "template": WITH_DEFAULT}])
     assert hf_tokenizer.read_tokenizer(tmp_path).default_system is None
@@ -395,13 +601,18 @@ def test_a_damaged_file_of_the_tokenizer_is_named(name, tmp_path):
 
 def test_one_line_says_where_a_template_is_not_known(tmp_path, capsys):
     line = ": no chat template that is known here: dialogues are rendered as plain ChatML\n"
-    for name, template, told in (("none", None, 1), ("other", "{{ messages }}", 1),
-                                 ("ChatML", CHATML, 0), ("default", WITH_DEFAULT, 0)):
+    for name, template, told in (
+        ("none", None, 1),
+        ("other", "{{ messages }}", 1),
+        ("ChatML", CHATML, 0),
+        ("default", WITH_DEFAULT, 0),
+    ):
         ours = tokenizer_of(byte_directory(tmp_path / name, template))
         assert capsys.readouterr().out == f"{tmp_path / name}{line}" * told
         opening = "<|im_start|>system\nDEFAULT<|im_end|>\n" * (name == "default")
         assert ours.encoding.decode(ours.prompt([HI])) == (
-            opening + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+            opening + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        )
 
 
 def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
@@ -410,11 +621,17 @@ def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("template, default", [
-    (None, ""), (CHATML, ""),
-    (WITH_DEFAULT.replace("DEFAULT", 'Größe 😀\\n"x"'), 'Größe 😀\n"x"')])
-def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(template, default, tmp_path,
-                                                                  capsys):
+@pytest.mark.parametrize(
+    "template, default",
+    [
+        (None, ""),
+        (CHATML, ""),
+        (WITH_DEFAULT.replace("DEFAULT", 'Größe 😀\\n"x"'), 'Größe 😀\n"x"'),
+    ],
+)
+def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(
+    template, default, tmp_path, capsys
+):
     words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", template))
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
@@ -438,23 +655,39 @@ def test_a_checkpoint_of_before_is_rendered_as_it_was_trained(tmp_path):
     torch.save(saved, tmp_path / "old.pt")
     back = tokenizer_of(tmp_path / "old.pt")
     assert back.encoding.decode(back.prompt([HI])) == (
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 # ---- added tokens ----
 
-ADDED = [{"content": "<think>", "special": False}, {"content": "</think>", "special": False},
-         {"content": "<think>!", "special": False}, {"content": "<|tool|>", "special": True},
-         {"content": "<left>", "special": False, "lstrip": True},
-         {"content": "<right>", "special": False, "rstrip": True},
-         {"content": "word", "special": False, "single_word": True}]
-SPELLED = ["<think>5</think>", "a<think>!b<think>", "x  <left>  y", "x  <right>\n y", "<think>",
-           "word words sword (word) word", "<think", "e\u0301<think>e\u0301", ""]
+ADDED = [
+    {"content": "<think>", "special": False},
+    {"content": "</think>", "special": False},
+    {"content": "<think>!", "special": False},
+    {"content": "<|tool|>", "special": True},
+    {"content": "<left>", "special": False, "lstrip": True},
+    {"content": "<right>", "special": False, "rstrip": True},
+    {"content": "word", "special": False, "single_word": True},
+]
+SPELLED = [
+    "<think>5</think>",
+    "a<think>!b<think>",
+    "x  <left>  y",
+    "x  <right>\n y",
+    "<think>",
+    "word words sword (word) word",
+    "<think",
+    "e\u0301<think>e\u0301",
+    "",
+]
 
 
 @pytest.mark.parametrize("normalizer", [None, "NFC"])
 def test_added_tokens_that_are_not_special_are_single_tokens(normalizer, tmp_path):
-    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, CHATML, ADDED, normalizer=normalizer))
+    ours = hf_tokenizer.read_tokenizer(
+        byte_directory(tmp_path, CHATML, ADDED, normalizer=normalizer)
+    )
     ids = ours.encode("a <think>5</think>")
     assert [ours.decode([i]) for i in ids] == ["a", " ", "<think>", "5", "</think>"]
     assert len(ours.encode("<|tool|><|im_end|>")) == 18  # marks that are special stay text
@@ -478,8 +711,10 @@ def test_runs_of_spaces_may_be_added_tokens(tmp_path):
 
 def test_an_added_token_may_be_a_word_that_the_merges_make(tmp_path):
     """`the` is th + e, and added besides: one token before any merge; so is q, as a word alone."""
-    added = [{"content": "the", "special": False},
-             {"content": "q", "special": False, "single_word": True}]
+    added = [
+        {"content": "the", "special": False},
+        {"content": "q", "special": False, "single_word": True},
+    ]
     byte_directory(tmp_path, CHATML, added, ["th", "the", "hq"], ["t h", "th e", "h q"])
     ours, theirs = hf_tokenizer.read_tokenizer(tmp_path), of_transformers(tmp_path)
     for text, parts in (("the", 1), ("xthe", 2), ("thx", 2), ("q", 1), ("hq", 1), ("aqa", 3)):
@@ -489,13 +724,18 @@ def test_an_added_token_may_be_a_word_that_the_merges_make(tmp_path):
 
 # ---- what an export renders ----
 
-THOUGHT = [{"role": "user", "content": "2+3?"},
-           {"role": "assistant", "think": "2+3=5", "content": "5"}]
-CALLED = [HI, {"role": "assistant", "content": "", "tool_call": "age Tom"},
-          {"role": "tool", "content": "31"},
-          {"role": "assistant", "think": "it is 31", "content": "", "tool_call": "calc 31+1"},
-          {"role": "tool", "content": "32"},
-          {"role": "assistant", "think": "31+1=32", "content": "32"}]
+THOUGHT = [
+    {"role": "user", "content": "2+3?"},
+    {"role": "assistant", "think": "2+3=5", "content": "5"},
+]
+CALLED = [
+    HI,
+    {"role": "assistant", "content": "", "tool_call": "age Tom"},
+    {"role": "tool", "content": "31"},
+    {"role": "assistant", "think": "it is 31", "content": "", "tool_call": "calc 31+1"},
+    {"role": "tool", "content": "32"},
+    {"role": "assistant", "think": "31+1=32", "content": "32"},
+]
 
 
 @pytest.fixture
@@ -510,13 +750,23 @@ def test_an_export_renders_every_field(plain_model, tokenizer, tmp_path):
     kinds = ("reasoning", "chat", "agent", "judge", "new_prompt")
     records = world.overall_demonstrations(1, dict.fromkeys(kinds, 4))
     own = [record["messages"] for record in [*records["agent"], *records["chat"]]]
-    for talk in (THOUGHT, [*THOUGHT, HI], [BRIEF, *CALLED], CALLED, CALLED[:3], CALLED[:5],
-                 [*CALLED, HI], *own):
+    for talk in (
+        THOUGHT,
+        [*THOUGHT, HI],
+        [BRIEF, *CALLED],
+        CALLED,
+        CALLED[:3],
+        CALLED[:5],
+        [*CALLED, HI],
+        *own,
+    ):
         assert asked(theirs, talk) == tokenizer.prompt(talk), talk
         whole = theirs.apply_chat_template(talk, return_dict=False)
         assert whole == tokenizer.render(talk)[0], talk
-    assert ("<|think|>it is 31<|end_think|><|tool_call|>calc 31+1<|end|><|tool_result|>32"
-            in theirs.decode(asked(theirs, CALLED)))
+    assert (
+        "<|think|>it is 31<|end_think|><|tool_call|>calc 31+1<|end|><|tool_result|>32"
+        in theirs.decode(asked(theirs, CALLED))
+    )
 
 
 def test_an_export_with_chatml_renders_thoughts_and_refuses_tool_calls_as_we_do(tmp_path):
@@ -547,41 +797,60 @@ def test_an_exported_template_drops_nothing_in_silence(plain_model, tokenizer, t
         asked(theirs, [{"role": "robot", "content": "x"}])
 
 
-# ---- the real models of ../shared/tools, where they were built: POSTTRAIN_MODELS names their folder ----
+# ---- the real models of ../shared/tools, where they were built:
+# POSTTRAIN_MODELS names their folder ----
 
 MODELS = Path(os.environ.get("POSTTRAIN_MODELS", Path(__file__).parents[2] / "models"))
 
 
 def real_model(name: str) -> Path:
     if not (MODELS / name / "reference_logits.safetensors").exists():
-        pytest.skip(f"no {name} directory in {MODELS}; the scripts that build it are named in the README")
+        pytest.skip(
+            f"no {name} directory in {MODELS}; the scripts that build it are named in the README"
+        )
     return MODELS / name
 
 
 @pytest.mark.parametrize("name, close", [("stories260k", 1e-4), ("smollm2", 1e-4)])
 def test_a_real_models_logits_are_the_reference_padded_and_cached_too(name, close):
     folder = real_model(name)
-    model, reference = ours_from(folder), hf.safetensors().load_file(folder / "reference_logits.safetensors")
+    model = ours_from(folder)
+    reference = hf.safetensors().load_file(folder / "reference_logits.safetensors")
     rows = [(reference[f"input_ids_{i}"], reference[f"logits_{i}"]) for i in range(3)]
     with torch.no_grad():
         for ids, logits in rows:
             assert (model(ids[None])[0] - logits).abs().max() < close
         longest = max(len(ids) for ids, _ in rows)  # padded on the left, in one batch
-        padded = torch.stack([torch.nn.functional.pad(ids, (longest - len(ids), 0)) for ids, _ in rows])
-        real = torch.stack([torch.nn.functional.pad(torch.ones(len(ids), dtype=torch.bool), (longest - len(ids), 0)) for ids, _ in rows])
+        padded = torch.stack(
+            [torch.nn.functional.pad(ids, (longest - len(ids), 0)) for ids, _ in rows]
+        )
+        real = torch.stack(
+            [
+                torch.nn.functional.pad(
+                    torch.ones(len(ids), dtype=torch.bool), (longest - len(ids), 0)
+                )
+                for ids, _ in rows
+            ]
+        )
         together = model(padded, attend=real)
         for (ids, logits), got in zip(rows, together):
-            assert (got[-len(ids):] - logits).abs().max() < close
+            assert (got[-len(ids) :] - logits).abs().max() < close
         ids, logits = rows[1]
         cache = Cache(model.config, 1, len(ids), "cpu", torch.float32)
-        parts = [model.head(model.hidden(ids[None, i:j], cache=cache)) for i, j in ((0, 10), (10, 11), (11, 12), (12, len(ids)))]
+        parts = [
+            model.head(model.hidden(ids[None, i:j], cache=cache))
+            for i, j in ((0, 10), (10, 11), (11, 12), (12, len(ids)))
+        ]
         assert (torch.cat(parts, 1)[0] - logits).abs().max() < close
 
 
 def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
     folder = real_model("smollm2")
-    ours, theirs = hf_tokenizer.read_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    ours = hf_tokenizer.read_tokenizer(folder)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
         if "<|" not in text:
             assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
@@ -598,7 +867,13 @@ def test_smollm2s_tokenizer_and_chat_marks_are_the_originals():
 def test_smollm2_knows_its_capital():
     folder = real_model("smollm2")
     words = hf_tokenizer.read_tokenizer(folder)
-    samples = generate(ours_from(folder), words, [words.prompt([{"role": "user", "content": "What is the capital of France?"}])], temperature=0.0, max_new=12)
+    samples = generate(
+        ours_from(folder),
+        words,
+        [words.prompt([{"role": "user", "content": "What is the capital of France?"}])],
+        temperature=0.0,
+        max_new=12,
+    )
     assert "Paris" in words.read_reply(samples.lists()[0]).content
 
 
@@ -615,28 +890,65 @@ def test_smollm2_takes_an_sft_step_a_dpo_step_and_an_rl_iteration_on_real_record
     fixtures = Path(__file__).parent / "fixtures"
     gsm8k = formats.read_records(fixtures / "gsm8k_train_20.jsonl", "instruction")[0]
     rows, _ = dialogue_rows(words, gsm8k, 512)
-    own = sft.train(model, words, rows, sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512), seed=1, stage="sft")
+    own = sft.train(
+        model,
+        words,
+        rows,
+        sft.Settings(1, rows=2, muon_lr=1e-4, adam_lr=1e-5, micro_tokens=512),
+        seed=1,
+        stage="sft",
+    )
     assert 0 < own["loss"] < 4  # it has seen such text before
-    pairs = [tuple(response_rows(words, one["prompt"], [one["chosen"], one["rejected"]])) for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]]
+    pairs = [
+        tuple(response_rows(words, one["prompt"], [one["chosen"], one["rejected"]]))
+        for one in formats.read_records(fixtures / "hh_rlhf_20.jsonl.gz", "preference")[0]
+    ]
     pairs = [pair for pair in pairs if max(len(ids) for ids, _ in pair) < 300][:2]
-    own = dpo.train(model, words, pairs, dpo.Settings(steps=1, rows=2, micro_pairs=1, lr=1e-6), seed=1)
+    own = dpo.train(
+        model, words, pairs, dpo.Settings(steps=1, rows=2, micro_pairs=1, lr=1e-6), seed=1
+    )
     assert own["loss"] == pytest.approx(math.log(2), abs=1e-4)
     tasks = [real.task_of("math", record) for record in gsm8k[:2]]
-    settings = ppo.Settings(iterations=1, prompts=2, samples=2, epochs=1, minibatches=1, max_new=24, micro_rows=2, rehearsal_rows=0, mask_truncated=False, lr=1e-6)
+    settings = ppo.Settings(
+        iterations=1,
+        prompts=2,
+        samples=2,
+        epochs=1,
+        minibatches=1,
+        max_new=24,
+        micro_rows=2,
+        rehearsal_rows=0,
+        mask_truncated=False,
+        lr=1e-6,
+    )
     own = ppo.train(model, words, tasks, settings, seed=1, stage="rl_stem")
     assert own["first_log_ratio"] < 1e-4 and own["tokens"] > 0
     save_checkpoint(tmp_path / "rl.pt", model, words, "rl_stem")
     words = tokenizer_of(tmp_path / "rl.pt")
     export(load_checkpoint(tmp_path / "rl.pt", words)[0], words, tmp_path / "out")
-    assert torch.equal(load_checkpoint(tmp_path / "out")[0].embedding.weight, model.embedding.weight)
+    assert torch.equal(
+        load_checkpoint(tmp_path / "out")[0].embedding.weight, model.embedding.weight
+    )
 
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_a_cpu():
-    pytest.importorskip("transformers", reason="transformers is not installed: pip install safetensors transformers")
+    pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU, and there is none")
-    command = [sys.executable, "-m", "tests.benchmarks.gpu", *"--size tiny --rows 2 --batch 2 --length 64 --new 4 --rounds 1 --device cpu".split()]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.gpu",
+        *"--size tiny --rows 2 --batch 2 --length 64 --new 4 --rounds 1 --device cpu".split(),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("ours is") == 2 and float(re.search(r"differ by at most (\S+)", done.stdout)[1]) < 1e-4
+    assert (
+        done.stdout.count("ours is") == 2
+        and float(re.search(r"differ by at most (\S+)", done.stdout)[1]) < 1e-4
+    )
