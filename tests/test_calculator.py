@@ -37,13 +37,16 @@ def test_calculate_is_exact(text, result):
     assert calculate(text) == result
 
 
+# many short texts in a line: one a line would be a page long
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "(", ")", "()", "1+", "*1", "+1", "1 2", "1..2", ".5", "5.", "1,000", "(1", "1)", "2(3)", "1=1", "1//2", "2**3",
-        "9**9**9", "1/0", "1/(2-2)", "1e9", "0x10", "1_000", "abs(1)", "x", "inf", "nan", "__import__('os')", "1;2", "1\n+1", "1\t+1",
-        "1\0", "\u0661+\u0661", "\uff11+1", "\u00b2", "1\u2212" + "1", "1234567890123", "123456.7890123",
-        "1" + "+1" * 32, "(" * 32 + "1" + ")" * 32, "(" * 64, "-" * 64, " " * 65, "1" * 65,
+        "", " ", "(", ")", "()", "1+", "*1", "+1", "1 2", "1..2", ".5", "5.", "1,000", "(1", "1)",
+        "2(3)", "1=1", "1//2", "2**3", "9**9**9", "1/0", "1/(2-2)", "1e9", "0x10", "1_000",
+        "abs(1)", "x", "inf", "nan", "__import__('os')", "1;2", "1\n+1", "1\t+1", "1\0",
+        "\u0661+\u0661", "\uff11+1", "\u00b2", "1\u2212" + "1",
+        "1234567890123", "123456.7890123", "1" + "+1" * 32, "(" * 32 + "1" + ")" * 32,
+        "(" * 64, "-" * 64, " " * 65, "1" * 65,
         "999999999999*999999999999", "1/999999999999/999999999999",
     ],
 )  # fmt: skip
@@ -58,17 +61,29 @@ def test_the_longest_text_has_64_characters():
 
 @pytest.mark.parametrize(
     "text, value",
-    [("12", 12), ("-3", -3), ("0.5", Fraction(1, 2)), ("1/2", Fraction(1, 2)), ("-2/4", Fraction(-1, 2)), ("1,234", 1234),
-     ("1,234,567.25", Fraction(4938269, 4)), (" 7\n", 7)],
-)  # fmt: skip
+    [
+        ("12", 12),
+        ("-3", -3),
+        ("0.5", Fraction(1, 2)),
+        ("1/2", Fraction(1, 2)),
+        ("-2/4", Fraction(-1, 2)),
+        ("1,234", 1234),
+        ("1,234,567.25", Fraction(4938269, 4)),
+        (" 7\n", 7),
+    ],
+)
 def test_parse_number(text, value):
     assert parse_number(text) == value
 
 
+# many short texts in a line: one a line would be a page long
 @pytest.mark.parametrize(
     "text",
-    ["", "012a", "12a", "a12", "1,23", "12,34", ",123", "1/0", "1/2/3", "1.5/2", "--1", "1e3", "0x1", "1_0", "inf", "nan", "1 2", "1.",
-     ".5", "\u0661", "\uff11", "1" * 65, "1+1", "12 apples"],
+    [
+        "", "012a", "12a", "a12", "1,23", "12,34", ",123", "1/0", "1/2/3", "1.5/2", "--1", "1e3",
+        "0x1", "1_0", "inf", "nan", "1 2", "1.", ".5", "\u0661", "\uff11", "1" * 65, "1+1",
+        "12 apples",
+    ],
 )  # fmt: skip
 def test_junk_is_no_number(text):
     assert parse_number(text) is None
@@ -76,7 +91,11 @@ def test_junk_is_no_number(text):
 
 def test_same_number_compares_values_and_junk_equals_nothing():
     assert same_number("0.5", "1/2") and same_number("1,000", "1000.0") and same_number("012", "12")
-    assert not same_number("12", "012a") and not same_number("x", "x") and not same_number("0.333333", "1/3")
+    assert (
+        not same_number("12", "012a")
+        and not same_number("x", "x")
+        and not same_number("0.333333", "1/3")
+    )
 
 
 def test_format_number_is_read_back_unchanged():
