@@ -1,4 +1,5 @@
-"""Each hostile program is rewarded if its f(3) returns 9. It must cost itself that reward and change nothing else."""
+"""Each hostile program is rewarded if its f(3) returns 9.
+It must cost itself that reward and change nothing else."""
 
 import gzip
 import importlib.util
@@ -25,10 +26,15 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is miss
 
 HOSTILE = {
     "hang": "def f(x):\n    while True: pass",
-    "hang that catches everything": "def f(x):\n    while True:\n        try:\n            while True: pass\n        except: pass",
+    "hang that catches everything": (
+        "def f(x):\n    while True:\n        try:\n            while True: pass\n"
+        "        except: pass"
+    ),
     "hang inside one C call": "def f(x):\n    return sum(range(10 ** 12)) and 9",
     "power tower": "def f(x):\n    return 9 ** 9 ** 9 and 9",
-    "regular expression without end": "import re\ndef f(x):\n    return 9 if not re.match('(a+)+$', 'a' * 40 + 'b') else 0",
+    "regular expression without end": (
+        "import re\ndef f(x):\n    return 9 if not re.match('(a+)+$', 'a' * 40 + 'b') else 0"
+    ),
     "infinite recursion": "def f(x):\n    return f(x)",
     "memory bomb": "def f(x):\n    return len('a' * 10 ** 10) and 9",
     "slow memory bomb": "def f(x):\n    kept = []\n    while True: kept.append('a' * 10 ** 7)",
@@ -41,7 +47,7 @@ HOSTILE = {
     "raise SystemExit": "raise SystemExit(9)",
     "exit after the definition": "def f(x):\n    return 9\nexit()",
     "raise KeyboardInterrupt": "def f(x):\n    raise KeyboardInterrupt",
-    "forged result": "print('[[9], \"\", \"\"]')\nprint('[0, [[9], \"\", \"\"], \"\", false]')",
+    "forged result": 'print(\'[[9], "", ""]\')\nprint(\'[0, [[9], "", ""], "", false]\')',
     "replaced builtins": "global __builtins__\n__builtins__ = {}\ndef f(x):\n    return 9",
     "changed builtins": "import builtins\nbuiltins.len = None\ndef f(x):\n    return 9",
     "own pid": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
@@ -54,48 +60,90 @@ HOSTILE = {
     "importlib": "import importlib\ndef f(x):\n    return importlib.import_module('os') and 9",
     "__import__": "def f(x):\n    return __import__('os') and 9",
     "module inside a module": "import re\ndef f(x):\n    return re.enum.sys.modules['os'] and 9",
-    "private module inside a module": "import random\ndef f(x):\n    return random._os.getpid() and 9",
+    "private module inside a module": (
+        "import random\ndef f(x):\n    return random._os.getpid() and 9"
+    ),
     "eval": "def f(x):\n    return eval('9')",
     "subclasses": "def f(x):\n    return ().__class__.__base__.__subclasses__() and 9",
     "mro": "def f(x):\n    return int.mro()[-1] and 9",
     "fullwidth letters": "def f(x):\n    return ().__\uff43lass__ and 9",
     "getattr": "def f(x):\n    return getattr((), '__cl' + 'ass__') and 9",
-    "getattr with a lying string": "class S(str):\n    def startswith(self, p): return False\n"
-    "def f(x):\n    return getattr((), S('__class__')) and 9",
-    "attrgetter": "import operator\ndef f(x):\n    return operator.attrgetter('__class__')(()) and 9",
+    "getattr with a lying string": (
+        "class S(str):\n    def startswith(self, p): return False\ndef f(x):\n"
+        "    return getattr((), S('__class__')) and 9"
+    ),
+    "attrgetter": (
+        "import operator\ndef f(x):\n    return operator.attrgetter('__class__')(()) and 9"
+    ),
     "metaclass": "def f(x):\n    return type(type(9))('A', (), {'__class__': 9}) and 9",
     "match": "def f(x):\n    match x:\n        case object(__class__=c): return 9",
     "generator frame": "def g():\n    yield 1\ndef f(x):\n    return g().gi_frame.f_builtins and 9",
-    "traceback frame": "def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__.tb_frame.f_back and 9",
-    "frame from __exit__": "class C:\n    def __enter__(self): pass\n    def __exit__(self, a, b, t):\n"
-    "        self.frame = t.tb_frame\n        return True\ndef f(x):\n    c = C()\n    with c: 1 / 0\n    return c.frame and 9",
-    "string.Formatter": "import string\ndef f(x):\n    return string.Formatter().format('{0.__class__}', x) and 9",
-    "UserString": "import collections\ndef f(x):\n    return collections.UserString('{0.__class__}').format(x) and 9",
-    "evaluated annotation": "import functools\n@functools.singledispatch\ndef g(a): pass\n"
-    "@g.register\ndef _(a: '().__class__'): pass\ndef f(x):\n    return 9",
-    "copied globals": "import functools, heapq\nclass A: pass\ndef f(x):\n"
-    "    return functools.update_wrapper(A(), heapq.merge, ('__globals__',), ()) and 9",
-    "globals by enum": "import re\nnames = []\n"
-    "def f(x):\n    try: re.RegexFlag._convert_('E', '__main__', names.append)\n    except TypeError: pass\n    return 9 if names else 0",
+    "traceback frame": (
+        "def f(x):\n    try: 1 / 0\n"
+        "    except Exception as e: return e.__traceback__.tb_frame.f_back and 9"
+    ),
+    "frame from __exit__": (
+        "class C:\n    def __enter__(self): pass\n    def __exit__(self, a, b, t):\n"
+        "        self.frame = t.tb_frame\n        return True\ndef f(x):\n    c = C()\n"
+        "    with c: 1 / 0\n    return c.frame and 9"
+    ),
+    "string.Formatter": (
+        "import string\ndef f(x):\n    return string.Formatter().format('{0.__class__}', x) and 9"
+    ),
+    "UserString": (
+        "import collections\ndef f(x):\n"
+        "    return collections.UserString('{0.__class__}').format(x) and 9"
+    ),
+    "evaluated annotation": (
+        "import functools\n@functools.singledispatch\ndef g(a): pass\n@g.register\n"
+        "def _(a: '().__class__'): pass\ndef f(x):\n    return 9"
+    ),
+    "copied globals": (
+        "import functools, heapq\nclass A: pass\ndef f(x):\n"
+        "    return functools.update_wrapper(A(), heapq.merge, ('__globals__',), ()) and 9"
+    ),
+    "globals by enum": (
+        "import re\nnames = []\ndef f(x):\n"
+        "    try: re.RegexFlag._convert_('E', '__main__', names.append)\n"
+        "    except TypeError: pass\n    return 9 if names else 0"
+    ),
     "emptied enum": "import re\nre.RegexFlag._member_map_.clear()\ndef f(x):\n    return 9",
-    "sleep on a lock": "import functools\ndef f(x):\n    lock = functools.cached_property(f).lock\n"
-    "    lock._acquire_restore((1, 1))\n    return 9 if lock.acquire() else 0",
-    "forbidden name by cached_property": "import copy, functools\nclass A: pass\n"
-    "A.p = functools.cached_property(lambda self: lambda *args: (list, ((9,),)))\nA.p.attrname = '__reduce_ex__'\n"
-    "def f(x):\n    a = A()\n    a.p\n    return copy.copy(a)[0]",
-    "forbidden name by the memo": "import copy\nclass A: pass\na = A()\na.y = 1\n"
-    "class Any:\n    def __new__(cls, *args): return copy.copy\nclass Memo(dict):\n    n = 0\n"
-    "    def get(self, key, default=None):\n        self.n += 1\n"
-    "        return {2: Any, 3: (None, {'__kwdefaults__': {'y': 9}})}.get(self.n, default)\n"
-    "    def __setitem__(self, key, value): pass\n"
-    "def f(x):\n    return 9 if copy.deepcopy(a, Memo()) is copy.copy else 0",
-    "registration": "import collections.abc\nclass A: pass\ncollections.abc.Mapping.register(A)\ndef f(x):\n    return 9",
-    "object that equals everything": "class A:\n    def __eq__(self, other): return True\ndef f(x):\n    return A()",
-    "subclass of int": "class A(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
-    "def f(x):\n    return A(9)",
-    "list of objects": "class A:\n    def __eq__(self, other): return True\ndef f(x):\n    return [A()]",
-    "exception with an endless message": "class E(Exception):\n    def __str__(self):\n        while True: pass\n"
-    "def f(x):\n    raise E",
+    "sleep on a lock": (
+        "import functools\ndef f(x):\n    lock = functools.cached_property(f).lock\n"
+        "    lock._acquire_restore((1, 1))\n    return 9 if lock.acquire() else 0"
+    ),
+    "forbidden name by cached_property": (
+        "import copy, functools\nclass A: pass\n"
+        "A.p = functools.cached_property(lambda self: lambda *args: (list, ((9,),)))\n"
+        "A.p.attrname = '__reduce_ex__'\ndef f(x):\n    a = A()\n    a.p\n"
+        "    return copy.copy(a)[0]"
+    ),
+    "forbidden name by the memo": (
+        "import copy\nclass A: pass\na = A()\na.y = 1\nclass Any:\n"
+        "    def __new__(cls, *args): return copy.copy\nclass Memo(dict):\n    n = 0\n"
+        "    def get(self, key, default=None):\n        self.n += 1\n"
+        "        return {2: Any, 3: (None, {'__kwdefaults__': {'y': 9}})}.get(self.n, default)\n"
+        "    def __setitem__(self, key, value): pass\ndef f(x):\n"
+        "    return 9 if copy.deepcopy(a, Memo()) is copy.copy else 0"
+    ),
+    "registration": (
+        "import collections.abc\nclass A: pass\ncollections.abc.Mapping.register(A)\n"
+        "def f(x):\n    return 9"
+    ),
+    "object that equals everything": (
+        "class A:\n    def __eq__(self, other): return True\ndef f(x):\n    return A()"
+    ),
+    "subclass of int": (
+        "class A(int):\n    def __eq__(self, other): return True\n"
+        "    __hash__ = int.__hash__\ndef f(x):\n    return A(9)"
+    ),
+    "list of objects": (
+        "class A:\n    def __eq__(self, other): return True\ndef f(x):\n    return [A()]"
+    ),
+    "exception with an endless message": (
+        "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef f(x):\n"
+        "    raise E"
+    ),
     "no program": "Sure! Here is the program:",
     "nested parentheses": "(" * 5000,
     "long chain": "f = " + "-" * 40000 + "1",
@@ -121,9 +169,21 @@ def test_a_hostile_program_costs_its_own_reward_and_nothing_else(hostile_batch, 
 
 @pytest.mark.slow
 def test_without_fork_the_culprit_is_found_and_the_rest_unaffected():
-    names = ["hang", "power tower", "memory bomb", "sys.exit", "subclasses", "object that equals everything"]
-    patch = "import collections\ncollections.Counter.most_common = lambda self, n: [9]\ndef f(x):\n    return 9"
-    victim = "import collections\ndef f(x):\n    return collections.Counter('aab').most_common(1)[0][1]"
+    names = [
+        "hang",
+        "power tower",
+        "memory bomb",
+        "sys.exit",
+        "subclasses",
+        "object that equals everything",
+    ]
+    patch = (
+        "import collections\ncollections.Counter.most_common = lambda self, n: [9]\n"
+        "def f(x):\n    return 9"
+    )
+    victim = (
+        "import collections\ndef f(x):\n    return collections.Counter('aab').most_common(1)[0][1]"
+    )
     programs = [(INNOCENT, ["f(3)"]), (patch, ["f(3)"]), (victim, ["f(3)"])]
     for name in names:
         programs += [(HOSTILE[name], ["f(3)"]), (INNOCENT, ["f(3)"])]
@@ -134,11 +194,27 @@ def test_without_fork_the_culprit_is_found_and_the_rest_unaffected():
 
 
 def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
-    """From all that a program is given, through attributes that it may name and instances that it may make."""
+    """From all that a program is given, through attributes
+    that it may name and instances that it may make."""
     printed = sandbox.Printed()
     safe, stubs = sandbox.safe_builtins(printed), sandbox.safe_modules(printed)
-    forbidden = (types.ModuleType, types.FrameType, types.CodeType, type(threading.Lock()), type(threading.RLock()))
-    plain = (int, str, float, bytes, bool, type(None), types.BuiltinMethodType, types.MethodWrapperType)
+    forbidden = (
+        types.ModuleType,
+        types.FrameType,
+        types.CodeType,
+        type(threading.Lock()),
+        type(threading.RLock()),
+    )
+    plain = (
+        int,
+        str,
+        float,
+        bytes,
+        bool,
+        type(None),
+        types.BuiltinMethodType,
+        types.MethodWrapperType,
+    )
     waiting = [(name, value, 0) for name, value in [*safe.items(), *stubs.items()]]
     met, found = {}, []
     while waiting:
@@ -146,7 +222,11 @@ def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
         if id(value) in met or (type(value) in plain and depth):
             continue
         met[id(value)] = value
-        if isinstance(value, forbidden) and depth and not path.startswith(("sys.stdout", "collections.abc")):
+        if (
+            isinstance(value, forbidden)
+            and depth
+            and not path.startswith(("sys.stdout", "collections.abc"))
+        ):
             found.append(path)
         if isinstance(value, dict) and "__builtins__" in value:
             found.append(path)
@@ -156,7 +236,9 @@ def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
                 waiting.append((f"{path}.{name}", getattr(value, name), depth + 1))
             except (sandbox.Refused, AttributeError, TypeError, NotImplementedError):
                 pass
-        for args in [(), (len,), ([],), (1,), ("a",)] if isinstance(value, type) and depth < 3 else []:
+        for args in (
+            [(), (len,), ([],), (1,), ("a",)] if isinstance(value, type) and depth < 3 else []
+        ):
             try:
                 waiting.append((f"{path}{args}", value(*args), depth + 1))
                 break
@@ -167,14 +249,20 @@ def test_no_permitted_name_leads_to_a_module_a_frame_a_lock_or_globals():
 
 def test_format_walks_attributes_but_yields_text_and_no_frame():
     source = "def g():\n    yield '{0.gi_frame.f_back}'.format(running)\nrunning = g()"
-    texts = {"'{0.__class__}'.format(3)": "<class 'int'>", "'{a.__class__}'.format_map({'a': 3})": "<class 'int'>",
-             "type('{0.__globals__}'.format(g)) is str": True}  # fmt: skip
+    texts = {
+        "'{0.__class__}'.format(3)": "<class 'int'>",
+        "'{a.__class__}'.format_map({'a': 3})": "<class 'int'>",
+        "type('{0.__globals__}'.format(g)) is str": True,
+    }
     [done] = run_programs([(source, [*texts, "next(running)", "'{0.__code__}'.format(g)"])])
-    assert done.values == [*texts.values(), RAISED, RAISED] and done.error.startswith("PermissionError")
+    assert done.values == [*texts.values(), RAISED, RAISED] and done.error.startswith(
+        "PermissionError"
+    )
 
 
 def without_fences(tmp_path, name="open_sandbox"):
-    """The sandbox without its first three fences: any name, modules of the system, no audit hook."""
+    """The sandbox without its first three fences:
+    any name, modules of the system, no audit hook."""
     text = Path(sandbox.__file__).read_text()
     for old, new in [
         ("def check_name(name):\n", "def check_name(name):\n    return\n"),
@@ -194,16 +282,32 @@ def without_fences(tmp_path, name="open_sandbox"):
 # Each would return the right answer in the end, or does something to its server.
 UNFENCED = {
     "sleep": "import time\ndef f(x):\n    time.sleep(60)\n    return 9",
-    "lock": "import threading\ndef f(x):\n    lock = threading.Lock()\n    lock.acquire(), lock.acquire()\n    return 9",
-    "stopped": "import os, signal\ndef f(x):\n    os.kill(os.getpid(), signal.SIGSTOP)\n    return 9",
-    "closed pipe, then sleep": "import os, time\ndef f(x):\n    os.closerange(3, 64)\n    time.sleep(60)\n    return 9",
+    "lock": (
+        "import threading\ndef f(x):\n    lock = threading.Lock()\n"
+        "    lock.acquire(), lock.acquire()\n    return 9"
+    ),
+    "stopped": (
+        "import os, signal\ndef f(x):\n    os.kill(os.getpid(), signal.SIGSTOP)\n    return 9"
+    ),
+    "closed pipe, then sleep": (
+        "import os, time\ndef f(x):\n    os.closerange(3, 64)\n    time.sleep(60)\n    return 9"
+    ),
     "closed pipe": "import os\ndef f(x):\n    os.closerange(3, 64)\n    return 9",
     "kills itself": "import os\ndef f(x):\n    os.kill(os.getpid(), 9)\n    return 9",
     "kills its server": "import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 9",
-    "deaf to the limit": "import signal\ndef f(x):\n    signal.signal(signal.SIGPROF, signal.SIG_IGN)\n    while True: pass",
-    "result without the token": "import os\nfor n in range(3, 64):\n    try: os.write(n, b'[[9], \"\", \"\"]\\n')\n"
-    "    except OSError: pass\ndef f(x):\n    return 0",
-    "child and exit": "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(20)\n    os._exit(0)",
+    "deaf to the limit": (
+        "import signal\ndef f(x):\n    signal.signal(signal.SIGPROF, signal.SIG_IGN)\n"
+        "    while True: pass"
+    ),
+    "result without the token": (
+        "import os\nfor n in range(3, 64):\n"
+        '    try: os.write(n, b\'[[9], "", ""]\\n\')\n'
+        "    except OSError: pass\ndef f(x):\n    return 0"
+    ),
+    "child and exit": (
+        "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        time.sleep(20)\n    os._exit(0)"
+    ),
 }
 
 
@@ -211,7 +315,8 @@ UNFENCED = {
 @pytest.mark.slow
 def test_without_the_other_fences_the_limits_still_fail_the_culprit_and_nobody_else(tmp_path):
     loose = without_fences(tmp_path)
-    killer = "kills its server"  # in a batch of its own: a stopped child without a server would stay for ever
+    # in a batch of its own: a stopped child without a server would stay for ever
+    killer = "kills its server"
     names = [name for name in UNFENCED if name != killer] + [killer]
     batch = [(INNOCENT, [("f(3)", 9)])]
     for name in names:
@@ -229,12 +334,18 @@ def test_without_the_other_fences_the_limits_still_fail_the_culprit_and_nobody_e
 
 @needs_fork
 def test_a_process_that_was_left_behind_does_not_hold_up_the_batch(tmp_path):
-    left = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(20)\n    os._exit(0)\ndef f(x):\n    return 9"
+    left = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(20)\n"
+        "    os._exit(0)\ndef f(x):\n    return 9"
+    )
     loose = without_fences(tmp_path)
     run_programs([(INNOCENT, ["f(3)"])])
     started = time.monotonic()
     try:
-        assert loose.passes_tests([(left, [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])], seconds=5.0)[1] is True
+        assert (
+            loose.passes_tests([(left, [("f(3)", 9)]), (INNOCENT, [("f(3)", 9)])], seconds=5.0)[1]
+            is True
+        )
     finally:
         loose.close()
     assert time.monotonic() - started < 5
@@ -258,21 +369,48 @@ def test_the_wall_clock_leaves_its_cpu_time_to_each_child_even_on_one_core():
 
 
 def run_behind_the_fences(setup, attack):
-    """Output of a fresh interpreter that runs `setup`, installs the audit hook and runs `attack` as ordinary Python."""
-    template = "import sys\nfrom data.runtime import sandbox\n{}\nsandbox.refuse_system_events()\ntry:\n{}\n    print('done')\n"
-    code = template.format(setup, textwrap.indent(attack, "    ")) + "except Exception as e: print(type(e).__name__)"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20).stdout.strip()
+    """Output of a fresh interpreter that runs `setup`,
+    installs the audit hook and runs `attack` as ordinary Python."""
+    template = (
+        "import sys\nfrom data.runtime import sandbox\n{}\nsandbox.refuse_system_events()\n"
+        "try:\n{}\n    print('done')\n"
+    )
+    code = (
+        template.format(setup, textwrap.indent(attack, "    "))
+        + "except Exception as e: print(type(e).__name__)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20
+    ).stdout.strip()
 
 
 def test_the_audit_hook_alone_refuses_the_system():
-    attacks = ["open('/etc/hosts')", "os.listdir('/')", "os.system('true')", "subprocess.run(['true'])", "os.kill(os.getpid(), 0)",
-               "socket.socket()", "ctypes.CDLL(None)", "import wave", "os.remove('x')", "sys._current_frames()",
-               "(lambda: 0).__code__.replace(co_consts=())"]  # fmt: skip
+    attacks = [
+        "open('/etc/hosts')",
+        "os.listdir('/')",
+        "os.system('true')",
+        "subprocess.run(['true'])",
+        "os.kill(os.getpid(), 0)",
+        "socket.socket()",
+        "ctypes.CDLL(None)",
+        "import wave",
+        "os.remove('x')",
+        "sys._current_frames()",
+        "(lambda: 0).__code__.replace(co_consts=())",
+    ]
     if hasattr(os, "fork"):
         attacks.append("os.fork()")
-    attacks += ["(sandbox.EVENTS.update(['open']), open('/etc/hosts'))", "setattr(run, '__code__', (lambda: 0).__code__)"]
-    attack = "\n".join(f"try:\n    {a}\n    print('done')\nexcept Exception as e: print(type(e).__name__)" for a in attacks)
-    lines = run_behind_the_fences("import os, socket, subprocess, ctypes\ndef run(): pass", attack).splitlines()
+    attacks += [
+        "(sandbox.EVENTS.update(['open']), open('/etc/hosts'))",
+        "setattr(run, '__code__', (lambda: 0).__code__)",
+    ]
+    attack = "\n".join(
+        f"try:\n    {a}\n    print('done')\nexcept Exception as e: print(type(e).__name__)"
+        for a in attacks
+    )
+    lines = run_behind_the_fences(
+        "import os, socket, subprocess, ctypes\ndef run(): pass", attack
+    ).splitlines()
     assert lines == ["PermissionError"] * len(attacks) + ["done"]
 
 
@@ -290,7 +428,9 @@ def test_the_limits_alone_stop_files_memory_and_time():
 def test_a_child_that_blocks_is_killed_by_the_wall_clock_and_has_failed(monkeypatch):
     replies = []
     monkeypatch.setattr(sandbox, "run_program", lambda *args: signal.pause())
-    sandbox.serve_batch([(INNOCENT, ["f(3)"])], 0.1, 1 << 20, lambda *reply: replies.append(reply), None, None)
+    sandbox.serve_batch(
+        [(INNOCENT, ["f(3)"])], 0.1, 1 << 20, lambda *reply: replies.append(reply), None, None
+    )
     assert replies == [(0, None, "wall-clock limit", False)]
 
 
@@ -299,7 +439,9 @@ def test_a_child_that_works_until_the_wall_clock_may_have_been_starved(monkeypat
     replies = []
     monkeypatch.setattr(sandbox, "wall_limit", lambda seconds: 0.3)
     monkeypatch.setattr(sandbox, "run_program", lambda *args: any(iter(int, 1)))
-    sandbox.serve_batch([(INNOCENT, ["f(3)"])], 9.0, 1 << 20, lambda *reply: replies.append(reply), None, None)
+    sandbox.serve_batch(
+        [(INNOCENT, ["f(3)"])], 9.0, 1 << 20, lambda *reply: replies.append(reply), None, None
+    )
     assert replies == [(0, None, "wall-clock limit", True)]
 
 
@@ -319,40 +461,106 @@ def test_a_program_that_ends_its_process_is_blamed_but_one_killed_from_outside_i
 
 
 def test_values_are_returned_as_they_are():
-    expressions = ["None", "True", "10 ** 1000", "-0.0", "1e400", "2j", "'\\ud83d\\n\u00e9'", "b'\\xff'", "[1, (2, [3])]", "set()",
-                   "{1, 'a'}", "frozenset([(1,)])", "{(1, 2): [None], 'a': {}}", "[]", "()"]  # fmt: skip
+    expressions = [
+        "None",
+        "True",
+        "10 ** 1000",
+        "-0.0",
+        "1e400",
+        "2j",
+        "'\\ud83d\\n\u00e9'",
+        "b'\\xff'",
+        "[1, (2, [3])]",
+        "set()",
+        "{1, 'a'}",
+        "frozenset([(1,)])",
+        "{(1, 2): [None], 'a': {}}",
+        "[]",
+        "()",
+    ]
     [done] = run_programs([("", expressions)])
     wanted = [eval(expression) for expression in expressions]
-    assert done.values == wanted and [type(v) for v in done.values] == [type(v) for v in wanted] and done.error == ""
+    assert (
+        done.values == wanted
+        and [type(v) for v in done.values] == [type(v) for v in wanted]
+        and done.error == ""
+    )
     assert math.copysign(1, done.values[3]) == -1
     assert math.isnan(run_programs([("", ["float('nan')"])])[0].values[0])
 
 
 def test_what_is_no_literal_becomes_a_sentinel():
     source = "from collections import Counter, deque\nclass A: pass"
-    [done] = run_programs([(source, ["A()", "1 / 0", "A", "deque()", "[A()]", "Counter('aa')", "'a' * 30000", "10 ** 5000", "1"])])
+    [done] = run_programs(
+        [
+            (
+                source,
+                [
+                    "A()",
+                    "1 / 0",
+                    "A",
+                    "deque()",
+                    "[A()]",
+                    "Counter('aa')",
+                    "'a' * 30000",
+                    "10 ** 5000",
+                    "1",
+                ],
+            )
+        ]
+    )
     refused = NOT_A_LITERAL
-    assert done.values == [refused, RAISED, refused, refused, refused, {"a": 2}, refused, refused, 1]
+    assert done.values == [
+        refused,
+        RAISED,
+        refused,
+        refused,
+        refused,
+        {"a": 2},
+        refused,
+        refused,
+        1,
+    ]
     assert done.error and not done.uncertain
 
 
 def test_an_error_is_one_line_and_leaves_no_values():
-    done, late = run_programs([("raise ValueError('a\\nb')", ["1"]), ("def f(): return g()", ["f()", "1"])])
+    done, late = run_programs(
+        [("raise ValueError('a\\nb')", ["1"]), ("def f(): return g()", ["f()", "1"])]
+    )
     assert (done.values, done.error) == (None, "ValueError: a b")
     assert late.values == [RAISED, 1] and late.error == "NameError: name 'g' is not defined"
 
 
-@pytest.mark.parametrize("source", ["async def f(): pass", "x.__class__", "def __del__(self): pass", "import a as __builtins__", "f.f_back"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def f(): pass",
+        "x.__class__",
+        "def __del__(self): pass",
+        "import a as __builtins__",
+        "f.f_back",
+    ],
+)
 def test_the_syntax_tree_alone_is_refused(source):
     with pytest.raises(sandbox.Refused):
         sandbox.checked_code(source, "exec")
 
 
 def test_printed_text_is_captured_and_truncated():
-    sources = ["print(1, 2, sep='-', end='!')\nprint()", "for i in range(10 ** 5): print(i)", "import sys\nsys.stdout.write('a')",
-               "print('before')\n1 / 0", "print(repr(input('?')))"]  # fmt: skip
+    sources = [
+        "print(1, 2, sep='-', end='!')\nprint()",
+        "for i in range(10 ** 5): print(i)",
+        "import sys\nsys.stdout.write('a')",
+        "print('before')\n1 / 0",
+        "print(repr(input('?')))",
+    ]
     printed = [done.printed for done in run_programs([(source, []) for source in sources])]
-    assert printed[0] == "1-2!\n" and len(printed[1]) == 1000 and printed[2:] == ["a", "before\n", "''\n"]
+    assert (
+        printed[0] == "1-2!\n"
+        and len(printed[1]) == 1000
+        and printed[2:] == ["a", "before\n", "''\n"]
+    )
 
 
 def test_ordinary_python_runs():
@@ -450,7 +658,10 @@ def test_a_fork_of_the_caller_has_a_server_of_its_own():
     run_programs([(INNOCENT, ["f(3)"])])
     pid = os.fork()
     if pid == 0:
-        good = passes_tests([(INNOCENT, [("f(3)", 9)])]) == [True] and sandbox._server[1] == os.getpid()
+        good = (
+            passes_tests([(INNOCENT, [("f(3)", 9)])]) == [True]
+            and sandbox._server[1] == os.getpid()
+        )
         sandbox.close()
         os._exit(0 if good else 1)
     assert os.waitpid(pid, 0)[1] == 0
@@ -466,18 +677,26 @@ def test_disabled_means_that_nothing_is_executed(monkeypatch):
 
 
 def test_one_wrong_test_or_none_at_all_does_not_pass():
-    assert passes_tests([(INNOCENT, [("f(3)", 9), ("f(2)", 5)]), (INNOCENT, []), (INNOCENT, [("f(2)", 4.0)])]) == [False, False, True]
+    assert passes_tests(
+        [(INNOCENT, [("f(3)", 9), ("f(2)", 5)]), (INNOCENT, []), (INNOCENT, [("f(2)", 4.0)])]
+    ) == [False, False, True]
 
 
+# a line of cases for each kind of value: one case a line would be a page long
 @pytest.mark.parametrize(
     "value, expected, same",
     [
-        (True, 1, False), (1, True, False), (0, False, False), (True, True, True), (2.0, 2, True), (2, 2.0, True), (2, 3, False),
-        (0.1 + 0.2, 0.3, True), (0.3001, 0.3, False), (10**400, 1.0, False), (math.inf, math.inf, True), (math.nan, math.nan, True),
-        ([1], (1,), False), ([1, [2.0]], [1, [2]], True), ([True], [1], False), ([1], [1, 2], False), ("1", 1, False), (None, 0, False),
-        ({1, 2}, {2, 1}, True), ({True}, {1}, False), ({("bool", 1)}, {True}, False), ({(True, 1)}, {True}, False), ({(False, 1)}, {1}, False),
+        (True, 1, False), (1, True, False), (0, False, False), (True, True, True),
+        (2.0, 2, True), (2, 2.0, True), (2, 3, False),
+        (0.1 + 0.2, 0.3, True), (0.3001, 0.3, False), (10**400, 1.0, False),
+        (math.inf, math.inf, True), (math.nan, math.nan, True),
+        ([1], (1,), False), ([1, [2.0]], [1, [2]], True), ([True], [1], False),
+        ([1], [1, 2], False), ("1", 1, False), (None, 0, False),
+        ({1, 2}, {2, 1}, True), ({True}, {1}, False), ({("bool", 1)}, {True}, False),
+        ({(True, 1)}, {True}, False), ({(False, 1)}, {1}, False),
         ({(True,)}, {(1,)}, False), ({1}, frozenset({1}), False), (b"a", "a", False),
-        ({"a": 1.0}, {"a": 1}, True), ({"a": True}, {"a": 1}, False), ({1: 2}, {True: 2}, False), ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1.0}, {"a": 1}, True), ({"a": True}, {"a": 1}, False),
+        ({1: 2}, {True: 2}, False), ({"a": 1}, {"a": 1, "b": 2}, False),
         (1j, 1j, True), (NOT_A_LITERAL, None, False), (RAISED, "raised", False),
     ],
 )  # fmt: skip
@@ -511,14 +730,31 @@ def test_mbpp_asserts_become_expressions_and_values():
 GOOD = {"text": "Add 1.", "code": "def f(x):\r\n\treturn x + 1", "test_list": ["assert f(1) == 2"]}
 
 
-@pytest.mark.parametrize("name, content, told", [
-    ("none.jsonl", None, "none.jsonl: cannot be read"),
-    ("gsm8k.jsonl", [{"question": "2+3?", "answer": "5\n#### 5"}], "gsm8k.jsonl: no record has tests"),
-    ("keys.jsonl", [GOOD, {"text": "Add 2."}], "keys.jsonl:2: no instruction layout fits"),
-    ("print.jsonl", [GOOD, GOOD | {"test_list": ["print(f(1))"]}], "print.jsonl: record 2 with tests: not one assert"),
-    ("broken.jsonl", [GOOD | {"test_list": ["assert f(1) = 2"]}], "broken.jsonl: record 1 with tests: "),
-])
-def test_a_file_that_is_not_mbpps_ends_the_check_with_one_line_and_code_two(tmp_path, monkeypatch, capsys, name, content, told):
+@pytest.mark.parametrize(
+    "name, content, told",
+    [
+        ("none.jsonl", None, "none.jsonl: cannot be read"),
+        (
+            "gsm8k.jsonl",
+            [{"question": "2+3?", "answer": "5\n#### 5"}],
+            "gsm8k.jsonl: no record has tests",
+        ),
+        ("keys.jsonl", [GOOD, {"text": "Add 2."}], "keys.jsonl:2: no instruction layout fits"),
+        (
+            "print.jsonl",
+            [GOOD, GOOD | {"test_list": ["print(f(1))"]}],
+            "print.jsonl: record 2 with tests: not one assert",
+        ),
+        (
+            "broken.jsonl",
+            [GOOD | {"test_list": ["assert f(1) = 2"]}],
+            "broken.jsonl: record 1 with tests: ",
+        ),
+    ],
+)
+def test_a_file_that_is_not_mbpps_ends_the_check_with_one_line_and_code_two(
+    tmp_path, monkeypatch, capsys, name, content, told
+):
     if content is not None:
         writing.write_jsonl(tmp_path / name, content)
     monkeypatch.setattr(sys, "argv", ["sandbox", "--mbpp", str(tmp_path / name)])
@@ -530,7 +766,9 @@ def test_a_file_that_is_not_mbpps_ends_the_check_with_one_line_and_code_two(tmp_
 
 def test_the_check_of_an_mbpp_file_counts_what_passes_gzipped_too(tmp_path, monkeypatch, capsys):
     with gzip.open(tmp_path / "mbpp.jsonl.gz", "wt") as file:
-        file.write(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"test_list": ["assert f(1) == 3"]}) + "\n")
+        file.write(
+            json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"test_list": ["assert f(1) == 3"]}) + "\n"
+        )
     monkeypatch.setattr(sys, "argv", ["sandbox", "--mbpp", str(tmp_path / "mbpp.jsonl.gz")])
     sandbox.main()
     assert capsys.readouterr().out == "record 2 with tests: failed\n1 of 2 pass\n"
@@ -538,7 +776,9 @@ def test_the_check_of_an_mbpp_file_counts_what_passes_gzipped_too(tmp_path, monk
 
 def test_a_program_cannot_choose_the_right_side_it_is_compared_with():
     record = {"test_list": ["assert f(3) == sorted([2, 1])"]}
-    assert passes_tests([("def f(x): return 0\ndef sorted(x): return 0", sandbox.mbpp_tests(record))]) == [False]
+    assert passes_tests(
+        [("def f(x): return 0\ndef sorted(x): return 0", sandbox.mbpp_tests(record))]
+    ) == [False]
 
 
 ANYTHING = """
@@ -579,7 +819,8 @@ f(float('inf')) == math.inf""".splitlines()
 
 @pytest.fixture(scope="module")
 def mbpp_verdicts():
-    """assert -> verdicts of an honest program, a wrong one and one whose object equals everything."""
+    """assert -> verdicts of an honest program,
+    a wrong one and one whose object equals everything."""
     sources = [INNOCENT, "def f(x):\n    return 0", ANYTHING]
     tests = {text: sandbox.mbpp_tests({"test_list": [f"assert {text}"]}) for text in ASSERTS}
     passed = iter(passes_tests([(source, test) for test in tests.values() for source in sources]))
@@ -592,9 +833,19 @@ def test_no_object_passes_an_mbpp_assert_by_its_own_methods(mbpp_verdicts, text)
 
 
 def test_mbpp_asserts_that_have_no_such_form_are_run_beside_the_program():
-    texts = ["all(f(x) == x * x for x in [1, 2])", "not f(0)", "f(3)", "sum(3) == 9", "not sum(0)", "list(map(f, [1, 2])) == [1, 4]",
-             "f(3) is not None"]  # fmt: skip
+    texts = [
+        "all(f(x) == x * x for x in [1, 2])",
+        "not f(0)",
+        "f(3)",
+        "sum(3) == 9",
+        "not sum(0)",
+        "list(map(f, [1, 2])) == [1, 4]",
+        "f(3) is not None",
+    ]
     tests = sandbox.mbpp_tests({"test_list": [f"assert {text}" for text in texts]})
     match = "import re\ndef f(x):\n    return re.match('', '')"
     assert not any(isinstance(expected, sandbox.Judge) for _, expected in tests)
-    assert passes_tests([(INNOCENT + "\nsum = f", tests), (match, [tests[2], tests[-1]])]) == [True, True]
+    assert passes_tests([(INNOCENT + "\nsum = f", tests), (match, [tests[2], tests[-1]])]) == [
+        True,
+        True,
+    ]
