@@ -1,34 +1,41 @@
 """Runs programs that a model wrote, for rewards and checks.
 
-Threat model: reward hacking and accidents. A policy that is rewarded for passing tests finds every short cut (print a
-forged result, patch a builtin, return an object that equals everything, exit before the test), and by accident it writes
-endless loops and memory bombs. Each of these costs the program its own reward and nothing else. A determined human
-attacker is not in the model: this is one Python process with its teeth pulled, not a virtual machine. `--no-exec` in the
-pipeline calls `disable()`: then nothing is executed at all.
+Threat model: reward hacking and accidents. A policy that is rewarded for passing tests finds
+every short cut (print a forged result, patch a builtin, return an object that equals everything,
+exit before the test), and by accident it writes endless loops and memory bombs.
+Each of these costs the program its own reward and nothing else. A determined human attacker
+is not in the model: this is one Python process with its teeth pulled, not a virtual machine.
+`--no-exec` in the pipeline calls `disable()`: then nothing is executed at all.
 
-How it works. The caller (which may hold torch and a GPU) never forks. It starts a small server: this file, in a fresh
-interpreter without site-packages, with an emptied environment and a scratch directory. The server preloads the
-allowed modules and forks one child for each program, a few at a time. A child evaluates expressions and returns literals
-of exact built-in types over its own pipe, behind a random token. The expected values never enter it: the caller compares,
-so there is nothing to steal and no `__eq__` to override. That alone keeps a wrong answer from passing. Four fences keep a
-program from sleeping, from ending its server and from leaving anything behind:
+How it works. The caller (which may hold torch and a GPU) never forks. It starts a small server:
+this file, in a fresh interpreter without site-packages, with an emptied environment and a scratch
+directory. The server preloads the allowed modules and forks one child for each program,
+a few at a time. A child evaluates expressions and returns literals of exact built-in types over
+its own pipe, behind a random token. The expected values never enter it: the caller compares, so
+there is nothing to steal and no `__eq__` to override. That alone keeps a wrong answer from passing.
+Four fences keep a program from sleeping, from ending its server and from leaving anything behind:
 
 1. Of the names that begin and end with underscores a program may write only those listed here.
-2. The program sees copies: a dictionary of safe builtins, and stub modules that hold public names only.
-3. An audit hook, which cannot be removed, refuses files, sockets, processes, signals, ctypes, frames and imports.
-4. Limits of the operating system: CPU time, memory, file size, open files, processes; a wall clock in the server.
+2. The program sees copies: a dictionary of safe builtins, and stub modules that hold
+   public names only.
+3. An audit hook, which cannot be removed, refuses files, sockets, processes, signals, ctypes,
+   frames and imports.
+4. Limits of the operating system: CPU time, memory, file size, open files, processes;
+   a wall clock in the server.
 
-Who is to blame. A program that sleeps until the wall clock has failed. One that worked until then, was killed without a
-reason, or may have ended its server, runs again alone; if that happens again, while an empty program runs, it has failed.
-Its neighbours run again without it, so no verdict depends on them. Uncertain is a server that cannot run an empty program.
+Who is to blame. A program that sleeps until the wall clock has failed. One that worked until then,
+was killed without a reason, or may have ended its server, runs again alone; if that happens again,
+while an empty program runs, it has failed. Its neighbours run again without it,
+so no verdict depends on them. Uncertain is a server that cannot run an empty program.
 
-What was left out: a container or seccomp (neither is portable nor in the standard library). Where `os.fork` does not exist
-(Windows) each program has a server of its own, which is slower, and no memory limit. Not thread-safe.
-The server's hash seed is fixed, so that a reward repeats from run to run; `-I` would ignore that seed, so its parts (`-s`,
+What was left out: a container or seccomp (neither is portable nor in the standard library).
+Where `os.fork` does not exist (Windows) each program has a server of its own,
+which is slower, and no memory limit. Not thread-safe. The server's hash seed is fixed,
+so that a reward repeats from run to run; `-I` would ignore that seed, so its parts (`-s`,
 an empty environment, no script directory on the path) are set one by one.
 
-    python -m data.runtime.sandbox                   three programs and their outcomes
-    python -m data.runtime.sandbox --mbpp FILE       reference programs of an MBPP file against their own tests
+    python -m data.runtime.sandbox                 three programs and their outcomes
+    python -m data.runtime.sandbox --mbpp FILE     an MBPP file's own programs against their tests
 """
 
 import abc
@@ -88,7 +95,8 @@ NOT_A_LITERAL, RAISED = NoValue.NOT_A_LITERAL, NoValue.RAISED
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one program did. `values` has one entry for each expression, or is None if the program did not get that far."""
+    """What one program did. `values` has one entry for each expression,
+    or is None if the program did not get that far."""
 
     values: list | None = None
     printed: str = ""  # at most MAX_PRINTED characters
@@ -100,15 +108,18 @@ class Outcome:
 
 DUNDERS = {
     f"__{word}__"
-    for word in """init new str repr format len bool hash int float index contains getitem setitem delitem missing iter next
-    reversed call enter exit eq ne lt le gt ge add sub mul truediv floordiv mod divmod pow neg pos abs invert round radd rsub
-    rmul rtruediv rfloordiv rmod rpow iadd isub imul itruediv and or xor rand ror rxor lshift rshift matmul name doc slots
-    future""".split()
+    for word in """init new str repr format len bool hash int float index contains getitem setitem
+    delitem missing iter next reversed call enter exit eq ne lt le gt ge add sub mul truediv
+    floordiv mod divmod pow neg pos abs invert round radd rsub rmul rtruediv rfloordiv rmod rpow
+    iadd isub imul itruediv and or xor rand ror rxor lshift rshift matmul name doc
+    slots future""".split()
 }
 
-# Public names that lead from a generator, a traceback or a class to frames and to every loaded class.
+# Public names that lead from a generator, a traceback or a class to frames
+# and to every loaded class.
 INTROSPECTION = set(
-    "gi_frame gi_code gi_yieldfrom tb_frame tb_next mro f_back f_builtins f_code f_generator f_globals f_locals f_trace".split()
+    """gi_frame gi_code gi_yieldfrom tb_frame tb_next mro
+    f_back f_builtins f_code f_generator f_globals f_locals f_trace""".split()
 )
 
 
@@ -117,9 +128,11 @@ class Refused(Exception):
 
 
 def check_name(name):
-    """Raises Refused for `__x__` and `_x_` names that are not in DUNDERS and for names that lead to frames.
+    """Raises Refused for `__x__` and `_x_` names that are not in DUNDERS
+    and for names that lead to frames.
 
-    `_x_` names belong to enum, whose classes hand out the globals of any module. `self._items` is ordinary Python.
+    `_x_` names belong to enum, whose classes hand out
+    the globals of any module. `self._items` is ordinary Python.
     """
     if type(name) is not str:  # a subclass of str could show two faces
         raise TypeError("attribute name must be string")
@@ -129,7 +142,8 @@ def check_name(name):
 
 
 def checked_code(text, mode):
-    """Code object of a program (mode 'exec') or an expression ('eval'). Raises Refused or SyntaxError."""
+    """Code object of a program (mode 'exec') or an expression ('eval').
+    Raises Refused or SyntaxError."""
     if len(text) > MAX_SOURCE:
         raise Refused("a program of this length")
     tree = ast.parse(text, mode=mode)
@@ -145,20 +159,24 @@ def checked_code(text, mode):
 
 # 2. What the program sees.
 
-MODULES = """array bisect cmath collections collections.abc copy datetime decimal fractions functools heapq itertools math
-    operator random re statistics string""".split()
+MODULES = """array bisect cmath collections collections.abc copy datetime decimal fractions
+    functools heapq itertools math operator random re statistics string""".split()
 
-# These look up names inside the standard library, where fence 1 does not look; SystemRandom has no seed.
+# These look up names inside the standard library,
+# where fence 1 does not look; SystemRandom has no seed.
 HIDDEN = set(
-    "singledispatch singledispatchmethod attrgetter methodcaller Formatter UserString SystemRandom".split()
+    """singledispatch singledispatchmethod attrgetter methodcaller
+    Formatter UserString SystemRandom""".split()
 )
 
 # Imported by allowed modules only when they need them, which in a child is too late.
-LAZY = "_strptime unicodedata annotationlib encodings.latin_1 encodings.ascii encodings.utf_16 encodings.cp1252".split()
+LAZY = """_strptime unicodedata annotationlib
+    encodings.latin_1 encodings.ascii encodings.utf_16 encodings.cp1252""".split()
 
-BUILTINS = """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float
-    format frozenset hash hex id int isinstance issubclass iter len list map max min next object oct ord pow property range
-    repr reversed round set slice sorted staticmethod str sum super tuple zip NotImplemented Ellipsis __build_class__""".split()
+BUILTINS = """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict
+    divmod enumerate filter float format frozenset hash hex id int isinstance issubclass iter len
+    list map max min next object oct ord pow property range repr reversed round set slice sorted
+    staticmethod str sum super tuple zip NotImplemented Ellipsis __build_class__""".split()
 
 
 def guarded(function):
@@ -172,7 +190,8 @@ def guarded(function):
 
 
 class TypeOf:
-    """`type` with one argument. The real one builds classes with any double-underscore name, so `type(int)` is not it."""
+    """`type` with one argument. The real one builds classes
+    with any double-underscore name, so `type(int)` is not it."""
 
     def __call__(self, obj):
         return self if isinstance(obj, type) else type(obj)
@@ -218,7 +237,8 @@ def stub(name, members):
 
 
 def safe_modules(printed):
-    """name -> stub module with public members only, and no modules among them: `re.enum.sys` is the real sys."""
+    """name -> stub module with public members only,
+    and no modules among them: `re.enum.sys` is the real sys."""
     modules = {}
     for name in MODULES:
         real = importlib.import_module(name)
@@ -240,7 +260,8 @@ def safe_modules(printed):
     )
     # The memo of the real one may replace the state of any object, its own attributes included.
     modules["copy"].deepcopy = lambda value, memo=None: copy.deepcopy(value)
-    # The real one has a lock to sleep on (until 3.11) and writes under any name; this one computes each time.
+    # The real one has a lock to sleep on (until 3.11)
+    # and writes under any name; this one computes each time.
     modules["functools"].cached_property = property
     modules["typing"] = stub(
         "typing", {m: Annotation() for m in typing.__all__} | {"NamedTuple": typing.NamedTuple}
@@ -288,14 +309,17 @@ def safe_builtins(printed):
 
 # 3. and 4. The audit hook and the limits.
 
-# All that the allowed modules raise: namedtuple compiles its __new__, asks for its caller's name and sets defaults.
+# All that the allowed modules raise: namedtuple compiles its __new__,
+# asks for its caller's name and sets defaults.
 EVENTS = set(
-    "compile exec builtins.id sys._getframe sys._getframemodulename object.__setattr__ sys.unraisablehook".split()
+    """compile exec builtins.id sys._getframe sys._getframemodulename
+    object.__setattr__ sys.unraisablehook""".split()
 )
 
 
 def refuse_system_events():
-    """From here on the process may raise EVENTS alone, as they are now: no name leads to the set in the closure."""
+    """From here on the process may raise EVENTS alone,
+    as they are now: no name leads to the set in the closure."""
     allowed = frozenset(EVENTS)
 
     def hook(event, args):
@@ -308,7 +332,8 @@ def refuse_system_events():
 def limit_resources(memory_mb, cpu_seconds=None):
     if resource is None:
         return
-    # A child that runs as root is not held by NPROC; the audit hook refuses fork before the kernel is asked.
+    # A child that runs as root is not held by NPROC;
+    # the audit hook refuses fork before the kernel is asked.
     limits = {"AS": memory_mb << 20, "FSIZE": 0, "CORE": 0, "NOFILE": 0, "NPROC": 0}
     if cpu_seconds:
         limits["CPU"] = math.ceil(cpu_seconds) + 1
@@ -320,14 +345,16 @@ def limit_resources(memory_mb, cpu_seconds=None):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
 
 
-# What travels: JSON, where a list starts with the name of its type. No method of the program's own classes is called.
+# What travels: JSON, where a list starts with the name of its type.
+# No method of the program's own classes is called.
 
 DICTS = (dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
 CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 def encode(value, room, depth=0):
-    """JSON-able form of a literal. `room` is a one-element list: the characters left. Raises TypeError."""
+    """JSON-able form of a literal. Raises TypeError.
+    `room` is a one-element list: the characters left."""
     kind = type(value)
     size = value.bit_length() // 3 if kind is int else len(value) if kind in (str, bytes) else 1
     room[0] -= size + 1
@@ -351,7 +378,8 @@ def encode(value, room, depth=0):
 
 
 def decode(data):
-    """The value that `encode` was given. Raises TypeError, ValueError or KeyError for anything else."""
+    """The value that `encode` was given.
+    Raises TypeError, ValueError or KeyError for anything else."""
     if not isinstance(data, list):
         return data
     tag, *items = data
@@ -411,12 +439,14 @@ class Child:
 
 
 def wall_limit(seconds):
-    """Seconds on the clock for `seconds` of CPU time: enough even where all children share one core."""
+    """Seconds on the clock for `seconds` of CPU time:
+    enough even where all children share one core."""
     return (WIDTH + 1) * seconds + 1
 
 
 def serve_batch(programs, seconds, memory_mb, send, printed, safe):
-    """Forks a child for each (source, expressions), WIDTH at a time, and sends the replies in order of completion."""
+    """Forks a child for each (source, expressions), WIDTH at a time,
+    and sends the replies in order of completion."""
     waiting = list(enumerate(programs))[::-1]
     running = {}  # reading end of its pipe -> Child
     while waiting or running:
@@ -440,7 +470,8 @@ def serve_batch(programs, seconds, memory_mb, send, printed, safe):
         for pipe, child in list(running.items()):
             chunk = os.read(pipe, 1 << 16) if pipe in ready else None
             child.received += chunk or b""
-            # Not the pipe's end but the result's: a process that the program left behind may hold the pipe.
+            # Not the pipe's end but the result's:
+            # a process that the program left behind may hold the pipe.
             complete = child.received.endswith(b"\n") or len(child.received) > 1 << 22
             child.overdue = not complete and now > child.deadline
             if complete or child.overdue or chunk == b"":
@@ -496,7 +527,8 @@ def verdict(child, status):
 
 
 def serve(fork):
-    """Main loop of the server: a batch a line on stdin, a reply a line on stdout. Without fork it runs one program and ends."""
+    """Main loop of the server: a batch a line on stdin, a reply a line on stdout.
+    Without fork it runs one program and ends."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0), os.dup2(null, 1)
@@ -556,7 +588,10 @@ def start_server(fork):
         environment = {name: os.environ[name] for name in keep if name in os.environ} | {
             "PYTHONHASHSEED": "0"
         }
-        boot = f"import sys; sys.path.remove(''); import runpy; runpy.run_path({os.path.abspath(__file__)!r}, None, '__main__')"
+        boot = (
+            "import sys; sys.path.remove(''); import runpy; "
+            f"runpy.run_path({os.path.abspath(__file__)!r}, None, '__main__')"
+        )
         command = [sys.executable, "-s", "-S", "-c", boot, "--serve" if fork else "--serve-one"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         # A session of its own: Ctrl-C is for the caller.
@@ -594,10 +629,12 @@ def disable():
 
 
 def run_programs(programs, *, seconds=1.0, memory_mb=256):
-    """Runs each (source, expressions) in its own sandbox; returns a list of Outcome in the same order.
+    """Runs each (source, expressions) in its own sandbox;
+    returns a list of Outcome in the same order.
 
-    Each expression is evaluated in the program's namespace after its source was executed. `seconds` is CPU time for a whole
-    program, `memory_mb` its address space. Raises SandboxDisabled after `disable()`.
+    Each expression is evaluated in the program's namespace after its source was executed.
+    `seconds` is CPU time for a whole program, `memory_mb` its address space.
+    Raises SandboxDisabled after `disable()`.
     """
     if not enabled:
         raise SandboxDisabled("running programs is disabled (--no-exec)")
@@ -606,7 +643,8 @@ def run_programs(programs, *, seconds=1.0, memory_mb=256):
 
 
 def run_batches(programs, seconds, memory_mb, fork):
-    """Sends batches until every program has an outcome; the docstring of this file says who is to blame for none."""
+    """Sends batches until every program has an outcome;
+    the docstring of this file says who is to blame for none."""
     outcomes, alone = {}, set()  # alone: what runs in a batch of its own
     everything = list(range(len(programs)))
     batches = [everything] * bool(programs) if fork else [[i] for i in everything]
@@ -628,7 +666,8 @@ def run_batches(programs, seconds, memory_mb, fork):
 
 
 def ask_server(programs, seconds, memory_mb, fork):
-    """{index: Outcome} of a batch, without what the server was not certain of or did not reach before it ended."""
+    """{index: Outcome} of a batch, without what the server
+    was not certain of or did not reach before it ended."""
     server = start_server(fork)
     # Some child is always within its wall clock; a server that is silent for longer hangs.
     patience = wall_limit(seconds) + SLACK if fork else 2 * seconds
@@ -672,7 +711,8 @@ def read_reply(result, error, uncertain, expected_values):
 
 
 def same_value(value, expected):
-    """Whether a returned value is the expected one: True is not 1, a list is not a tuple, 2.0 is 2, floats within 1e-9."""
+    """Whether a returned value is the expected one:
+    True is not 1, a list is not a tuple, 2.0 is 2, floats within 1e-9."""
     kinds = {type(value), type(expected)}
     if kinds <= {int, float} and float in kinds:
         try:
@@ -698,7 +738,8 @@ def same_value(value, expected):
 
 
 def strict_key(value):
-    """A hashable stand-in in which True is not 1: scalars become pairs that start with a bool, which no container's does."""
+    """A hashable stand-in in which True is not 1:
+    scalars become pairs that start with a bool, which no container's does."""
     if isinstance(value, (tuple, frozenset)):
         return type(value)(map(strict_key, value))
     return (isinstance(value, bool), value)
@@ -708,16 +749,19 @@ def strict_key(value):
 class Judge:
     """An expected value: the expression must be true where `values` is what the program returned.
 
-    It is evaluated in a sandbox without the program, whose objects, functions and hidden names it never meets.
+    It is evaluated in a sandbox without the program,
+    whose objects, functions and hidden names it never meets.
     """
 
     expression: str
 
 
 def passes_tests(programs_and_tests, *, seconds=1.0, memory_mb=256):
-    """For each (source, [(expression, expected), ...]): whether all values are as expected; None when uncertain or disabled.
+    """For each (source, [(expression, expected), ...]):
+    whether all values are as expected; None when uncertain or disabled.
 
-    A program without tests does not pass. The comparison happens here, so the program never sees an expected value.
+    A program without tests does not pass.
+    The comparison happens here, so the program never sees an expected value.
     """
     pairs = list(programs_and_tests)
     if not enabled:
@@ -743,7 +787,8 @@ def passes_tests(programs_and_tests, *, seconds=1.0, memory_mb=256):
 
 # MBPP.
 
-IMPORTS = f"import {', '.join(MODULES)}, sys\ninf, nan = float('inf'), float('nan')"  # as repr writes them
+# inf and nan as repr writes them
+IMPORTS = f"import {', '.join(MODULES)}, sys\ninf, nan = float('inf'), float('nan')"
 KNOWN = {*dir(builtins), *MODULES, "sys", "values"}
 TRUTH = re.compile(
     r"(not )*([\w.]+\()*values\[0\]\)*( is not None)?"
@@ -767,8 +812,8 @@ class OwnCalls(ast.NodeTransformer):
 
 
 def split_calls(text):
-    """(list of the program's own calls, the rest over `values`) as texts; None where more of its names are left over or the
-    rest asks for the truth of one value alone."""
+    """(list of the program's own calls, the rest over `values`) as texts;
+    None where more of its names are left over or the rest asks for the truth of one value alone."""
     own = OwnCalls()
     tree = own.visit(ast.parse(text, mode="eval"))
     rest, names = (
@@ -783,12 +828,15 @@ def split_calls(text):
 
 
 def mbpp_tests(record):
-    """The `test_list` of an MBPP record as [(expression, expected), ...]. Raises ValueError for what is no assert.
+    """The `test_list` of an MBPP record as [(expression, expected), ...].
+    Raises ValueError for what is no assert.
 
-    `assert f(x) == y` becomes (f(x), y). If y is no literal, it is evaluated in a sandbox of its own without the program under
-    test, which could otherwise choose what it is compared with. In every other shape that compares, the program's own calls
-    are returned and a Judge decides. The rest (`assert not f(x)`, a comprehension, a function with the name of a builtin) is
-    evaluated whole beside the program and must be true. `test_setup_code` is for the caller to append to the program.
+    `assert f(x) == y` becomes (f(x), y). If y is no literal, it is evaluated in a sandbox of its
+    own without the program under test, which could otherwise choose what it is compared with.
+    In every other shape that compares, the program's own calls are returned and a Judge decides.
+    The rest (`assert not f(x)`, a comprehension, a function with the name
+    of a builtin) is evaluated whole beside the program and must be true.
+    `test_setup_code` is for the caller to append to the program.
     """
     tests, open_sides = [], []
     for text in record["test_list"]:
