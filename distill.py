@@ -10,22 +10,22 @@
 
 x is the query, y+ the teacher's response, y- the student's; pi_S the student, pi_T the teacher,
 pi_ref the student as it entered. Figure and terms are those of the Nanbeige4-3B report (2512.06266,
-section 3.3), which has no equation: the rest is OUR reconstruction. Worth is in points of math,
-code, STEM and agent, greedy unless said otherwise (RESULTS.md; * first version of the world).
+section 3.3), which has no equation: 1 to 5 are OUR reconstruction. Worth is in points of math,
+code, STEM and agent, greedy unless it says sampled (RESULTS.md; * first version of the world).
 
 Details that matter:
 
 1. The KL is forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of and raises
    what it under-rates, as the report says. Reverse and JSD: -2.7, sampled +6.2 and +4.9.*
-2. The weights are 0.1, 1 and 0.3. With all at 1: -3.9, sampled -5.4. L_neg costs samples 3 points:
+2. The weights are 0.1, 1 and 0.3. With all at 1: -3.9, sampled -5.4. L_neg costs 3 points sampled:
    what follows a negative's first mistake keeps the student unsure.
 3. pi_T is the teacher at temperature 0.5, both to sample from and to distil: what it means, not its
    slips. Distilled at temperature 1: sampled -4 to -7.*
 4. Rehearsal: in every batch teacher samples that need no pair, none of them found wrong by a
    verifier. Without it: -2.6, and the judge falls from 77 to 20.
-5. A KL is a mean over the batch's tokens, L_DPO a sum over each response's; the filter keeps what
-   the student gets wrong and the teacher right. Not measured.
-6. Most of it is the teacher's right answers: SFT on them gains 19.3, L_pos 20.0, L 20.8, L_DPO 3.7.
+5. A KL is a mean over the batch's tokens, L_DPO a sum over each response's. The filter keeps what
+   the student gets wrong and the teacher right. beta is 0.1. None of this is measured.
+6. The teacher's right answers do most: SFT on them gains 19.3, L_pos 20.0, L 20.8, L_DPO 3.7.
 
 Left out: teachers with another vocabulary (refused), logits kept on disk, on-policy negatives.
 
@@ -252,12 +252,12 @@ def train(
     student.train()
     for step in history.steps(settings.steps):
         batch = passes.take(settings.rows)
-        spared = [rehearsal[k] for k in spare.take(settings.rehearsal_rows)] if rehearsal else []
+        rehearsed = [rehearsal[k] for k in spare.take(settings.rehearsal_rows)] if rehearsal else []
         positives, negatives = zip(*[pairs[k] for k in batch])
         counts = len(batch), supervised_count(positives), supervised_count(negatives)
-        tokens += tokens_of([*positives, *negatives, *spared])
+        tokens += tokens_of([*positives, *negatives, *rehearsed])
         sums = {}
-        for micro, others in asking.micros(batch, spared, settings.micro_pairs, network):
+        for micro, others in asking.micros(batch, rehearsed, settings.micro_pairs, network):
             rows = [pairs[k][0] for k in micro] + [pairs[k][1] for k in micro] + others
             how = rows, settings.teacher_temperature, device
             logits = both_logits(network, teacher, tokenizer, *how)
@@ -265,9 +265,9 @@ def train(
             positive, negative, rest = asking.cut(logits, ref)
             joint = joint_loss(Side(*positive), Side(*negative), settings, counts)
             divergence = token_divergence(*rest, settings.direction, settings.temperature)  # (M,)
-            rehearsed = divergence.sum() / max(1, supervised_count(spared))
-            (joint.loss + rehearsed).backward()
-            asking.add_terms(sums, joint, rehearsed, ref, settings.beta, len(batch))
+            kl_rehearsal = divergence.sum() / max(1, supervised_count(rehearsed))
+            (joint.loss + kl_rehearsal).backward()
+            asking.add_terms(sums, joint, kl_rehearsal, ref, settings.beta, len(batch))
         sums = summed(sums)
         history.check(sums["loss"], step)
         scale = learning_rate_scale(step, settings.steps, settings.warmup, 0.4)
