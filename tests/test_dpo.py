@@ -705,12 +705,7 @@ def command(tmp_path, tokenizer, monkeypatch, capsys):
 
     def run(*flags):
         flags = (
-            "--smoke",
-            "--threads",
-            "1",
-            "--device",
-            "cpu",
-            "--init",
+            *"--smoke --threads 1 --device cpu --init".split(),
             tmp_path / "init.pt",
             "--out",
             tmp_path / "out",

@@ -726,10 +726,7 @@ def test_the_command_ends_with_code_two_and_one_line(tmp_path):
     done = subprocess.run(
         [
             sys.executable,
-            "sft.py",
-            "--threads",
-            "1",
-            "--data",
+            *"sft.py --threads 1 --data".split(),
             str(path),
             "--out",
             str(tmp_path / "out"),
