@@ -78,7 +78,8 @@ def evaluate(
     temperature 1, both from one reading of every prompt; "low" and "high" are greedy's 95% interval
     (`measures.interval`), "n" the replies that could be checked. chat is the true reward divided by
     5, judge the pairwise agreement with the rubric, the rest accuracies; "phrasing" is the score on
-    the phrasing of each family that no demonstration used.
+    the phrasing of each family that no demonstration used. chat also has the shares of correct and
+    of polite replies, "greedy_correct" and so on.
     """
     temperatures = temperatures or {"greedy": 0.0, "sampled": 1.0}
     domains = list(tasks or domains)
@@ -112,11 +113,23 @@ def evaluate(
             else:
                 scores = scored([question.task for question in questions], answers)
                 scores = [score for score in scores if score is not None]
+            if domain == "chat" and tasks is None:
+                for criterion, share in criteria_shares(questions, answers).items():
+                    results[domain][f"{name}_{criterion}"] = share
             results[domain][name] = mean_of(scores)
             if k == 0:
                 low, high = interval(scores)
                 results[domain] |= {"n": len(scores), "low": low, "high": high}
     return results
+
+
+def criteria_shares(questions: list[Question], replies: list) -> dict[str, float]:
+    """The shares of correct and of polite replies to chat prompts of the world."""
+    met = []
+    for question, reply in zip(questions, replies):
+        text = reply.content if reply.complete else ""
+        met.append(world_judge.criteria_met(question.task, text))
+    return {name: mean_of([one[name] for one in met]) for name in ("correct", "polite")}
 
 
 def judged_pairs(questions: list[Question], replies: list) -> tuple[list[float], float]:

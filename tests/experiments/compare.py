@@ -11,6 +11,7 @@ t intervals over the runs.
 
 import argparse
 import json
+import math
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -119,7 +120,9 @@ def compared(folder: Path, both: dict, args) -> dict:
                 domains=world.DOMAINS,
             )
         line = table_line(f"seed {run.seed} {text}"[:26], scores[text])
-        print(f"{line}  {measured['seconds']:.0f} s", flush=True)
+        explained = measured.get("explained_variance", math.nan)
+        told = f", explained variance {explained:.2f}" if math.isfinite(explained) else ""
+        print(f"{line}  {measured['seconds']:.0f} s{told}", flush=True)
     return scores
 
 

@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 from data.runtime.command import fail, guarded
@@ -49,9 +50,9 @@ def stage_of(run: dict, name: str, model: str = "student") -> dict | None:
 
 
 def score(run: dict, name: str, domains, key: str, model: str = "student") -> float | None:
-    """The mean over domains in percent after a stage, None where the run has no such stage."""
+    """The mean over domains in percent after a stage, None where that is not there."""
     stage = stage_of(run, name, model)
-    if stage is None:
+    if stage is None or any(key not in stage["eval"][domain] for domain in domains):
         return None
     return 100 * sum(stage["eval"][domain][key] for domain in domains) / len(domains)
 
@@ -344,6 +345,10 @@ def rl_rows(table: Table, pass_at_k: dict) -> None:
     what = "reward model's score, last over first iteration"
     table.difference(row, what, risen, "up", positive)
     table.gain(row, row, "rl_code", ("chat",), "up")
+    for key in ("greedy_correct", "sampled_correct", "greedy_polite", "sampled_polite"):
+        what = f"chat, share that is {key.partition('_')[2]}: {key.partition('_')[0]}"
+        gain = partial(gained, after=row, before="rl_code", domains=("chat",), key=key)
+        table.difference(row, what, gain, "up", positive)
     table.forgetting(row, row, "rl_code", ("math", "code", "stem", "agent", "judge"))
 
 
