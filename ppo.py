@@ -16,63 +16,51 @@ less the mean of that over all responses to the prompt (GRPO, 2402.03300).
 
 Details that matter (data/reference_run/RESULTS.md; [1]: measured on the first version only):
 
-1. Old, new and reference log-probabilities come from equal forwards at the temperature of sampling.
-   rho is then 1 before the first update, which `first_log_ratio` checks. Not measured.
-2. The KL is in the reward; as a loss the expected gradient of k1 is 0. After 60 iterations of
-   rl_preference the true reward is 1.89 of 5 without it, 2.55 with 0.03, 2.04 at the start [1].
-3. The critic begins as the reward model (2203.02155), squashed as the score is. Not measured.
+1. Old and new log-probabilities are of equal forwards: before an update rho is 1. Not measured.
+2. The KL is in the reward; as a loss the expected gradient of k1 is 0. The true reward, 2.04 of 5
+   at first, is 1.89 after 60 iterations of rl_preference with kl_coef 0, and 2.55 with 0.03 [1].
+3. The critic begins as the reward model (2203.02155), squashed as the score is: or its values would
+   be several times as large as its returns. Not measured.
 4. In chat GAE and the group are alike greedy (+0.2 +-1.9 points); sampled GAE is 0.9 +-0.7 behind,
    and it takes half as long again [1]. So the group is the default.
 5. A group's scores are centred (Dr. GRPO, 2503.20783): a z-score blows 0.501 beside 0.499 up to
    1.4. In rl_code it gave +2.0 points, on one seed and within the noise [1].
-6. A wider upper clip, for rare tokens to grow, and a mean over all own tokens (DAPO, 2503.14476).
-   A response that the limit cut off leaves the loss (DAPO) and its group's mean (ours); without an
-   end mark it gets -1 (2403.17031). None of this was measured.
+6. The upper clip is wider, for rare tokens to grow, and the loss a mean over all own tokens. What
+   the length limit cut off leaves the loss (all DAPO, 2503.14476). Not measured.
 7. Prompts are those that are right in 10% to 90% of 16 samples. On 50 of them the reward rose from
    0.66 to 0.9 and held-out code did not move; 100 or more generalise [1].
-8. Every update adds the SFT loss on earlier rows (ptx, 2203.02155). Without them rl_stem loses
-   7.0 +-1.2 points of math and 6.6 +-1.3 of agent, greedy [1].
-9. AdamW: with Muon code fell by 4 points (one seed).
+8. Every update adds the SFT loss on earlier rows (ptx, 2203.02155). Without them rl_stem has
+   7.0 +-1.2 points less in math greedy, and 6.4 +-1.3 less in agent sampled [1].
 
 Left out: whitening of rewards, weight averaging, asynchronous rollouts, a KL term in the loss.
 
-    python ppo.py                   rl_stem on the tiny SFT model, evaluated before and after
+    python ppo.py                   rl_stem on the tiny SFT model; also --stage rl_preference
     python ppo.py --ratio sequence  GSPO; GRPO is --baseline zscore --normalise sequence
-    python ppo.py --stage rl_preference --estimator gae --kl-coef 0    over-optimise on purpose
     python ppo.py --show            the losses of two made-up responses, number by number
-    python ppo.py --show-rollout    a real rollout, token by token; --reference: another checkpoint
+    python ppo.py --show-rollout    a real rollout, token by token
 
-Watch (columns of the CSV):
-    reward         rises, and `true_reward` with it, or the reward is being gamed
-    kl, entropy    nats a response, grows slowly, below 5; nats a token, falls, not to 0
-    clip_fraction  below 0.2, and `approx_kl` below 0.05
-    dead_groups    groups whose samples score alike; grows as prompts are mastered, below 0.6
-    loss           near 0 on a group's first pass, while its gradient is not
+Watch: `reward` rises, and `true_reward` with it, or the reward is being gamed; `kl` (nats a
+response) stays below 5, `clip_fraction` below 0.2, `dead_groups` (all samples scored alike) below
+0.6; `entropy` falls, not to 0. `loss` says little: it is near 0 on a group's first pass.
 """
 
-import copy
-import math
-import random
 import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 import reward_model as rewards
-from data.files.checkpoints import Resume
 from data.runtime import rl_alone, rl_settings, rollouts
 from data.runtime.alone import Alone
 from data.runtime.command import chapter_flags, command
 from data.runtime.devices import autocast, in_parts, micro_batches, parallel, seed_of, summed
-from data.runtime.log import Log
 from data.runtime.measures import masked_mean, whiten
 from data.runtime.rollouts import Rollouts, ready_tasks
-from data.runtime.rows import Passes, Row, pad_batch, tokens_of
+from data.runtime.rows import Row, pad_batch
 from model import GPT, Optimizers, learning_rate_scale, load_checkpoint, token_logprobs
 from reward_model import RewardModel, predicted_reward, robust_reward
 from sft import rehearsal_data, rehearse, starting_model
@@ -85,7 +73,7 @@ class Settings:
     samples: int = 8  # responses a prompt
     epochs: int = 2  # passes over the responses of an iteration
     minibatches: int = 4  # updates a pass
-    lr: float = 6e-4  # AdamW; 1e-3 gains more where it trains and forgets elsewhere
+    lr: float = 6e-4  # AdamW (with Muon code fell by 4); 1e-3 gains more and forgets elsewhere
     critic_lr: float = 1e-3  # the critic has its own trunk and optimizer, so no value_coef
     temperature: float = 1.0  # of sampling, and so of old, new and reference log-probabilities
     max_new: int = 64
@@ -129,9 +117,7 @@ def token_rewards(scores, logprobs, reference_logprobs, mask: Tensor, kl_coef: f
 
 def gae(reward: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> tuple:
     """(advantages, returns). values[:, t] is V before token t is drawn; V is 0 after the last one.
-
-    Tokens outside the mask are stepped over, so what a tool inserted takes no part.
-    """
+    Tokens outside the mask are stepped over, so what a tool inserted takes no part."""
     advantages = torch.zeros_like(reward)
     next_value = torch.zeros_like(reward[:, 0])  # (N,)
     ahead = torch.zeros_like(reward[:, 0])  # (N,), the advantage of the next own token
@@ -144,12 +130,9 @@ def gae(reward: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: 
 
 
 def group_advantages(scores: Tensor, kept: Tensor, baseline: str = "centre") -> Tensor:
-    """Advantages (B, G) of the scores of G samples to each of B prompts.
-
-    "centre" r - mean (Dr. GRPO), "zscore" (r - mean) / population's std (GRPO), "leave_one_out" r
-    less the mean of the others (RLOO, 2402.14740). A sample that is not kept (B, G) gets 0 and is
-    no part of the mean (ours); a group with fewer than two left gets 0. Else raises ValueError.
-    """
+    """Advantages (B, G) of the scores r of G samples to each of B prompts: "centre" r - mean (Dr.
+    GRPO), "zscore" that by the std (GRPO), "leave_one_out" r - mean of the others (2402.14740).
+    Not kept (B, G): gets 0, no part of the mean (ours); a group with fewer than two left gets 0."""
     count = kept.sum(1, keepdim=True)  # (B, 1)
     mean = torch.where(kept, scores, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (B, 1)
     centred = torch.where(kept, scores - mean, 0.0)  # (B, G)
@@ -168,27 +151,15 @@ def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizo
     return kl_coef * (1 + max(-0.2, min(0.2, kl / target - 1)) * episodes / horizon)
 
 
-def policy_loss(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    normalise: str = "token",
-    ratio: str = "token",
-    longest: int | None = None,
-    count: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def policy_loss(logprobs, old_logprobs, advantages, mask, *, count=None, **form) -> tuple:
     """(loss, clip fraction, approx_kl): the clipped surrogate (1707.06347, eq. 7).
 
-    normalise: "token" divides by all own tokens (DAPO), "sequence" averages within a response first
-    (GRPO), "constant" divides by N * longest (Dr. GRPO). ratio "sequence": the geometric mean of a
-    response's ratios (GSPO, 2507.18071, eq. 5 and 7). `count`: own tokens, or for the other two
-    responses, of the whole minibatch of which this is a part. Raises ValueError for other names.
+    `form`: clip_low, clip_high. normalise: "token" divides by all own tokens (DAPO), "sequence"
+    averages within a response first (GRPO), "constant" divides by N * longest (Dr. GRPO). ratio:
+    "token", or "sequence", the geometric mean over a response (GSPO, 2507.18071, eq. 5 and 7).
+    `count`: own tokens, or for the other two responses, of the whole minibatch of this micro-batch.
     """
-    rl_settings.check_form(normalise, ratio)
+    clip_low, clip_high, normalise, ratio, longest = rl_settings.form_of(**form)
     lengths = mask.sum(1, keepdim=True).clamp(min=1)  # (N, 1)
     advantages = torch.where(mask, advantages, 0.0)
     log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
@@ -198,9 +169,8 @@ def policy_loss(
     rho = log_ratio.exp()
     losses = torch.maximum(-advantages * rho, -advantages * rho.clamp(1 - clip_low, 1 + clip_high))
     losses = torch.where(mask, losses, 0.0)
-    low = (rho < 1 - clip_low) & (advantages < 0)
-    high = (rho > 1 + clip_high) & (advantages > 0)
-    clipped = masked_mean((low | high).float(), mask)
+    outside = (rho < 1 - clip_low) & (advantages < 0) | (rho > 1 + clip_high) & (advantages > 0)
+    clipped = masked_mean(outside.float(), mask)
     if normalise == "sequence":
         loss = (losses.sum(1, keepdim=True) / lengths).sum() / (count or len(losses))
     elif normalise == "constant":
@@ -220,16 +190,13 @@ def value_loss(values, old_values, returns, mask: Tensor, *, clip=0.2, count=Non
     return worse.sum() / (count or mask.sum().clamp(min=1)) / 2
 
 
-# ---- rollouts ----
+# ---- the loop: rollouts, and the updates on them ----
 
 
 def critic_values(critic: RewardModel, ids: Tensor, squashed: bool) -> Tensor:
-    """V before each token is drawn, (N, S): what the head reads at the position in front of it.
-
-    squashed: in the units of a squashed score, as `robust_reward` makes of the reward model's.
-    """
+    """V before each token is drawn, (N, S), read in front of it; squashed: as the score is."""
     values = critic(ids)[:, :-1]
-    return F.pad(torch.tanh(values / 2) if squashed else values, (1, 0))
+    return pad(torch.tanh(values / 2) if squashed else values, (1, 0))
 
 
 def rollout(
@@ -242,8 +209,7 @@ def rollout(
     responses = rollouts.sample_responses(policy, tokenizer, tasks, settings, seed)
     if reward_model is not None:
         responses.learned = predicted_reward(reward_model, tokenizer, responses.rows).tolist()
-    responses.score(robust_reward, settings)
-    scores, kept = responses.scores_and_kept(device)  # (N,) each
+    scores, kept = responses.score(robust_reward, settings, device)  # (N,) each
     ids, own = pad_batch(responses.rows, tokenizer.pad_id, device)  # (N, S) each
     read = partial(token_logprobs, temperature=settings.temperature)
     with autocast(device):
@@ -276,9 +242,6 @@ def advantages_of(data: Rollouts, settings: Settings, kl_coef: float) -> tuple[T
     return advantages, torch.zeros_like(advantages)
 
 
-# ---- the loop ----
-
-
 def train(
     policy: GPT,
     tokenizer,
@@ -290,58 +253,36 @@ def train(
     reward_model: RewardModel | None = None,
     reference: GPT | None = None,
     rehearsal: list[Row] = (),
-    log: Path | None = None,
+    log=None,
     device=torch.device("cpu"),
 ) -> dict:
-    """`settings.iterations` rollouts with their updates; returns the last log line and some totals.
+    """`settings.iterations` rollouts and their updates; (the last log line, totals) in one dict.
 
-    The reference is the policy as it enters, unless given. Raises FloatingPointError when a reward
-    or loss is not finite; the weights are then those of the last good iteration.
-    """
+    The reference is the policy as it enters, unless given. FloatingPointError: a reward or loss is
+    not finite; the weights are then those of the last good iteration."""
     rl_settings.check(settings)
-    rng = random.Random(seed_of(seed, stage, "prompts"))
-    reference = reference or copy.deepcopy(policy).eval().requires_grad_(False)
+    reference = reference or rollouts.frozen(policy)
     critic = None
     optimizers = {"policy": Optimizers(policy, settings.lr)}
-    saved = {"policy": policy, "policy_optimizers": optimizers["policy"]}
     if settings.estimator == "gae":
         critic = RewardModel(policy, seed_of(seed, stage, "critic"))
-        if reward_model is not None:
-            rl_settings.begin_as(critic, reward_model, policy, stage)
+        rl_settings.begin_as(critic, reward_model, policy, stage)
         optimizers["critic"] = Optimizers(critic, settings.critic_lr)
-        saved |= {"critic": critic, "critic_optimizers": optimizers["critic"]}
-    resume = Resume(log, settings.save_every, tokenizer, device, **saved)
-    entering = {"weights": policy, "reference": reference, "reward_model": reward_model}
-    entering |= {"settings": settings, "tasks": tasks, "rehearsal": list(rehearsal)}
-    state = {"kl_coef": settings.kl_coef, "order": [], "rng": rng.getstate()}
-    state = resume.load(state | {"lines": [], "tokens": 0}, stage=(stage, seed), **entering)
-    kl_coef, tokens = state["kl_coef"], state["tokens"]
-    rng.setstate(state["rng"])
-    passes = Passes(len(tasks), rng, state["order"])
-    history = Log(stage, log, state["lines"])
     models = policy, reference, critic, reward_model, tokenizer
-    for iteration in history.steps(settings.iterations, "iteration"):
-        batch = [tasks[k] for k in passes.take(min(settings.prompts, len(tasks)))]
+    rounds = rollouts.Rounds(stage, seed, tasks, settings, log)
+    rounds.go_on(models, optimizers, list(rehearsal), device)  # from the middle, if it was killed
+    for iteration, batch in rounds:
         scale = learning_rate_scale(iteration, settings.iterations, settings.warmup, 0.7)
-        drawn = {"settings": settings, "kl_coef": kl_coef, "seed": seed_of(seed, stage, iteration)}
-        how = {"tokenizer": tokenizer, "rehearsal": rehearsal, "rng": rng, "scale": scale}
-        with rollouts.undone(policy, stage, iteration):  # where a number is not finite
-            data = rollout(*models, batch, **drawn)
+        drawn = {"kl_coef": rounds.kl_coef, "seed": seed_of(seed, stage, iteration)}
+        how = {"tokenizer": tokenizer, "rehearsal": rehearsal, "rng": rounds.rng, "scale": scale}
+        with rounds.undone(policy, iteration):  # where a number is not finite
+            data = rollout(*models, batch, settings=settings, **drawn)
             update = learn(policy, critic, optimizers, data, settings, **how)
-        tokens += tokens_of(data.rows)
-        line = {"iteration": iteration, "kl_coef": kl_coef, "lr_scale": scale, "tokens": tokens}
-        line |= data.log | update
-        history.line(line, rl_alone.told(line))
-        history.write()
+        rounds.log(iteration, scale, data, update)
         if settings.kl_target:
-            goal = settings.kl_target, len(data.rows), settings.kl_horizon
-            kl_coef = next_kl_coef(kl_coef, line["kl"], *goal)
-        state = {"kl_coef": kl_coef, "order": passes.order, "rng": rng.getstate()}
-        resume.save(iteration + 1, state | {"lines": history.lines, "tokens": tokens})
-    resume.done()
+            rounds.adapt(next_kl_coef, data)
     policy.eval()
-    totals = {"tokens": tokens, "seconds": history.seconds()}
-    return history.lines[-1] | totals | {"first_reward": history.lines[0]["reward"]}
+    return rounds.measured()
 
 
 def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, rng, scale) -> dict:
@@ -364,8 +305,7 @@ def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, r
             rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, size)
         measured = Counter(loss=0.0, clip_fraction=0.0, approx_kl=0.0, value_loss=0.0)
         for micro in micro_batches(batch, size, network):
-            needed = data.ids, data.mask, data.old_logprobs, data.advantages
-            ids, mask, old, advantages = data.cut(micro, *needed)  # (n, S) each
+            ids, mask, old, advantages = data.cut(micro, "old_logprobs", "advantages")  # (n, S)
             old = torch.where(mask, old, 0.0)
             with autocast(device):
                 logprobs = token_logprobs(network, ids, mask, settings.temperature)  # (n, S)
@@ -378,31 +318,24 @@ def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, r
             measured.update({name: float(value.detach()) for name, value in now.items()})  # adds
         # apart from the first loop, so that all ranks join both models' gradients in one order
         for micro in micro_batches(batch, size, critic_network) if critic is not None else ():
-            needed = data.ids, data.mask, data.old_values, data.returns
-            ids, mask, old, returns = data.cut(micro, *needed)  # (n, S) each
+            ids, mask, old, returns = data.cut(micro, "old_values", "returns")  # (n, S) each
             values = critic_values(critic_network, ids, data.squashed)  # (n, S)
-            clip = settings.value_clip
-            loss = value_loss(values, old, returns, mask, clip=clip, count=tokens)
+            loss = value_loss(values, old, returns, mask, clip=settings.value_clip, count=tokens)
             loss.backward()
             measured.update(value_loss=float(loss.detach()))
         measured = summed(measured)
-        if not math.isfinite(measured["loss"]):
-            raise FloatingPointError("the loss is not finite")
+        rollouts.check_finite(measured["loss"], "the loss")
         norms = {name: one.step(scale) for name, one in optimizers.items()}
-        sums.update(measured)
-        sums.update(grad_norm=norms["policy"], updates=1)
+        sums.update(measured, grad_norm=norms["policy"], updates=1)
     policy.eval()
     return rollouts.update_log(data, sums, first_log_ratio, critic is not None)
 
 
 # ---- multi-stage RL ----
 
-STAGE_SETTINGS = {
-    "rl_stem": Settings(),
-    "rl_code": Settings(iterations=10, candidates=320),
-    # the learned reward can be gamed, so the policy is tied to where it started
-    "rl_preference": Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03),
-}
+STAGE_SETTINGS = {"rl_stem": Settings(), "rl_code": Settings(iterations=10, candidates=320)}
+# the learned reward can be gamed, so the policy is tied to where it started
+STAGE_SETTINGS["rl_preference"] = Settings(iterations=10, candidates=256, lr=3e-4, kl_coef=0.03)
 
 
 def rl_stage(stage: str, policy: GPT, tokenizer, settings, *, seed: int, tasks=None, **how) -> dict:
@@ -437,25 +370,11 @@ def rl_preference(policy, tokenizer, reward_model, settings=None, **how) -> dict
 
 def show() -> None:
     """The losses of two made-up responses to one prompt, number by number."""
-    old = torch.tensor([[-1.0, -0.5, -2.0], [-0.7, -1.2, -0.4]])  # (2, 3), log pi_old
-    new = torch.tensor([[-0.9, -0.2, -2.1], [-1.1, -1.0, -0.5]])  # (2, 3), log pi
-    scores = torch.tensor([1.0, 0.0])
-    mask = torch.ones(2, 3, dtype=torch.bool)
-    advantages = group_advantages(scores[None], mask[None, :, 0]).view(2, 1).expand(2, 3)
-    clip = {"clip_low": Settings.clip_low, "clip_high": Settings.clip_high}
-    measured = policy_loss(new, old, advantages, mask, **clip)
-    print(rl_alone.policy_table(old, new, advantages, clip, measured))
-    k1 = torch.tensor([[0.4, -0.2, 0.2]])  # (1, 3), log pi_old - log pi_ref of a response
-    values = torch.tensor([[0.5, 0.6, 0.8]])  # (1, 3)
-    reward = token_rewards(scores[:1], k1, 0 * k1, mask[:1], 0.05)
-    deltas, _ = gae(reward, values, mask[:1], 1.0, 0.0)  # with lambda 0 an advantage is its delta
-    estimates = gae(reward, values, mask[:1], Settings.gamma, Settings.gae_lambda)
-    print(rl_alone.gae_table(reward, values, deltas, *estimates))
+    rl_alone.show_losses(Settings, group_advantages, policy_loss, token_rewards, gae)
 
 
 def main() -> None:
-    init = "the policy's checkpoint; default: a run's overall_sft, or SFT is done first"
-    parser = chapter_flags(__doc__, "STAGE", init)
+    parser = chapter_flags(__doc__, "STAGE", rl_alone.INIT)
     for name, how in rl_alone.flags(list(STAGE_SETTINGS), Settings).items():
         parser.add_argument(name, **how)
     command(parser, run, rl_alone.STOPPED)
@@ -465,28 +384,16 @@ def run(args) -> None:
     if args.show:
         return show()
     alone = Alone(args, args.stage)
-    tokenizer, device = alone.tokenizer, alone.device
     settings = rl_alone.settings_of(alone, STAGE_SETTINGS)
-    policy = starting_model(args, "student", tokenizer, device)
+    policy = starting_model(args, "student", alone.tokenizer, alone.device)
     path = alone.folder() / f"{args.stage}.pt"
-    kept = path.with_name("reward_model.pt")
-    reward_model = rl_alone.stage_reward_model(alone, policy, kept, rewards)
+    reward_model = rl_alone.stage_reward_model(alone, policy, path.parent, rewards)
     if args.show_rollout:
-        how = {"rollout": rollout, "token_rewards": token_rewards}
-        how |= {"build": RewardModel, "load": load_checkpoint}
-        return rl_alone.show_rollout(alone, policy, reward_model, settings, **how)
-    rehearsal = rehearsal_data(tokenizer, args.size, args.seed, policy.config.context)
-    how = {"seed": args.seed, "reward_model": reward_model, "rehearsal": rehearsal}
-    how |= {"log": path.with_suffix(".csv"), "device": device}
-    alone.scores("before", policy)
-
-    def training() -> tuple[GPT, dict]:
-        return policy, rl_stage(args.stage, policy, tokenizer, settings, **how)
-
-    with rl_alone.last_good_kept(path, policy, tokenizer, settings):
-        policy, measured = alone.once(path, policy, settings, training, reward=reward_model)
-    alone.scores("after", policy)
-    print(rl_alone.summary(measured, path))
+        how = {"rollout": rollout, "reward": token_rewards, "critic": RewardModel}
+        return rl_alone.show_rollout(alone, policy, reward_model, settings, load_checkpoint, **how)
+    rehearsal = rehearsal_data(alone.tokenizer, args.size, args.seed, policy.config.context)
+    training = partial(rl_stage, args.stage, policy, alone.tokenizer, settings, rehearsal=rehearsal)
+    rl_alone.trained(alone, policy, settings, training, path, reward_model)
 
 
 if __name__ == "__main__":

@@ -383,12 +383,7 @@ def concept(tmp_path, tokenizer, monkeypatch, capsys):
         }.get(name, ())
         flags = (
             f"{name}.py",
-            "--smoke",
-            "--threads",
-            "1",
-            "--device",
-            "cpu",
-            "--init",
+            *"--smoke --threads 1 --device cpu --init".split(),
             tmp_path / "init.pt",
             "--out",
             tmp_path / "out",
@@ -1285,8 +1280,8 @@ def test_the_table_of_a_rollout_holds_whole_characters(tokenizer, monkeypatch, c
     scripted(tokenizer, monkeypatch, rollouts)
     args = SimpleNamespace(stage="rl_preference", seed=1, reference=None)
     given = SimpleNamespace(args=args, tokenizer=tokenizer, device=CPU)
-    how = {"rollout": ppo.rollout, "token_rewards": ppo.token_rewards, "build": None, "load": None}
-    rl_alone.show_rollout(given, small(0), rewards.RewardModel(small(0)), PPO, **how)
+    how = {"rollout": ppo.rollout, "reward": ppo.token_rewards, "critic": None}
+    rl_alone.show_rollout(given, small(0), rewards.RewardModel(small(0)), PPO, None, **how)
     out = capsys.readouterr().out
     assert "'ö'" in out and "'ß'" in out and "'☃'" in out and "\ufffd" not in out
 

@@ -1,6 +1,5 @@
 """What `python ppo.py` has around its training: flags, tables of tokens, how it ends."""
 
-import contextlib
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from data.runtime.sizes import sized
 
 FLAGS = (*CHOICES, "kl_coef", "iterations", "lr")  # that are called as the setting they reach
 
+INIT = "the policy's checkpoint; default: a run's overall_sft, or SFT is done first"
 STOPPED = (
     "stopped; the log of the finished iterations is kept, and so is a training that was finished"
 )
@@ -98,11 +98,11 @@ def flags(stages: list[str], tiny) -> dict[str, dict]:
     }
 
 
-def stage_reward_model(alone, policy, path: Path, rewards):
+def stage_reward_model(alone, policy, out: Path, rewards):
     """The reward model of a command's stage; only rl_preference has one.
 
-    It is that of --reward-model, or one that is trained first and kept at `path`. `rewards`: the
-    chapter that trains it, reward_model.py.
+    It is that of --reward-model, or one that is trained first and kept in the folder `out`.
+    `rewards`: the chapter that trains it, reward_model.py.
     """
     args = alone.args
     if args.stage != "rl_preference":
@@ -113,6 +113,7 @@ def stage_reward_model(alone, policy, path: Path, rewards):
     key = key_of(alone.tokenizer, alone.device, weights=policy, settings=(args.seed, settings))
     train = partial(rewards.reward_model, policy, alone.tokenizer, settings, seed=args.seed)
     empty = partial(rewards.RewardModel, policy)
+    path = out / "reward_model.pt"
     return once(path, key, empty, alone.tokenizer, "reward_model", train)[0]
 
 
@@ -129,27 +130,27 @@ def token_table(pieces: list[str], columns: dict[str, Tensor]) -> str:
     return "\n".join(lines)
 
 
-def show_rollout(alone, policy, reward_model, settings, *, rollout, token_rewards, build, load):
+def show_rollout(alone, policy, reward_model, settings, load, *, rollout, reward, critic) -> None:
     """The first response of one group, token by token.
 
-    `rollout`, `token_rewards`: of ppo.py. build(policy): a critic without training. load(path,
-    tokenizer, device): (the model of --reference, more).
+    `rollout`, and `reward` of tokens: functions of ppo.py. critic(policy): one without training.
+    load(path, tokenizer, device): (the model of --reference, more).
     """
     args = alone.args
-    critic = None
+    values = None
     if settings.estimator == "gae":
-        critic = reward_model or build(policy)
+        values = reward_model or critic(policy)
     reference = policy
     if args.reference:
         reference = load(args.reference, alone.tokenizer, alone.device)[0]
     tasks = world.draw_tasks(world.generator(args.seed, "show"), DOMAINS[args.stage], 1)
-    models = policy, reference, critic, reward_model, alone.tokenizer
+    models = policy, reference, values, reward_model, alone.tokenizer
     how = {"settings": replace(settings, samples=8, max_new=64), "kl_coef": settings.kl_coef}
     data = rollout(*models, tasks, **how, seed=0)
     logprobs = data.old_logprobs, data.reference_logprobs
-    reward = token_rewards(data.scores, *logprobs, data.mask, settings.kl_coef)
+    rewards = reward(data.scores, *logprobs, data.mask, settings.kl_coef)
     no_critic = settings.estimator == "gae" and reward_model is None
-    print(rollout_table(data, reward, alone.tokenizer, tasks[0], no_critic))
+    print(rollout_table(data, rewards, alone.tokenizer, tasks[0], no_critic))
 
 
 def rollout_table(data: Rollouts, reward: Tensor, tokenizer, task, no_critic: bool) -> str:
@@ -221,7 +222,45 @@ def gae_table(reward: Tensor, values: Tensor, deltas: Tensor, advantages, return
     )
 
 
+def show_losses(settings, group_advantages, policy_loss, token_rewards, gae) -> None:
+    """The worked toy of ppo.py, whose functions are handed over: the group's loss, then GAE."""
+    old = torch.tensor([[-1.0, -0.5, -2.0], [-0.7, -1.2, -0.4]])  # (2, 3), log pi_old
+    new = torch.tensor([[-0.9, -0.2, -2.1], [-1.1, -1.0, -0.5]])  # (2, 3), log pi
+    scores = torch.tensor([1.0, 0.0])
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    advantages = group_advantages(scores[None], mask[None, :, 0]).view(2, 1).expand(2, 3)
+    clip = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
+    measured = policy_loss(new, old, advantages, mask, **clip)
+    print(policy_table(old, new, advantages, clip, measured))
+    k1 = torch.tensor([[0.4, -0.2, 0.2]])  # (1, 3), log pi_old - log pi_ref of a response
+    values = torch.tensor([[0.5, 0.6, 0.8]])  # (1, 3)
+    reward = token_rewards(scores[:1], k1, 0 * k1, mask[:1], 0.05)
+    deltas, _ = gae(reward, values, mask[:1], 1.0, 0.0)  # with lambda 0 an advantage is its delta
+    print(gae_table(reward, values, deltas, *gae(reward, values, mask[:1], 1.0, 0.95)))
+
+
 # ---- how a command ends ----
+
+
+def trained(alone, policy, settings, training, path: Path, reward_model) -> None:
+    """The table before and after training(seed=, reward_model=, log=, device=) -> measured.
+
+    The policy is kept at `path`, also where the training ends with a number that is not finite: it
+    holds the weights of the last good iteration then.
+    """
+    alone.scores("before", policy)
+
+    def train() -> tuple:
+        how = {"seed": alone.args.seed, "reward_model": reward_model, "device": alone.device}
+        return policy, training(log=path.with_suffix(".csv"), **how)
+
+    try:
+        policy, measured = alone.once(path, policy, settings, train, reward=reward_model)
+    except FloatingPointError as error:
+        save_checkpoint(path, policy, alone.tokenizer, path.stem, settings=asdict(settings))
+        raise FloatingPointError(f"{error}; the weights before it are in {path}") from None
+    alone.scores("after", policy)
+    print(summary(measured, path))
 
 
 def summary(measured: dict, path: Path) -> str:
@@ -236,25 +275,7 @@ def summary(measured: dict, path: Path) -> str:
     return f"prompts: {counts}\n{learned}checkpoint {path}"
 
 
-@contextlib.contextmanager
-def last_good_kept(path: Path, policy, tokenizer, settings):
-    """Where the training within ends with a number that is not finite, the policy is saved.
-
-    It holds the weights of the last good iteration then.
-    """
-    try:
-        yield
-    except FloatingPointError as error:
-        save_checkpoint(path, policy, tokenizer, path.stem, settings=asdict(settings))
-        raise FloatingPointError(f"{error}; the weights before it are in {path}") from None
-
-
 # ---- lines for the terminal ----
-
-
-def told(line: dict) -> str:
-    """What stands beside the progress bar."""
-    return "reward {reward:.3f}, true {true_reward:.3f}, kl {kl:.2f}".format(**line)
 
 
 def skipped(stage: str, counts: dict) -> str:

@@ -30,8 +30,17 @@ def check(settings) -> None:
         raise ValueError(told)
 
 
-def check_form(normalise: str, ratio: str) -> None:
-    """Raises ValueError for what `ppo.policy_loss` does not know, or for half of GSPO."""
+def form_of(
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    normalise: str = "token",
+    ratio: str = "token",
+    longest: int | None = None,
+) -> tuple:
+    """The options of `ppo.policy_loss` with their defaults.
+
+    Raises ValueError for what it does not know, or for half of GSPO.
+    """
     if normalise not in CHOICES["normalise"] or ratio not in CHOICES["ratio"]:
         raise ValueError(
             f"normalise is {normalise!r} and ratio {ratio!r}; there is token, sequence and "
@@ -40,6 +49,7 @@ def check_form(normalise: str, ratio: str) -> None:
     if ratio == "sequence" and normalise != "sequence":
         told = f"ratio 'sequence' (GSPO) needs normalise 'sequence', not {normalise!r}"
         raise ValueError(told)
+    return clip_low, clip_high, normalise, ratio, longest
 
 
 def loss_form(settings, tokens: int, responses: float) -> dict:
@@ -55,7 +65,12 @@ def loss_form(settings, tokens: int, responses: float) -> dict:
 
 
 def begin_as(critic, reward_model, policy, stage: str) -> None:
-    """The critic takes the reward model's weights. Raises ValueError where they do not fit."""
+    """The critic takes the weights of the reward model, where there is one.
+
+    Raises ValueError where they do not fit.
+    """
+    if reward_model is None:
+        return
     if reward_model.config != policy.config:
         told = "the reward model has another shape than the policy, so no critic can begin as it"
         raise ValueError(f"{stage}: {told}")

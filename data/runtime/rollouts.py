@@ -6,17 +6,20 @@ import copy
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data import world
+from data.files.checkpoints import Resume
 from data.runtime.decoding import generate
 from data.runtime.devices import autocast, in_parts, seed_of
 from data.runtime.evaluation import pass_rates, sampled_rows, scored
+from data.runtime.log import Log
 from data.runtime.measures import explained_variance, mean_of
-from data.runtime.rows import Row
+from data.runtime.rows import Passes, Row, tokens_of
 
 
 @dataclass
@@ -32,8 +35,12 @@ class Responses:
     learned: list[float | None]  # the reward model's scores
     scores: list[float | None] = ()  # the robust reward; None masks a response out of the loss
 
-    def score(self, robust_reward, settings) -> None:
-        """Fills in the scores. Raises FloatingPointError for one that is not finite."""
+    def score(self, robust_reward, settings, device) -> tuple[Tensor, Tensor]:
+        """Fills in the scores; (scores, whether a response is kept), (N,) each.
+
+        A score is 0 where the response is masked out. Raises FloatingPointError for one that is not
+        finite.
+        """
         self.scores = []
         for k, task in enumerate(self.tasks):
             score = robust_reward(
@@ -47,11 +54,8 @@ class Responses:
                 mask_truncated=settings.mask_truncated,
             )
             self.scores.append(score)
-        if any(score is not None and not math.isfinite(score) for score in self.scores):
-            raise FloatingPointError("a reward is not finite")
-
-    def scores_and_kept(self, device) -> tuple[Tensor, Tensor]:
-        """(scores, whether a response is kept), (N,) each; a score is 0 where it is masked out."""
+        for score in self.scores:
+            check_finite(score, "a reward")
         scores = [0.0 if score is None else score for score in self.scores]
         kept = [score is not None for score in self.scores]
         return torch.tensor(scores, device=device), torch.tensor(kept, device=device)
@@ -85,10 +89,10 @@ class Rollouts:
         rows = [k for k in range(len(self.rows)) if self.mask[k].any()]
         return [k for k in rows if has_critic or self.advantages[k].abs().max() > 0]
 
-    def cut(self, micro: list[int], *tensors: Tensor) -> list[Tensor]:
-        """These rows of (N, S) tensors, as wide as the longest of them."""
+    def cut(self, micro: list[int], *names: str) -> list[Tensor]:
+        """[ids, mask, the named (N, S) tensors] of these rows, as wide as the longest of them."""
         width = max((len(self.rows[k][0]) for k in micro), default=1)
-        return [tensor[micro, :width] for tensor in tensors]
+        return [getattr(self, name)[micro, :width] for name in ("ids", "mask", *names)]
 
 
 def own_tokens(row: Row) -> list[int]:
@@ -233,12 +237,103 @@ def update_log(data: Rollouts, sums: dict, first_log_ratio: float | None, has_cr
     return log | {"first_log_ratio": first_log_ratio or 0.0, "updates": updates}
 
 
-@contextlib.contextmanager
-def undone(policy, stage: str, iteration: int):
-    """An iteration that ends with a number that is not finite leaves the policy as it entered."""
-    good = copy.deepcopy(policy.state_dict())
-    try:
-        yield
-    except FloatingPointError as error:
-        policy.load_state_dict(good)
-        raise FloatingPointError(f"{stage}: {error} at iteration {iteration}") from None
+def frozen(policy):
+    """A copy that stays as the policy is now."""
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
+def check_finite(number: float | None, name: str) -> None:
+    """Raises FloatingPointError for nan and infinity; None is no number and may be."""
+    if number is not None and not math.isfinite(number):
+        raise FloatingPointError(f"{name} is not finite")
+
+
+class Rounds:
+    """The rounds of an RL stage: which prompts come, what is logged, where a killed stage goes on.
+
+    rounds = Rounds(stage, seed, tasks, settings, log)
+    rounds.go_on(models, optimizers, rehearsal, device)
+    for iteration, batch in rounds:
+        ...  # rollout, updates
+        rounds.log(iteration, scale, data, update)
+
+    `kl_coef` is that of the next rollout, `rng` draws prompts and rehearsal.
+    """
+
+    def __init__(self, stage: str, seed: int, tasks: list, settings, log: Path | None):
+        self.stage = stage
+        self.seed = seed
+        self.tasks = tasks
+        self.settings = settings
+        self.path = log
+        self.rng = random.Random(seed_of(seed, stage, "prompts"))
+        self.kl_coef = settings.kl_coef
+        self.tokens = 0
+
+    def go_on(self, models: tuple, optimizers: dict, rehearsal: list[Row], device) -> None:
+        """Takes up what was saved of this training in its middle.
+
+        `models`: (policy, reference, critic, reward model, tokenizer). `optimizers`: {"policy", and
+        with a critic "critic"}.
+        """
+        policy, reference, critic, reward_model, tokenizer = models
+        learners = {"policy": policy} if critic is None else {"policy": policy, "critic": critic}
+        learners |= {f"{name}_optimizers": one for name, one in optimizers.items()}
+        self.resume = Resume(self.path, self.settings.save_every, tokenizer, device, **learners)
+        state = self.resume.load(
+            self.state() | {"order": [], "lines": []},
+            stage=(self.stage, self.seed),
+            weights=policy,
+            reference=reference,
+            reward_model=reward_model,
+            settings=self.settings,
+            tasks=self.tasks,
+            rehearsal=rehearsal,
+        )
+        self.kl_coef = state["kl_coef"]
+        self.tokens = state["tokens"]
+        self.rng.setstate(state["rng"])
+        self.passes = Passes(len(self.tasks), self.rng, state["order"])
+        self.history = Log(self.stage, self.path, state["lines"])
+
+    def adapt(self, next_kl_coef, data: Rollouts) -> None:
+        """The KL coefficient of the next rollout, by the KL of this one."""
+        goal = self.settings.kl_target, len(data.rows), self.settings.kl_horizon
+        self.kl_coef = next_kl_coef(self.kl_coef, data.log["kl"], *goal)
+
+    def state(self) -> dict:
+        return {"kl_coef": self.kl_coef, "tokens": self.tokens, "rng": self.rng.getstate()}
+
+    def __iter__(self):
+        """(iteration, the prompts of its rollout); saved when the next one is asked for."""
+        count = min(self.settings.prompts, len(self.tasks))
+        for iteration in self.history.steps(self.settings.iterations, "iteration"):
+            yield iteration, [self.tasks[k] for k in self.passes.take(count)]
+            lists = {"order": self.passes.order, "lines": self.history.lines}
+            self.resume.save(iteration + 1, self.state() | lists)
+        self.resume.done()
+
+    def log(self, iteration: int, scale: float, data: Rollouts, update: dict) -> None:
+        """A line of the CSV, which is written each time."""
+        self.tokens += tokens_of(data.rows)
+        line = {"iteration": iteration, "kl_coef": self.kl_coef, "lr_scale": scale}
+        line |= {"tokens": self.tokens} | data.log | update
+        told = "reward {reward:.3f}, true {true_reward:.3f}, kl {kl:.2f}".format(**line)
+        self.history.line(line, told)
+        self.history.write()
+
+    def measured(self) -> dict:
+        """The last line, and what is of all of them."""
+        lines = self.history.lines
+        totals = {"tokens": self.tokens, "seconds": self.history.seconds()}
+        return lines[-1] | totals | {"first_reward": lines[0]["reward"]}
+
+    @contextlib.contextmanager
+    def undone(self, policy, iteration: int):
+        """What ends with a number that is not finite leaves the policy as it entered."""
+        good = copy.deepcopy(policy.state_dict())
+        try:
+            yield
+        except FloatingPointError as error:
+            policy.load_state_dict(good)
+            raise FloatingPointError(f"{self.stage}: {error} at iteration {iteration}") from None
