@@ -234,9 +234,8 @@ def test_joint_loss_vector():
             expected, abs=1e-5
         )
     joint, *_ = toy_loss()
-    assert joint.positive_score.item() == pytest.approx(
-        -0.0089167, abs=1e-6
-    ) and joint.negative_score.item() == pytest.approx(0.0236855, abs=1e-6)
+    assert joint.positive_score.item() == pytest.approx(-0.0089167, abs=1e-6)
+    assert joint.negative_score.item() == pytest.approx(0.0236855, abs=1e-6)
     assert [joint.dpo.item(), joint.positive_kl.item(), joint.negative_kl.item()] == pytest.approx(
         [0.709581, 0.408530, 0.319171], abs=1e-5
     )
@@ -311,9 +310,8 @@ def test_a_student_that_equals_its_teacher_has_no_token_terms():
 
 def test_a_student_that_equals_its_reference_pays_ln_2():
     joint, *_ = toy_loss(reference=0.3)
-    assert joint.dpo.item() == pytest.approx(
-        LN2, abs=1e-6
-    ) and joint.positive_score.item() == pytest.approx(0, abs=1e-6)
+    assert joint.dpo.item() == pytest.approx(LN2, abs=1e-6)
+    assert joint.positive_score.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_temperature_reaches_the_token_terms_and_not_dpo():
@@ -792,7 +790,8 @@ def test_a_sample_that_repeats_the_positive_is_no_negative(tokenizer, monkeypatc
     pairs, _, records, counts = preference_data(
         small(0), small(1), tokenizer, replace(SMALL, queries=10, negatives=1), seed=1, device=CPU
     )
-    assert pairs == [] == records and counts == {
+    assert pairs == [] == records
+    assert counts == {
         "math: negative right": 2,
         "code: negative right": 2,
         "stem: negative right": 2,
@@ -811,9 +810,8 @@ def test_what_two_random_models_say_makes_the_same_pairs_for_the_same_seed(token
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] and drawn[0][0] != drawn[2][0] and drawn[0][0]
-    assert drawn[0][3]["math: positive wrong"] == 2 and {
-        record["domain"] for record in drawn[0][2]
-    } == {"chat"}
+    assert drawn[0][3]["math: positive wrong"] == 2
+    assert {record["domain"] for record in drawn[0][2]} == {"chat"}
     assert all(record["positive_score"] - record["negative_score"] >= 0.1 for record in drawn[0][2])
 
 
@@ -922,9 +920,8 @@ def test_training_starts_at_ln_2_and_both_divergences_fall(tokenizer, tmp_path):
     )
     lines = read_csv(tmp_path / "x.csv")
     first, last = lines[0], lines[-1]
-    assert first["dpo"] == pytest.approx(LN2, abs=1e-5) and first["margin"] == pytest.approx(
-        0, abs=1e-5
-    )
+    assert first["dpo"] == pytest.approx(LN2, abs=1e-5)
+    assert first["margin"] == pytest.approx(0, abs=1e-5)
     assert first["loss"] == pytest.approx(
         first["dpo"] + first["kl_positive"] + first["kl_negative"], abs=1e-5
     )
@@ -935,9 +932,8 @@ def test_training_starts_at_ln_2_and_both_divergences_fall(tokenizer, tmp_path):
         last["kl_positive"] < 0.9 * first["kl_positive"]
         and last["kl_negative"] < 0.9 * first["kl_negative"]
     )
-    assert len(lines) == 20 and out["kl_positive"] == pytest.approx(
-        sum(line["kl_positive"] for line in lines) / 20
-    )
+    assert len(lines) == 20
+    assert out["kl_positive"] == pytest.approx(sum(line["kl_positive"] for line in lines) / 20)
     assert (
         out["tokens"] == last["tokens"] == 20 * sum(len(row[0]) for pair in pairs for row in pair)
         and not student.training
@@ -983,9 +979,8 @@ def test_teacher_and_reference_are_unchanged_and_get_no_gradient(tokenizer, monk
         seed=1,
     )
     (reference,) = seen
-    assert reference is not student and all(
-        torch.equal(value, before[name]) for name, value in reference.state_dict().items()
-    )
+    assert reference is not student
+    assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
     assert all(torch.equal(value, teachers[name]) for name, value in teacher.state_dict().items())
     assert all(
         p.grad is None and not p.requires_grad
@@ -1025,9 +1020,8 @@ def test_every_setting_reaches_the_losses(tokenizer, monkeypatch):
         seed=1,
     )
     (settings, counts), *divergences = seen
-    assert {name: getattr(settings, name) for name in asked} == asked and divergences == [
-        ("reverse", 1.5)
-    ] * 3
+    assert {name: getattr(settings, name) for name in asked} == asked
+    assert divergences == [("reverse", 1.5)] * 3
     assert counts == (2, *(sum(sum(pair[side][1]) for pair in pairs) for side in (0, 1)))
 
 
@@ -1078,9 +1072,8 @@ def test_accumulation_is_the_large_batch(tokenizer, monkeypatch):
         )
         ends.append((weights_of(student), [out[name] for name in names]))
     for weights, logged in ends:
-        assert torch.allclose(weights, ends[-1][0], atol=1e-5) and logged == pytest.approx(
-            ends[-1][1], rel=1e-4, abs=1e-4
-        )
+        assert torch.allclose(weights, ends[-1][0], atol=1e-5)
+        assert logged == pytest.approx(ends[-1][1], rel=1e-4, abs=1e-4)
     assert (ends[0][0] - entered).abs().max() > 1e-3
 
 
@@ -1100,9 +1093,8 @@ def test_rehearsal_alone_pulls_the_student_to_the_teacher(tokenizer, tmp_path):
     rehearsal = [pair[0] for pair in some_pairs(tokenizer, 4, seed=3)]
     train(small(1), small(0), tokenizer, pairs, rehearsal, settings, seed=1, log=tmp_path / "x.csv")
     lines = read_csv(tmp_path / "x.csv")
-    assert lines[-1]["kl_rehearsal"] < 0.8 * lines[0]["kl_rehearsal"] and all(
-        line["loss"] == 0 for line in lines
-    )
+    assert lines[-1]["kl_rehearsal"] < 0.8 * lines[0]["kl_rehearsal"]
+    assert all(line["loss"] == 0 for line in lines)
 
 
 def test_training_repeats_bit_for_bit_with_the_same_seed(tokenizer):
@@ -1181,9 +1173,8 @@ def test_the_stage_keeps_its_pairs_and_reports_its_counts(made, tokenizer, tmp_p
         and out["filter"] == dict(made.counts)
         and out["rehearsal"] == len(made.rehearsal)
     )
-    assert len(read_csv(tmp_path / "x.csv")) == 2 and not torch.equal(
-        weights_of(made.student), before
-    )
+    assert len(read_csv(tmp_path / "x.csv")) == 2
+    assert not torch.equal(weights_of(made.student), before)
 
 
 # ---- the command ----

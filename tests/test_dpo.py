@@ -163,17 +163,16 @@ def test_the_loss_is_ln_2_and_the_rewards_are_0_where_policy_and_reference_are_e
 def test_only_the_difference_counts_whether_the_chosen_response_rose_or_fell():
     # log-ratios (3, -4) and (-3, -10): h = 7
     rose, fell = loss_of((-9.0, -18.0)), loss_of((-15.0, -24.0))
-    assert rose[0] == pytest.approx(0.403186, abs=1e-6) and rose[0] == pytest.approx(
-        fell[0], abs=1e-12
-    )
+    assert rose[0] == pytest.approx(0.403186, abs=1e-6)
+    assert rose[0] == pytest.approx(fell[0], abs=1e-12)
     assert rose[1] == pytest.approx(fell[1], abs=1e-12)
     assert rose[2] > 0 > fell[2]
 
 
 def test_the_likelihood_term_tells_a_chosen_response_that_fell():
-    assert loss_of((-15.0, -24.0), nll_coef=1.0)[0] - loss_of((-9.0, -18.0), nll_coef=1.0)[
-        0
-    ] == pytest.approx(6 / 8, abs=1e-12)
+    fell = loss_of((-15.0, -24.0), nll_coef=1.0)[0]
+    rose = loss_of((-9.0, -18.0), nll_coef=1.0)[0]
+    assert fell - rose == pytest.approx(6 / 8, abs=1e-12)
 
 
 def test_ipo_pulls_back_what_is_past_its_target():
@@ -191,9 +190,8 @@ def test_smoothed_labels_have_a_finite_minimum_at_the_logit_of_their_share():
     best = math.log(0.9 / 0.1) / 0.1
     assert best == pytest.approx(21.972246, abs=1e-6)
     loss, gradients, *_ = loss_at(best, label_smoothing=0.1)
-    assert loss == pytest.approx(0.325083, abs=1e-6) and gradients == pytest.approx(
-        (0, 0), abs=1e-9
-    )
+    assert loss == pytest.approx(0.325083, abs=1e-6)
+    assert gradients == pytest.approx((0, 0), abs=1e-9)
     assert loss < min(
         loss_at(best - 1, label_smoothing=0.1)[0], loss_at(best + 1, label_smoothing=0.1)[0]
     )
@@ -246,9 +244,8 @@ def test_a_response_costs_the_sum_over_its_tokens_and_not_their_mean():
     """Section 0's token log-probabilities; with means the pair of section 5 would cost 0.675800."""
     with torch.no_grad():
         chosen, rejected = sequence_logprobs(Fixed(0.3), TOY_TOKENIZER, list(TOY), CPU).tolist()
-    assert chosen == pytest.approx(
-        -1.835535 - 2.141342 - 1.965396, abs=1e-5
-    ) and rejected == pytest.approx(-2.968701, abs=1e-5)
+    assert chosen == pytest.approx(-1.835535 - 2.141342 - 1.965396, abs=1e-5)
+    assert rejected == pytest.approx(-2.968701, abs=1e-5)
     means = [(a / LENGTHS[0], b / LENGTHS[1]) for a, b in (POLICY, REFERENCE)]
     assert loss_of(*means)[0] == pytest.approx(0.675800, abs=1e-6) and loss_of()[0] < 0.6
 
@@ -258,9 +255,8 @@ def test_policy_reference_and_loss_together_give_the_toy_pairs_loss():
     reference = reference_logprobs(Fixed(0.4), TOY_TOKENIZER, [TOY], CPU)
     assert [float(x) for x in reference] == pytest.approx([-5.853107, -3.205556], abs=1e-5)
     losses, chosen, rejected = dpo_loss(*logps, *reference)
-    assert losses.item() == pytest.approx(0.709581, abs=1e-5) and (
-        chosen - rejected
-    ).item() == pytest.approx(-0.0326022, abs=1e-6)
+    assert losses.item() == pytest.approx(0.709581, abs=1e-5)
+    assert (chosen - rejected).item() == pytest.approx(-0.0326022, abs=1e-6)
 
 
 def test_the_end_mark_is_counted(tiny_model, tokenizer):
@@ -397,9 +393,8 @@ def test_pairs_are_made_of_training_prompts_and_repeat_with_the_seed(tokenizer):
     drawn = [annotated_pairs(model, tokenizer, seed=seed, prompts=6, n=2) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and drawn[0]
     for (ids, mask), _ in drawn[0]:
-        text = tokenizer.encoding.decode(ids[: mask.index(True)])[
-            len("<|user|>") : -len("<|assistant|>")
-        ]
+        text = tokenizer.encoding.decode(ids[: mask.index(True)])
+        text = text[len("<|user|>") : -len("<|assistant|>")]
         task = world.parse(
             text.replace("<|end|>", "").replace("<|assistant|>", " || ").replace("<|user|>", " || ")
         )
@@ -420,9 +415,8 @@ def test_training_starts_at_ln_2_and_margin_0_and_the_margin_grows(tiny_model, t
         log=tmp_path / "dpo.csv",
     )
     lines = read_csv(tmp_path / "dpo.csv")
-    assert lines[0]["margin"] == pytest.approx(0, abs=1e-5) and lines[0]["loss"] == pytest.approx(
-        LN2, abs=1e-5
-    )
+    assert lines[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert lines[0]["loss"] == pytest.approx(LN2, abs=1e-5)
     assert (
         lines[-1]["margin"] > 0.1 and lines[-1]["accuracy"] == 1 and lines[-1]["loss"] < LN2 - 0.05
     )
@@ -505,9 +499,8 @@ def test_every_step_of_training_is_measured_against_the_model_as_it_entered(
         h = (line["chosen_logprob"] - first["chosen_logprob"]) - (
             line["rejected_logprob"] - first["rejected_logprob"]
         )
-        assert line["margin"] == pytest.approx(0.3 * h, abs=1e-4) and line["loss"] == pytest.approx(
-            math.log1p(math.exp(-0.3 * h)), abs=1e-4
-        )
+        assert line["margin"] == pytest.approx(0.3 * h, abs=1e-4)
+        assert line["loss"] == pytest.approx(math.log1p(math.exp(-0.3 * h)), abs=1e-4)
     assert abs(rest[-1]["margin"]) > 0.01
 
 

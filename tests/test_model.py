@@ -187,9 +187,8 @@ def test_a_later_token_changes_nothing_before_it(tiny_model):
     changed = ids.clone()
     changed[0, 6] += 1
     before, after = tiny_model(ids), tiny_model(changed)
-    assert torch.equal(before[:, :6], after[:, :6]) and not torch.allclose(
-        before[:, 6:], after[:, 6:]
-    )
+    assert torch.equal(before[:, :6], after[:, :6])
+    assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
 def test_rotary_turns_each_pair_by_its_angle():
@@ -482,9 +481,8 @@ def test_one_reading_of_a_prompt_serves_several_temperatures(tiny_model, tokeniz
 def test_generation_leaves_the_models_mode_and_gradients_alone(tiny_model, tokenizer):
     tiny_model.train()
     generate(tiny_model, tokenizer, [[1, 2]], max_new=2)
-    assert tiny_model.training and all(
-        p.grad is None and p.requires_grad for p in tiny_model.parameters()
-    )
+    assert tiny_model.training
+    assert all(p.grad is None and p.requires_grad for p in tiny_model.parameters())
 
 
 # ---- drawing ----
@@ -610,9 +608,8 @@ def test_a_tool_call_is_run_in_the_middle_of_generation(tokenizer):
     assert samples.own[0].tolist() == [True] * len(call) + [False] * len(inserted) + [True] * len(
         answer
     )
-    assert (samples.logprobs[0][~samples.own[0]] == 0).all() and (
-        samples.logprobs[0][samples.own[0]] < 0
-    ).all()
+    assert (samples.logprobs[0][~samples.own[0]] == 0).all()
+    assert (samples.logprobs[0][samples.own[0]] < 0).all()
     assert not samples.truncated[0]
     assert tokenizer.read_reply(samples.lists()[0]) == tokenizers.Reply(
         "It is 5", "", [("calc 2+3", "5")]
@@ -743,13 +740,13 @@ def test_every_parameter_is_in_exactly_one_optimizer(tied, muon_lr):
     assert sorted(map(id, optimizers.parameters)) == sorted(held)
     blocks = {id(p) for block in model.blocks for p in block.parameters() if p.dim() == 2}
     if muon_lr is None:
-        assert len(optimizers.optimizers) == 1 and isinstance(
-            optimizers.optimizers[0], torch.optim.AdamW
-        )
+        assert len(optimizers.optimizers) == 1
+        assert isinstance(optimizers.optimizers[0], torch.optim.AdamW)
     else:
         assert {
             id(p) for group in optimizers.optimizers[1].param_groups for p in group["params"]
-        } == blocks and len(blocks) == 8
+        } == blocks
+        assert len(blocks) == 8
 
 
 def test_a_parameter_with_a_learning_rate_of_its_own_moves_by_it(tiny_model):
@@ -833,9 +830,8 @@ def test_a_tied_head_is_saved_once_and_stays_tied(tokenizer, tmp_path, tied):
         not tied
     )
     loaded, _ = load_checkpoint(tmp_path / "a.pt", tokenizer)
-    assert (loaded.head.weight is loaded.embedding.weight) == tied and torch.equal(
-        loaded.head.weight, model.head.weight
-    )
+    assert (loaded.head.weight is loaded.embedding.weight) == tied
+    assert torch.equal(loaded.head.weight, model.head.weight)
 
 
 def test_a_save_that_is_killed_leaves_the_old_checkpoint_whole(
@@ -906,9 +902,8 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line_and_runs_no_code(
     ):
         with pytest.raises(ValueError) as caught:
             load_checkpoint(tmp_path / f"{name}.pt", tokenizer)
-        assert str(caught.value).startswith(f"{tmp_path / name}.pt: ") and "\n" not in str(
-            caught.value
-        )
+        assert str(caught.value).startswith(f"{tmp_path / name}.pt: ")
+        assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 

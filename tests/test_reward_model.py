@@ -146,9 +146,8 @@ def test_only_the_order_of_the_levels_counts_and_no_label():
     assert loss_of(scores, [10 * level + 3 for level in levels])[0] == whole
     for order in itertools.permutations(range(4)):
         loss, moved, _ = loss_of([scores[k] for k in order], [levels[k] for k in order])
-        assert loss == pytest.approx(whole, abs=1e-12) and moved == pytest.approx(
-            [gradient[k] for k in order], abs=1e-12
-        )
+        assert loss == pytest.approx(whole, abs=1e-12)
+        assert moved == pytest.approx([gradient[k] for k in order], abs=1e-12)
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -156,9 +155,8 @@ def test_a_constant_added_to_all_scores_changes_nothing(ties):
     scores, levels = [0.2, 0.5, 1.0, 2.0], [2, 2, 1, 0]
     loss, gradient, _ = loss_of(scores, levels, ties, WIDTHS[ties])
     moved, moved_gradient, _ = loss_of([score + 7 for score in scores], levels, ties, WIDTHS[ties])
-    assert moved == pytest.approx(loss, abs=1e-9) and moved_gradient == pytest.approx(
-        gradient, abs=1e-9
-    )
+    assert moved == pytest.approx(loss, abs=1e-9)
+    assert moved_gradient == pytest.approx(gradient, abs=1e-9)
     assert sum(gradient) == pytest.approx(0, abs=1e-9)
 
 
@@ -174,9 +172,8 @@ def test_a_gap_of_800_the_wrong_way_stays_finite(ties, outcome):
         and (width is None or math.isfinite(width))
     )
     if outcome == "win":
-        assert loss == pytest.approx(
-            800 + (THETA if ties == "rao_kupper" else 0), abs=1e-5
-        ) and gradient == near(-1, 1)
+        assert loss == pytest.approx(800 + (THETA if ties == "rao_kupper" else 0), abs=1e-5)
+        assert gradient == near(-1, 1)
     # Rao-Kupper: -log(e^2w - 1) + (800 + w), e^2w = 2.25; Davidson: 400 - log 2
     if outcome == "tie":
         expected = {
@@ -331,9 +328,8 @@ def test_missing_outputs_take_no_part(ties):
     more, more_gradient, more_width = loss_of(
         [99.0, *scores, -99.0], [-1, *levels, -1], ties, WIDTHS[ties]
     )
-    assert more == pytest.approx(loss, abs=1e-12) and more_gradient == pytest.approx(
-        [0.0, *gradient, 0.0], abs=1e-12
-    )
+    assert more == pytest.approx(loss, abs=1e-12)
+    assert more_gradient == pytest.approx([0.0, *gradient, 0.0], abs=1e-12)
     assert more_width == width
 
 
@@ -537,9 +533,8 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     ):
         with pytest.raises(ValueError, match=reason) as caught:
             load_reward_model(tmp_path / f"{name}.pt", tokenizer)
-        assert str(caught.value).startswith(f"{tmp_path / name}.pt: ") and "\n" not in str(
-            caught.value
-        )
+        assert str(caught.value).startswith(f"{tmp_path / name}.pt: ")
+        assert "\n" not in str(caught.value)
 
 
 # ---- rankings ----
@@ -636,9 +631,8 @@ def test_a_file_of_rankings_scores_the_last_response_only(tokenizer, tmp_path):
         ],
     )
     rankings, dropped, notes = from_file(path, tokenizer, context=40)
-    assert dropped == {"longer than the context of 40 tokens": 1} and [
-        ranking["ranking"] for ranking in rankings
-    ] == ["B > A"]
+    assert dropped == {"longer than the context of 40 tokens": 1}
+    assert [ranking["ranking"] for ranking in rankings] == ["B > A"]
     assert notes == [] and rankings[0]["opening"] == "1"
     written = [[token for token, on in zip(*row) if on] for row in rankings[0]["rows"]]
     assert written == [
@@ -660,9 +654,8 @@ def test_a_file_of_pairs_is_read_as_rankings_of_two(tokenizer, tmp_path, name):
         ],
     )
     rankings, dropped, notes = from_file(path, tokenizer, context=64)
-    assert dropped == {"identical pair": 1} and [ranking["ranking"] for ranking in rankings] == [
-        "A > B"
-    ]
+    assert dropped == {"identical pair": 1}
+    assert [ranking["ranking"] for ranking in rankings] == ["A > B"]
     assert [
         tokenizer.decode([token for token, on in zip(*row) if on][:-1])
         for row in rankings[0]["rows"]
@@ -739,7 +732,22 @@ def test_easily_separable_rankings_are_learned(tiny_model, tokenizer, tmp_path):
         log=tmp_path / "rm.csv",
     )
     after = report(model, tokenizer, held_out)["accuracy"]
-    assert before < 0.75 and after > 0.95 and out["accuracy"] > 0.9 and out["loss"] < math.log(2), (
+    assert before < 0.75, (
+        before,
+        after,
+        out,
+    )
+    assert after > 0.95, (
+        before,
+        after,
+        out,
+    )
+    assert out["accuracy"] > 0.9, (
+        before,
+        after,
+        out,
+    )
+    assert out["loss"] < math.log(2), (
         before,
         after,
         out,
@@ -754,9 +762,8 @@ def test_the_policy_is_not_trained_with_the_reward_model(tiny_model, tokenizer):
     before = weights_of(tiny_model)
     model = RewardModel(tiny_model)
     train(model, tokenizer, separable(tokenizer, 8), Settings(epochs=1, rows=4), seed=1)
-    assert same_weights(before, tiny_model.state_dict()) and not any(
-        p.requires_grad for p in tiny_model.parameters()
-    )
+    assert same_weights(before, tiny_model.state_dict())
+    assert not any(p.requires_grad for p in tiny_model.parameters())
     assert (
         not torch.equal(model.trunk.embedding.weight, tiny_model.embedding.weight)
         and not model.training
@@ -801,9 +808,8 @@ def test_rankings_of_unequal_length_keep_their_own_scores(tiny_model, tokenizer,
     assert seen["levels"].shape == (3, 4)
     for scores, levels in zip(seen["scores"], seen["levels"].tolist()):
         own = tuple(level for level in levels if level >= 0)
-        assert levels == [*own, *[-1] * (4 - len(own))] and torch.allclose(
-            scores[: len(own)], expected[own], atol=1e-5
-        )
+        assert levels == [*own, *[-1] * (4 - len(own))]
+        assert torch.allclose(scores[: len(own)], expected[own], atol=1e-5)
 
 
 def test_training_repeats_with_the_same_seed(tiny_model, tokenizer):
@@ -871,7 +877,8 @@ def test_calibration_compares_the_favourites_predicted_and_observed_wins():
     table = calibration(
         [gap(0.55), -gap(0.55), gap(0.75), gap(0.75), -gap(0.75), gap(0.75), gap(0.95), 1000.0]
     )
-    assert [row["pairs"] for row in table] == [2, 4, 2] and [row["observed"] for row in table] == [
+    assert [row["pairs"] for row in table] == [2, 4, 2]
+    assert [row["observed"] for row in table] == [
         0.5,
         0.75,
         1.0,
@@ -1104,9 +1111,9 @@ def test_a_broken_ranking_is_named_with_its_line(name, checkpoint, tmp_path, mon
     code, _, err = run_command(
         monkeypatch, capsys, "--data", path, "--init", checkpoint, "--out", tmp_path / "out"
     )
-    assert code == 2 and err.startswith(f"error: {path}{BAD[name][1]}") and err.count("\n") == 1, (
-        err
-    )
+    assert code == 2, err
+    assert err.startswith(f"error: {path}{BAD[name][1]}"), err
+    assert err.count("\n") == 1, err
 
 
 def test_a_missing_file_is_named(checkpoint, tmp_path, monkeypatch, capsys):
@@ -1217,9 +1224,8 @@ def test_a_typed_ranking_is_kept_and_can_be_trained_on(checkpoint, tmp_path, mon
     code, out, _ = run_command(monkeypatch, capsys, "--rank", checkpoint, "--out", tmp_path / "out")
     assert code == 0 and "leaves out B" in out
     kept = read_jsonl(tmp_path / "out" / "rankings_by_hand.jsonl")
-    assert [record["ranking"] for record in kept] == ["D > C > A = B"] and len(
-        kept[0]["responses"]
-    ) == 4
+    assert [record["ranking"] for record in kept] == ["D > C > A = B"]
+    assert len(kept[0]["responses"]) == 4
     read_records(tmp_path / "out" / "rankings_by_hand.jsonl", "ranking")
 
 
@@ -1233,9 +1239,8 @@ def test_the_whole_stage_runs_and_hands_over_its_rankings(tiny_model, tokenizer,
         data=tmp_path / "rankings.jsonl",
         log=tmp_path / "rm.csv",
     )
-    assert own["rankings"] == len(read_jsonl(tmp_path / "rankings.jsonl")) == 6 and math.isfinite(
-        own["loss"]
-    )
+    assert own["rankings"] == len(read_jsonl(tmp_path / "rankings.jsonl")) == 6
+    assert math.isfinite(own["loss"])
     held_out = rewards.held_out_report(model, tiny_model, tokenizer, settings, seed=1)
     assert 0 <= held_out["annotator_agreement"] <= 1 and 0 <= held_out["accuracy"] <= 1
     demonstrations = demonstration_rows(tokenizer, 1)

@@ -339,9 +339,8 @@ def test_show_prints_the_numbers_of_the_chapters_functions(capsys):
     assert scores == [[4, 5, 4], [4, 4, 4], [2, 1, 3], [1, None, 2]]
     assert [ast.literal_eval(row) for row in re.findall(r"scores (.*), reward", told)] == scores
     rewards = [mean_score(texts) for texts in verdicts]
-    assert rewards == [pytest.approx(13 / 3), 4, 2, 1.5] and re.findall(
-        r"reward ([\d.]+)$", told, re.M
-    ) == [f"{r:.4f}" for r in rewards]
+    assert rewards == [pytest.approx(13 / 3), 4, 2, 1.5]
+    assert re.findall(r"reward ([\d.]+)$", told, re.M) == [f"{r:.4f}" for r in rewards]
     for rho, picked in ((0.0, (0, 3)), (0.2, (1, 2))):
         assert select(rewards, lengths, rho) == picked
         assert f"rho {rho}: response {picked[0]} is chosen, response {picked[1]} rejected\n" in told
@@ -680,7 +679,8 @@ def test_every_prompt_gets_n_responses_of_its_own(tokenizer, script):
                 and ids[-1] == tokenizer.end_id
             )
     (call,) = played.calls
-    assert call["model"] == "M_t" and (call["n"], call["temperature"], call["top_p"]) == (
+    assert call["model"] == "M_t"
+    assert (call["n"], call["temperature"], call["top_p"]) == (
         4,
         0.7,
         0.9,
@@ -710,7 +710,8 @@ def test_the_judge_reads_question_and_response_once_and_its_readable_verdicts_ar
         3.5,
         None,
         pytest.approx(1.333333, abs=1e-6),
-    ] and select(scores, [1] * 4) == (0, 3)
+    ]
+    assert select(scores, [1] * 4) == (0, 3)
     assert texts == [[f"so. Score: {verdict}" for verdict in verdicts[letter]] for letter in "abcd"]
     (call,) = played.calls
     assert call["texts"] == [world_judge.judge_prompt("Who?", letter) for letter in "abcd"]
@@ -777,9 +778,8 @@ def test_each_response_is_judged_with_its_own_question_by_the_model_that_wrote_i
         ("verdict", "M_t"),
     ]
     ((model, questions, responses),) = asked
-    assert model == "M_t" and questions == [
-        f"Number {n} please" for n in range(6) for _ in range(4)
-    ]
+    assert model == "M_t"
+    assert questions == [f"Number {n} please" for n in range(6) for _ in range(4)]
     assert responses == ["yes", "yes yes", "yes yes yes", "yes yes yes yes"] * 6
 
 
@@ -798,9 +798,8 @@ def test_pairs_are_the_best_and_the_worst_by_the_models_own_rewards(tokenizer, p
         1,
     )
     lengths = [sum(rows_of(tokenizer, "x", [text])[0][1]) for text in ("yes yes yes yes", "yes")]
-    assert [counts["chosen_length"], counts["rejected_length"]] == lengths and lengths[0] > lengths[
-        1
-    ] > 1
+    assert [counts["chosen_length"], counts["rejected_length"]] == lengths
+    assert lengths[0] > lengths[1] > 1
 
 
 def test_the_records_hold_every_response_reward_and_verdict_and_go_through_json(
@@ -988,9 +987,8 @@ def test_rounds_draw_other_prompts_and_the_same_round_repeats_bit_for_bit(
     (first, calls), (again, repeated), (_, others) = once(1), once(1), once(2)
     assert same(again, bits(first)) and not same(first, bits(tiny_model)) and len(calls) == 3
     for one, same_round, other in zip(calls, repeated, others):
-        assert (one["texts"], one["seed"]) == (same_round["texts"], same_round["seed"]) and one[
-            "seed"
-        ] != other["seed"]
+        assert (one["texts"], one["seed"]) == (same_round["texts"], same_round["seed"])
+        assert one["seed"] != other["seed"]
     assert calls[0]["texts"] != others[0]["texts"]
 
 
@@ -1099,9 +1097,8 @@ def test_the_report_counts_ties_as_half_and_their_share_apart_and_a_missing_scor
     )
     report = judge_report(None, tokenizer, TINY, 1)
     assert report["pairwise"] == pytest.approx(half) and report["ties"] == pytest.approx(ties)
-    assert report["parsed"] == sum(score is not None for score in scores) / 4 and report[
-        "constant"
-    ] == (scores == [2] * 4)
+    assert report["parsed"] == sum(score is not None for score in scores) / 4
+    assert report["constant"] == (scores == [2] * 4)
     assert report["exact"] == 0  # no judge here orders every pair of the prompt
     if None not in scores and len(set(scores)) > 1:
         assert (report["spearman"], report["kendall"]) == (
@@ -1136,9 +1133,8 @@ def test_the_report_knows_a_perfect_a_perverse_a_constant_and_an_unreadable_judg
     played = script(reply)
     report = judge_report("M_t", tokenizer, replace(TINY, held_out=30), 1)
     assert {key: report[key] for key in expected} == pytest.approx(expected)
-    assert sum(report["histogram"].values()) == 30 * 4 * 3 * report["parsed"] and list(
-        report["histogram"]
-    ) == list("012345")
+    assert sum(report["histogram"].values()) == 30 * 4 * 3 * report["parsed"]
+    assert list(report["histogram"]) == list("012345")
     assert 0 <= report["constant"] <= 30 and (report["constant"] == 30) == (report["ties"] == 1)
     assert played.calls[0]["model"] == "M_t" and len(played.calls[0]["texts"]) == 30 * 4
 
@@ -1166,9 +1162,8 @@ def test_answers_get_their_true_reward_from_0_to_5(tokenizer, monkeypatch):
         judging, "generate", lambda model, tokenizer, prompts, **how: samples_of(replies)
     )
     answers = chat_answers(None, tokenizer, TINY, 1)
-    assert answers["rewards"] == [0, 5, 5, 5, 5, 5] and answers["length"] == pytest.approx(
-        sum(map(len, replies)) / 6
-    )
+    assert answers["rewards"] == [0, 5, 5, 5, 5, 5]
+    assert answers["length"] == pytest.approx(sum(map(len, replies)) / 6)
     # what broke off is neither, as it has no reward
     assert answers["correct"] == answers["polite"] == pytest.approx(5 / 6)
 
@@ -1206,9 +1201,8 @@ def test_a_round_is_measured_against_the_model_before_it_and_against_the_seed_mo
     assert (
         found["true_reward"] == 4 and found["length"] == 8 and found["judge"] == {"judged": "M_3"}
     )
-    assert found["against_previous"]["win_share"] == pytest.approx(5 / 6) and found["against_seed"][
-        "win_share"
-    ] == pytest.approx(2 / 3)
+    assert found["against_previous"]["win_share"] == pytest.approx(5 / 6)
+    assert found["against_seed"]["win_share"] == pytest.approx(2 / 3)
 
 
 def test_a_seed_model_whose_verdicts_are_unreadable_is_refused_with_a_remedy():

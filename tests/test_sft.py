@@ -242,9 +242,8 @@ def test_every_token_of_the_documents_is_predicted_once(tokenizer):
     # but for a last piece
     assert predicted == stream[: len(predicted)] and len(stream) - len(predicted) < 15
     assert all(len(ids) == 16 and all(mask) for ids, mask in rows)
-    assert rows[0][0][0] == tokenizer.end_id and all(
-        before[0][-1] == after[0][0] for before, after in zip(rows, rows[1:])
-    )
+    assert rows[0][0][0] == tokenizer.end_id
+    assert all(before[0][-1] == after[0][0] for before, after in zip(rows, rows[1:]))
     assert supervised_count(rows) == len(predicted)
 
 
@@ -254,9 +253,8 @@ def test_dialogues_longer_than_the_context_are_left_out(tokenizer):
         for n in (5, 6, 7)
     ]
     rows, dropped = dialogue_rows(tokenizer, records, 10)
-    assert [len(ids) for ids, _ in rows] == [9, 10] and dropped == {
-        "longer than the context of 10 tokens": 1
-    }
+    assert [len(ids) for ids, _ in rows] == [9, 10]
+    assert dropped == {"longer than the context of 10 tokens": 1}
 
 
 def test_every_reason_to_leave_a_dialogue_out_is_counted_by_itself(tokenizer, monkeypatch):
@@ -277,7 +275,8 @@ def test_every_reason_to_leave_a_dialogue_out_is_counted_by_itself(tokenizer, mo
     ]
     monkeypatch.setattr(tokenizer, "call_id", None)
     rows, dropped = dialogue_rows(tokenizer, records, 20)
-    assert len(rows) == 1 and dropped == {
+    assert len(rows) == 1
+    assert dropped == {
         "tool call, for which the tokenizer has no mark": 1,
         "no supervised token": 1,
         "longer than the context of 20 tokens": 1,
@@ -286,17 +285,15 @@ def test_every_reason_to_leave_a_dialogue_out_is_counted_by_itself(tokenizer, mo
         {"prompt": record["messages"][:3], "responses": ["1", "2"]} for record in records[:2]
     ]
     kept, dropped = ranking_rows(tokenizer, rankings, 20)
-    assert [record for record, _ in kept] == rankings[:1] and dropped == {
-        "tool call, for which the tokenizer has no mark": 1
-    }
+    assert [record for record, _ in kept] == rankings[:1]
+    assert dropped == {"tool call, for which the tokenizer has no mark": 1}
 
 
 def test_a_split_keeps_the_records_of_a_prompt_together_and_holds_out_as_asked():
     prompts = [f"prompt {k}" for k in range(400) for _ in range(5)]
     kept, held = split("x", list(range(2000)), prompts, 10)
-    assert not {prompts[k] for k in kept} & {prompts[k] for k in held} and sorted(
-        kept + held
-    ) == list(range(2000))
+    assert not {prompts[k] for k in kept} & {prompts[k] for k in held}
+    assert sorted(kept + held) == list(range(2000))
     assert 100 < len(held) < 300 and all(prompts.index(prompts[k]) in held for k in held)
     few = split("x", list(range(2000)), prompts, 20, most=30)[1]
     # what one in twenty holds out, one in ten does too
@@ -353,9 +350,8 @@ def test_repeated_gives_whole_passes():
 def test_interleave_keeps_the_order_within_each_part_and_spreads_it_evenly():
     parts = [[("a", i) for i in range(100)], [("b", i) for i in range(20)], []]
     mixed = interleave(parts, random.Random(0))
-    assert [item for item in mixed if item[0] == "a"] == parts[0] and [
-        item for item in mixed if item[0] == "b"
-    ] == parts[1]
+    assert [item for item in mixed if item[0] == "a"] == parts[0]
+    assert [item for item in mixed if item[0] == "b"] == parts[1]
     assert all(
         4 <= sum(item[0] == "b" for item in mixed[i : i + 30]) <= 6 for i in range(0, 120, 30)
     )
@@ -366,9 +362,8 @@ def test_batches_keep_every_row_and_the_order_between_windows():
     # a row's first token is its place
     rows = [([i] * rng.randint(2, 30), [True]) for i in range(96)]
     batches = batches_of(rows, 4, random.Random(1), window=3)
-    assert sorted(ids[0] for batch in batches for ids, _ in batch) == list(range(96)) and {
-        len(batch) for batch in batches
-    } == {4}
+    assert sorted(ids[0] for batch in batches for ids, _ in batch) == list(range(96))
+    assert {len(batch) for batch in batches} == {4}
     for k in range(8):  # windows of 3 batches of 4 rows
         window = batches[3 * k : 3 * k + 3]
         assert sorted(ids[0] for batch in window for ids, _ in batch) == list(
@@ -539,9 +534,8 @@ def test_a_text_that_is_too_short_is_refused():
 @pytest.mark.slow
 def test_chat_prompts_are_one_turn_questions_of_the_training_part_and_none_twice():
     prompts = sft.chat_prompts("tiny", 3)
-    assert len(set(prompts)) == len(prompts) > 200 and prompts == sft.chat_prompts(
-        "tiny", 3
-    ) != sft.chat_prompts("tiny", 4)
+    assert len(set(prompts)) == len(prompts) > 200
+    assert prompts == sft.chat_prompts("tiny", 3) != sft.chat_prompts("tiny", 4)
     for task in map(world.parse, prompts):
         assert (
             task.domain == "chat"
@@ -594,9 +588,8 @@ def test_the_loss_falls(tiny_model, tokenizer, tmp_path):
         and losses[-1] < 0.5 * losses[0]
         and out["held_out_loss"] < 0.5 * losses[0]
     )
-    assert out["loss"] == pytest.approx(statistics.mean(losses)) and out["tokens"] == int(
-        lines[-1]["tokens"]
-    )
+    assert out["loss"] == pytest.approx(statistics.mean(losses))
+    assert out["tokens"] == int(lines[-1]["tokens"])
     # 20 steps of 8 rows are 10 passes
     assert out["tokens"] == sum(len(ids) for ids, _ in rows) * 10
     assert not tiny_model.training
@@ -921,9 +914,8 @@ def test_a_save_of_other_settings_is_not_gone_on_from(tokenizer, tmp_path, tiny_
     save_middle(tmp_path / "x.part", "one key", {"step": 3}, model=tiny_model)
     assert load_middle(tmp_path / "none.part", "one key", model=tiny_model) is None
     assert load_middle(tmp_path / "x.part", "one key", model=tiny_model) == {"step": 3}
-    assert load_middle(tmp_path / "x.part", "another key", model=tiny_model) is None and not list(
-        tmp_path.iterdir()
-    )
+    assert load_middle(tmp_path / "x.part", "another key", model=tiny_model) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_file_says_beside_its_rows_is_printed_once(tmp_path, monkeypatch, capsys):

@@ -326,9 +326,8 @@ def test_every_stage_of_real_files_is_given_what_its_files_hold_and_nothing_held
         for who in ("student", "teacher"):
             getattr(pipeline, stage)(run, who)
             given = recorder.of("sft_on_rows")[-1]
-            assert given["rows"] == shown(domains) and given["settings"] == settings_for(
-                run, stage, who
-            )
+            assert given["rows"] == shown(domains)
+            assert given["settings"] == settings_for(run, stage, who)
             assert (
                 given["seed"] == 40 + number
                 and given["stage"] == stage
@@ -510,14 +509,14 @@ def test_an_rl_stage_filters_and_trains_with_its_own_seed_settings_reward_and_re
         assert (
             given["policy"] is policy and given["settings"] == settings and given["stage"] == stage
         )
-        assert {key: given[key] for key in how} == how and given["rehearsal"] == [
+        assert {key: given[key] for key in how} == how
+        assert given["rehearsal"] == [
             "a row",
             how["seed"],
         ]
         assert given["reward_model"] == more.get("reward_model") and given["reference"] is None
-        assert 0 < len(given["tasks"]) <= 9 and {task.domain for task in given["tasks"]} <= set(
-            rollouts.DOMAINS[stage]
-        )
+        assert 0 < len(given["tasks"]) <= 9
+        assert {task.domain for task in given["tasks"]} <= set(rollouts.DOMAINS[stage])
     one, other = loop.of("train")
     assert {task.prompt for task in one["tasks"]} != {task.prompt for task in other["tasks"]}
     if stage != "rl_preference":

@@ -170,9 +170,8 @@ def test_dpo_warms_up_and_decays_as_its_settings_say(logged, tokenizer, monkeypa
     settings = dpo.Settings(steps=12, rows=2, lr=0.25, warmup=warmup)
     dpo.train(plain(tokenizer), tokenizer, pairs_of(tokenizer, 4), settings, seed=1)
     (optimizers,) = logged
-    assert optimizers.rates == (0.25, None) and scales(optimizers) == pytest.approx(
-        rising_and_falling(12, warmup, 6)
-    )
+    assert optimizers.rates == (0.25, None)
+    assert scales(optimizers) == pytest.approx(rising_and_falling(12, warmup, 6))
 
 
 @pytest.mark.parametrize("warmup", [0, 4])
@@ -237,9 +236,8 @@ def test_rl_warms_up_and_decays_by_iteration_policy_and_critic_alike(
         for given in learned
     )
     if estimator == "gae":
-        assert logged[1].rates == (0.5, None) and all(
-            given["optimizers"]["critic"] is logged[1] for given in learned
-        )
+        assert logged[1].rates == (0.5, None)
+        assert all(given["optimizers"]["critic"] is logged[1] for given in learned)
     else:
         assert len(logged) == 1
 
@@ -408,9 +406,8 @@ def test_the_log_holds_each_iterations_own_numbers(logged, tokenizer, tmp_path, 
         line.split(",") for line in (tmp_path / "rl.csv").read_text(encoding="utf-8").splitlines()
     ]
     lines = [dict(zip(head, map(float, line))) for line in lines]
-    assert [line["reward"] for line in lines] == [0.1, 0.2, 0.3] and [
-        line["iteration"] for line in lines
-    ] == [0, 1, 2]
+    assert [line["reward"] for line in lines] == [0.1, 0.2, 0.3]
+    assert [line["iteration"] for line in lines] == [0, 1, 2]
     assert [line["tokens"] for line in lines] == [6, 12, 18]
     assert own["reward"] == 0.3 and own["first_reward"] == 0.1 and own["tokens"] == 18
 
