@@ -447,9 +447,8 @@ def test_the_curriculum_is_the_rising_student_minus_the_shuffled_one(tmp_path, m
     )
     curriculum.main()
     gaps = json.loads((tmp_path / "gaps.json").read_text())
-    assert gaps["greedy"]["math"] == [pytest.approx(10)] and gaps["sampled"]["judge"] == [
-        pytest.approx(5)
-    ]
+    assert gaps["greedy"]["math"] == [pytest.approx(10)]
+    assert gaps["sampled"]["judge"] == [pytest.approx(5)]
     assert trained == [("cold_start_sft.student.pt", False, 7)]
 
 
@@ -490,9 +489,8 @@ def test_preference_from_distill_rehearses_the_teacher_without_chat_and_from_sft
         "rehearsal_data",
         lambda tokenizer, size, seed, context: ["demonstrations", size, seed, context],
     )
-    assert judge_controls.rehearsal_of(tmp_path, "distill", tokenizer, 3, 256) == [
-        "kept"
-    ] and asked == [(tmp_path, False)]
+    assert judge_controls.rehearsal_of(tmp_path, "distill", tokenizer, 3, 256) == ["kept"]
+    assert asked == [(tmp_path, False)]
     assert judge_controls.rehearsal_of(tmp_path, "overall_sft", tokenizer, 3, 256) == [
         "demonstrations",
         "tiny",

@@ -898,9 +898,8 @@ def test_the_commands_hand_on_teacher_reward_model_rehearsal_and_rounds(see):
     seen = see("ppo", "--stage rl_preference --seed 5 --out there")
     trained_first = seen.reward_model
     assert trained_first["policy"] is seen.rl_stage["policy"] and trained_first["seed"] == 5
-    assert seen.rl_stage["reward_model"] == "a trained reward model" and seen.rl_stage[
-        "rehearsal"
-    ] == ["rehearsal tiny 5"]
+    assert seen.rl_stage["reward_model"] == "a trained reward model"
+    assert seen.rl_stage["rehearsal"] == ["rehearsal tiny 5"]
     assert (
         seen.rl_stage["settings"] == ppo.STAGE_SETTINGS["rl_preference"]
         and seen.rl_stage["stage"] == "rl_preference"

@@ -213,7 +213,8 @@ def test_a_transcript_is_split_at_its_last_assistant_turn(tmp_path):
     )
     row = {"chosen": shared + " Boil water.\n\nAdd salt.", "rejected": shared + " No."}
     records, dropped = read(tmp_path, [row], "preference")
-    assert dropped == {} and records == [
+    assert dropped == {}
+    assert records == [
         {
             "prompt": [user("Hi"), assistant("Hello!"), user("Soup?\n\nHuman is no turn here")],
             "chosen": "Boil water.\n\nAdd salt.",
@@ -329,9 +330,8 @@ def test_a_ranking_record_is_checked_and_keeps_its_text(tmp_path):
     records, dropped = read(
         tmp_path, [RANKING, {**RANKING, "responses": ["", "b", "c"]}], "ranking"
     )
-    assert records == [{**RANKING, "prompt": [user("Name a planet.")]}] and dropped == {
-        "empty reply": 1
-    }
+    assert records == [{**RANKING, "prompt": [user("Name a planet.")]}]
+    assert dropped == {"empty reply": 1}
     assert error_in(tmp_path, {**RANKING, "ranking": "C > A"}, "ranking") == (
         ":1: ranking 'C > A' leaves out B; name each of 3 responses once"
     )

@@ -88,9 +88,8 @@ def test_what_is_written_reads_back_exactly(changes, tmp_path):
     hf.write_model(tmp_path, config, weights)
     read, back = hf.read_model(tmp_path)
     assert Config(**read) == Config(**config | {"head_dim": config["head_dim"] or 8})
-    assert back.keys() == weights.keys() and all(
-        torch.equal(back[name], weights[name]) for name in weights
-    )
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
 def test_what_is_written_opens_in_transformers(tmp_path):
@@ -361,9 +360,10 @@ def test_a_checkpoint_trained_from_a_directory_carries_its_tokenizer_and_exports
     model = GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)).init_weights(1)
     save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
     back = tokenizer_of(tmp_path / "sft.pt")
-    assert back.fingerprint == words.fingerprint and back.prompt(
+    assert back.fingerprint == words.fingerprint
+    assert back.prompt([{"role": "user", "content": "Hi 12"}]) == words.prompt(
         [{"role": "user", "content": "Hi 12"}]
-    ) == words.prompt([{"role": "user", "content": "Hi 12"}])
+    )
     export(load_checkpoint(tmp_path / "sft.pt", back)[0], back, copy)
     assert (copy / "tokenizer.json").read_text(encoding="utf-8") == (
         source / "tokenizer.json"

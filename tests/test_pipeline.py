@@ -381,9 +381,8 @@ def test_a_score_that_was_not_found_is_null_in_the_file_and_neither_table_nor_re
         "low": None,
         "high": None,
     }
-    assert "nan" in capsys.readouterr().out and "| nan (nan to nan) / nan |" in (
-        run.out / "report.md"
-    ).read_text(encoding="utf-8")
+    assert "nan" in capsys.readouterr().out
+    assert "| nan (nan to nan) / nan |" in (run.out / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -474,9 +473,8 @@ def test_the_given_teacher_is_one_entry_of_no_tokens_and_its_copy_lies_in_the_fo
     (entry,) = results["stages"]
     assert (entry["name"], entry["model"], entry["tokens"]) == ("given_teacher", "teacher", 0)
     assert entry["checkpoint"] == "given_teacher.teacher.pt" and entry["measured"] == {}
-    assert entry["eval"]["math"]["greedy"] == 0.5 and entry["weights"] == digest(
-        run.models["teacher"]
-    )
+    assert entry["eval"]["math"]["greedy"] == 0.5
+    assert entry["weights"] == digest(run.models["teacher"])
     copy, saved = load_checkpoint(run.out / "given_teacher.teacher.pt", run.tokenizer)
     assert (
         weights_are(copy, saved_in(teacher_file.parent, teacher_file.name))
@@ -530,9 +528,8 @@ def test_a_changed_teacher_is_refused_without_force_and_force_never_remakes_it(
     path = another_teacher(tmp_path, monkeypatch, tokenizer)
     was = digest(path)
     _, _, run, todo, results = prepared(monkeypatch, capsys, out)
-    assert run.given["teacher"] == was and results["params"]["teacher"] == parameter_count(
-        run.models["teacher"]
-    )
+    assert run.given["teacher"] == was
+    assert results["params"]["teacher"] == parameter_count(run.models["teacher"])
     stages = {"pretrain": "student", "cold_start_sft": "student", "overall_sft": "student"}
     real_run(
         run,
@@ -856,7 +853,8 @@ def test_a_folder_with_another_teachers_stages_is_refused_and_force_keeps_none_o
     )
     with pytest.raises(SystemExit) as stop:
         goes_on(kept, *flags)
-    assert stop.value.code == 2 and capsys.readouterr().err == (
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
         f"error: {tmp_path}: {told} was finished with another --teacher; "
         "--force redoes what follows from it, or give another --out\n"
     )
@@ -1526,18 +1524,18 @@ def test_the_four_stages_run_on_real_files_from_given_models(tmp_path, tokenizer
         and results["stages"][-1]["tokens"] > 0
     )
     report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
-    assert "| stage | model | math | code | seconds" in report and "Name fruit" in (
-        tmp_path / "run" / "samples.md"
-    ).read_text(encoding="utf-8")
-    alone = [part for part in command if part not in ("--teacher", str(tmp_path / "teacher.pt"))][
-        :-1
-    ] + [str(tmp_path / "alone"), "--stages", "cold_start_sft"]
+    assert "| stage | model | math | code | seconds" in report
+    assert "Name fruit" in (tmp_path / "run" / "samples.md").read_text(encoding="utf-8")
+    given = ("--teacher", str(tmp_path / "teacher.pt"))
+    alone = [part for part in command if part not in given][:-1]
+    alone += [str(tmp_path / "alone"), "--stages", "cold_start_sft"]
     done = subprocess.run(
         alone, capture_output=True, text=True, timeout=600, cwd=Path(pipeline.__file__).parent
     )
-    assert done.returncode == 0 and [
-        stage["model"] for stage in results_of(tmp_path / "alone")["stages"]
-    ] == ["student"], done.stderr
+    assert done.returncode == 0, done.stderr
+    assert [stage["model"] for stage in results_of(tmp_path / "alone")["stages"]] == ["student"], (
+        done.stderr
+    )
     again = subprocess.run(
         [*command, "--stages", "self_reward_1"],
         capture_output=True,

@@ -44,9 +44,8 @@ def test_a_twentieth_by_the_text_is_held_out_and_never_demonstrated(folder):
         train, test = read.tasks["train"][domain], read.tasks["test"][domain]
         assert len(train) + len(test) == 100 and 1 <= len(test) <= 15
         shown = {record["messages"][-2]["content"] for record in read.demonstrations[domain]}
-        assert shown == {task.prompt for task in train} and not shown & {
-            task.prompt for task in test
-        }
+        assert shown == {task.prompt for task in train}
+        assert not shown & {task.prompt for task in test}
     assert read.demonstrations["chat"][0]["messages"][-1]["content"].startswith("Plum")
 
 
@@ -56,9 +55,8 @@ def test_a_test_file_is_the_test_part_and_files_may_be_gzipped(folder):
         file.write((folder / "preference.jsonl").read_text())
     (folder / "preference.jsonl").unlink()
     read = real.read_folder(folder)
-    assert [task.answer for task in read.tasks["test"]["math"]] == ["1000"] and len(
-        read.tasks["train"]["math"]
-    ) == 100
+    assert [task.answer for task in read.tasks["test"]["math"]] == ["1000"]
+    assert len(read.tasks["train"]["math"]) == 100
     assert len(read.pairs) == 100
 
 
@@ -160,9 +158,8 @@ def test_a_test_file_that_repeats_training_prompts_is_said_and_they_are_not_trai
         "and are not trained on" in read.notes
     )
     trained = {task.prompt for task in read.tasks["train"]["math"]}
-    assert len(trained) == len(read.demonstrations["math"]) == 98 and not trained & {
-        task.prompt for task in read.tasks["test"]["math"]
-    }
+    assert len(trained) == len(read.demonstrations["math"]) == 98
+    assert not trained & {task.prompt for task in read.tasks["test"]["math"]}
 
 
 def test_what_one_file_holds_out_no_other_file_trains_on(folder):

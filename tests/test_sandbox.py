@@ -255,9 +255,8 @@ def test_format_walks_attributes_but_yields_text_and_no_frame():
         "type('{0.__globals__}'.format(g)) is str": True,
     }
     [done] = run_programs([(source, [*texts, "next(running)", "'{0.__code__}'.format(g)"])])
-    assert done.values == [*texts.values(), RAISED, RAISED] and done.error.startswith(
-        "PermissionError"
-    )
+    assert done.values == [*texts.values(), RAISED, RAISED]
+    assert done.error.startswith("PermissionError")
 
 
 def without_fences(tmp_path, name="open_sandbox"):

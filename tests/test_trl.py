@@ -161,9 +161,8 @@ def test_dpo(models, tokenizer, pairs, kind, how):
     trainer = peers.trl_trainer(
         "DPO", model, tokenizer, columns, steps=1, batch=4, settings=settings, reference=reference
     )
-    logps = sequence_logprobs(model, tokenizer, [row for pair in pairs for row in pair], CPU).view(
-        -1, 2
-    )
+    rows = [row for pair in pairs for row in pair]
+    logps = sequence_logprobs(model, tokenizer, rows, CPU).view(-1, 2)
     lengths = {
         f"{name}_lengths": torch.tensor([sum(pair[side][1]) for pair in pairs])
         for side, name in enumerate(("chosen", "rejected"))

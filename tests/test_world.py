@@ -119,9 +119,8 @@ def test_a_tenth_of_all_contents_is_held_out():
             }
             for part in counts
         }
-        assert all(parts.values()) and sum(map(len, parts.values())) == len(
-            set.union(*parts.values())
-        )
+        assert all(parts.values())
+        assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
         assert set.union(*parts.values()) == {
             content for content in family.levels if not family.is_fact(dict(content))
         }
@@ -216,9 +215,8 @@ def test_of_a_fact_one_trained_phrasing_and_the_unseen_one_are_held_out_in_the_s
         for family, content in facts()
     ]
     for *trained, unseen in parts:
-        assert unseen in ("test", "dev") and sorted(trained) == sorted(
-            ["train", "train", "train", unseen]
-        )
+        assert unseen in ("test", "dev")
+        assert sorted(trained) == sorted(["train", "train", "train", unseen])
     held_out = [unseen for *_, unseen in parts]
     assert 0.4 < held_out.count("test") / len(held_out) < 0.6
     assert {trained.index(unseen) for *trained, unseen in parts} == set(TRAINED)
@@ -473,9 +471,8 @@ def test_no_held_out_content_is_told_in_another_way_of_a_pretraining_document():
 
 def test_cold_start_is_reasoning_of_levels_one_to_three(cold_start):
     tasks = [world.parse(prompt_of(record)) for record in cold_start]
-    assert {task.level for task in tasks} == {1, 2, 3} and {task.domain for task in tasks} == set(
-        world.REASONING
-    )
+    assert {task.level for task in tasks} == {1, 2, 3}
+    assert {task.domain for task in tasks} == set(world.REASONING)
     assert len(tasks) == 900
 
 
@@ -497,16 +494,13 @@ def test_overall_reasoning_is_one_list_a_level_from_two_to_five(overall):
 def test_evaluation_prompts_are_held_out_and_differ_from_development():
     for domain in world.DOMAINS[:5]:
         test, dev = (world.evaluation_tasks(domain, 60, part) for part in ("test", "dev"))
-        assert {world.part_of(task) for task in test} == {"test"} and {
-            world.part_of(task) for task in dev
-        } == {"dev"}
-        assert {task.phrasing for task in test} <= {0, 1, 2, 3} and len(
-            {task.prompt for task in test}
-        ) == 60
+        assert {world.part_of(task) for task in test} == {"test"}
+        assert {world.part_of(task) for task in dev} == {"dev"}
+        assert {task.phrasing for task in test} <= {0, 1, 2, 3}
+        assert len({task.prompt for task in test}) == 60
     phrasing = world.evaluation_tasks("phrasing", 60)
-    assert {world.part_of(task) for task in phrasing} == {"test"} and {
-        task.domain for task in phrasing
-    } == set(world.DOMAINS[:5])
+    assert {world.part_of(task) for task in phrasing} == {"test"}
+    assert {task.domain for task in phrasing} == set(world.DOMAINS[:5])
     assert all(
         world.parse(task.prompt).phrasing
         == len(world.BY_NAME[task.family].templates(task.fields)) - 1
@@ -1025,12 +1019,10 @@ def test_numeric_equivalence():
         and not world.same_number("0.5", "1/3")
         and not world.same_number("x", "x")
     )
-    assert world.same_value_and_unit("0.5 m", "1/2 m") and world.same_value_and_unit(
-        "2/4 m", "1/2 m"
-    )
-    assert not world.same_value_and_unit("1/2 m", "0.5 m") and not world.same_value_and_unit(
-        "0.5", "1/2 m"
-    )
+    assert world.same_value_and_unit("0.5 m", "1/2 m")
+    assert world.same_value_and_unit("2/4 m", "1/2 m")
+    assert not world.same_value_and_unit("1/2 m", "0.5 m")
+    assert not world.same_value_and_unit("0.5", "1/2 m")
     assert all(world.same_answer(text, "2/3 by 1/15") for text in ("2/3 by 1/15", "2/3 by 2/30"))
     for text in ("2/3", "2/3 by 1/16", "3/5 by 1/15", "2/3-3/5"):
         assert not world.same_answer(text, "2/3 by 1/15")
@@ -1522,14 +1514,12 @@ def test_verdict_parser(text, value):
 
 def test_a_letter_that_only_looks_like_one_is_none():
     """lower() makes a k of the Kelvin sign."""
-    assert world.same_value_and_unit("Milk", "milk") and not world.same_value_and_unit(
-        "Mil\u212a", "milk"
-    )
+    assert world.same_value_and_unit("Milk", "milk")
+    assert not world.same_value_and_unit("Mil\u212a", "milk")
     rubric = world_chat.rubric_of("opposite", (("kind", "one"), ("topic", "strong")))
     assert world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is Weak.")["correct"]
-    assert not world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is wea\u212a.")[
-        "complete"
-    ]
+    kelvin = world_chat.judge_by_rubric(rubric, "Sure! The opposite of strong is wea\u212a.")
+    assert not kelvin["complete"]
 
 
 @pytest.mark.parametrize(
@@ -1564,9 +1554,8 @@ def test_an_exhausted_domain_is_passed_over_and_said_and_evaluation_stays_even(c
         "1,200 were to be drawn, which other domains make up\n"
     )
     short = world.draw_tasks(world.generator(1, "x"), ("stem",), 2400, levels=(1,))
-    assert len(short) < 1200 and capsys.readouterr().out.endswith(
-        "no more; 2,400 were to be drawn\n"
-    )
+    assert len(short) < 1200
+    assert capsys.readouterr().out.endswith("no more; 2,400 were to be drawn\n")
     even = Counter(
         task.domain
         for task in world.draw_tasks(
