@@ -8,6 +8,7 @@ The exercises, with their equations and tests, are in tests/classroom/ASSIGNMENT
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -23,6 +24,7 @@ import torch
 from data.runtime.command import Help, home_for_tilde
 from tests.classroom import blank, handout
 from tests.classroom.exercises import EXERCISES, named
+from tests.classroom.grade import SECONDS, grade
 
 ASSIGNMENTS = blank.ROOT / "tests" / "classroom" / "ASSIGNMENTS.md"
 
@@ -69,11 +71,12 @@ def write_handout(args) -> None:
 
 def import_data() -> None:
     """What every process of a student's needs, once: torch, pytest and data/, and no chapter."""
-    importlib.import_module("pytest")
-    data = importlib.import_module("data")
-    for found in pkgutil.walk_packages(data.__path__, "data."):
-        if ".reference_run" not in found.name:
-            importlib.import_module(found.name)
+    for name in ("_pytest", "data"):
+        package = importlib.import_module(name)
+        for found in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if found.name.split(".")[1] not in ("reference_run", "_py"):
+                importlib.import_module(found.name)
+    gc.freeze()  # a process of a student's need not look through all that for what is garbage
 
 
 def progress(count: int):
@@ -113,11 +116,11 @@ def tell_result(result) -> None:
 
 
 def run_grade(args) -> None:
-    from tests.classroom.grade import grade
-
     began = time.perf_counter()
     folder = Path(home_for_tilde(args.folder)).resolve()
     exercises = chosen(args.only)
+    if args.workers < 1 or args.seconds < 1:
+        raise ValueError("--workers and --seconds: need 1 or more")
     if not folder.is_dir():
         raise ValueError(f"{args.folder}: is no folder")
     missing = [one.module for one in exercises if not (folder / f"{one.module}.py").is_file()]
@@ -131,6 +134,7 @@ def run_grade(args) -> None:
     import_data()
     fork = hasattr(os, "fork") and not args.no_fork
     how = {"exercises": exercises, "workers": args.workers, "fork": fork}
+    how["seconds"] = args.seconds
     results = grade(folder, seed, tell=progress(len(exercises)), **how)
     if sys.stderr.isatty():
         sys.stderr.write("\r" + " " * 78 + "\r")
@@ -163,6 +167,8 @@ def parser() -> Parser:
     one.add_argument("--json", metavar="FILE", help=told)
     one.add_argument("--only", metavar="NAME,...", help=names)
     one.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time")
+    told = "of the processor for an exercise's fresh cases, twice that for its visible tests"
+    one.add_argument("--seconds", type=int, default=SECONDS, metavar="N", help=told)
     told = "a new interpreter an exercise, as where processes cannot be forked; slower"
     one.add_argument("--no-fork", action="store_true", help=told)
     one = command("solution", show_solution, "print a solution, and what it costs to be wrong")

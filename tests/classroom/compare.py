@@ -128,31 +128,34 @@ def shown_inputs(case: Case) -> str:
 # ---- the usual mistake ----
 
 
-def usual_mistake(mistakes, chapter, right, cases, expected, found, wrong) -> str:
-    """The mistake that gives what came in every case that went wrong with a number, or "".
+def usual_mistake(mistakes, chapter, right, cases, expected, found) -> str:
+    """The mistake that gives what came, in the cases that went wrong and in those that went right.
 
     `mistakes`: [(what is wrong, a function that is handed the right one and then its arguments)].
+    Where none fits everything, one that fits the first wrong case; else a sign or a factor; or "".
     """
-    answered = [k for k in wrong if k < len(found) and "returned" in found[k]]
+    answered = [k for k, one in enumerate(found[: len(cases)]) if "returned" in one]
     answered = [k for k in answered if "returned" in expected[k]]
-    if not answered:
+    wrong = [k for k in answered if difference(found[k], expected[k])]
+    if not wrong:
         return ""
-    best = ""
+    fits_first = ""
     for told, mistaken in mistakes:
 
         def function(*inputs, mistaken=mistaken, **more):
             return mistaken(right, *inputs, **more)
 
-        made = {}
-        for k in answered:
+        def fits(k: int) -> bool:
             torch.manual_seed(0)
-            made[k] = computed(cases[k], chapter, function)
-        telling = [k for k in answered if difference(made[k], expected[k])]
-        if telling and all(not difference(found[k], made[k]) for k in answered):
-            return told
-        if telling and not best and not difference(found[answered[0]], made[answered[0]]):
-            best = told
-    return best or scaled(found[answered[0]]["returned"], expected[answered[0]]["returned"])
+            return not difference(found[k], computed(cases[k], chapter, function))
+
+        if fits(wrong[0]):
+            fits_first = fits_first or told
+            if all(fits(k) for k in answered):
+                return told
+    if fits_first:
+        return fits_first
+    return scaled(found[wrong[0]]["returned"], expected[wrong[0]]["returned"])
 
 
 def numbers_of(value) -> list[float]:
