@@ -66,9 +66,8 @@ def test_a_digest_tells_weights_rows_and_settings_apart_and_is_the_same_for_equa
     settings, rows = sft.Settings(3), rows_of(tokenizer, 1)
     again = rows_of(tokenizer, 1)
     assert digest(small(0)) == digest(small(0)) != digest(small(1))
-    assert digest(rows) == digest(again) != digest(rows_of(tokenizer, 2)) and digest(
-        rows
-    ) != digest(rows[::-1])
+    assert digest(rows) == digest(again) != digest(rows_of(tokenizer, 2))
+    assert digest(rows) != digest(rows[::-1])
     assert (
         digest(settings) == digest(sft.Settings(3)) != digest(sft.Settings(4))
         and len(digest(settings)) == 12
@@ -796,9 +795,8 @@ def test_runs_killed_in_a_stage_and_in_its_evaluation_end_with_the_same_weights_
             else value
         )
 
-    assert [timeless(stage) for stage in results[0]] == [
-        timeless(stage) for stage in results[1]
-    ] and len(results[0]) == 4
+    assert [timeless(stage) for stage in results[0]] == [timeless(stage) for stage in results[1]]
+    assert len(results[0]) == 4
     assert (tmp_path / "killed" / "samples.jsonl").read_bytes() == (
         tmp_path / "whole" / "samples.jsonl"
     ).read_bytes()
@@ -995,7 +993,8 @@ def test_under_a_limit_on_the_size_of_files_a_command_ends_before_it_trains(tmp_
         tmp_path / "out",
     )
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2 and err.startswith(
+    assert process.returncode == 2
+    assert err.startswith(
         f"error: {tmp_path}/out/dpo.pt: cannot be written (File too large); "
         "the checkpoint needs 0.1 MB"
     )
@@ -1303,6 +1302,5 @@ def test_the_pairs_of_distillation_hold_whole_characters(tokenizer, monkeypatch)
     records = distill.preference_data(
         small(1), small(0), tokenizer, distill.Settings(), seed=1, device=CPU, tasks=tasks
     )[2]
-    assert [record["positive"] for record in records] == [f"{TEXT}<|end|>"] * 2 and records[0][
-        "negative"
-    ] == "7<|end|>"
+    assert [record["positive"] for record in records] == [f"{TEXT}<|end|>"] * 2
+    assert records[0]["negative"] == "7<|end|>"

@@ -732,26 +732,10 @@ def test_easily_separable_rankings_are_learned(tiny_model, tokenizer, tmp_path):
         log=tmp_path / "rm.csv",
     )
     after = report(model, tokenizer, held_out)["accuracy"]
-    assert before < 0.75, (
-        before,
-        after,
-        out,
-    )
-    assert after > 0.95, (
-        before,
-        after,
-        out,
-    )
-    assert out["accuracy"] > 0.9, (
-        before,
-        after,
-        out,
-    )
-    assert out["loss"] < math.log(2), (
-        before,
-        after,
-        out,
-    )
+    assert before < 0.75, (before, after, out)
+    assert after > 0.95, (before, after, out)
+    assert out["accuracy"] > 0.9, (before, after, out)
+    assert out["loss"] < math.log(2), (before, after, out)
     lines = (tmp_path / "rm.csv").read_text().splitlines()
     # 5 passes of 8 batches
     assert len(lines) == 1 + 40 and lines[0] == "step,grad_norm,lr_scale,tokens,loss,accuracy"
@@ -878,11 +862,7 @@ def test_calibration_compares_the_favourites_predicted_and_observed_wins():
         [gap(0.55), -gap(0.55), gap(0.75), gap(0.75), -gap(0.75), gap(0.75), gap(0.95), 1000.0]
     )
     assert [row["pairs"] for row in table] == [2, 4, 2]
-    assert [row["observed"] for row in table] == [
-        0.5,
-        0.75,
-        1.0,
-    ]
+    assert [row["observed"] for row in table] == [0.5, 0.75, 1.0]
     assert [row["predicted"] for row in table] == pytest.approx([0.55, 0.75, 0.975], abs=1e-9)
     assert calibration([]) == []
 

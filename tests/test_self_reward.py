@@ -680,11 +680,7 @@ def test_every_prompt_gets_n_responses_of_its_own(tokenizer, script):
             )
     (call,) = played.calls
     assert call["model"] == "M_t"
-    assert (call["n"], call["temperature"], call["top_p"]) == (
-        4,
-        0.7,
-        0.9,
-    )
+    assert (call["n"], call["temperature"], call["top_p"]) == (4, 0.7, 0.9)
 
 
 def test_a_response_without_its_end_mark_has_no_text(tokenizer):

@@ -510,10 +510,7 @@ def test_an_rl_stage_filters_and_trains_with_its_own_seed_settings_reward_and_re
             given["policy"] is policy and given["settings"] == settings and given["stage"] == stage
         )
         assert {key: given[key] for key in how} == how
-        assert given["rehearsal"] == [
-            "a row",
-            how["seed"],
-        ]
+        assert given["rehearsal"] == ["a row", how["seed"]]
         assert given["reward_model"] == more.get("reward_model") and given["reference"] is None
         assert 0 < len(given["tasks"]) <= 9
         assert {task.domain for task in given["tasks"]} <= set(rollouts.DOMAINS[stage])
