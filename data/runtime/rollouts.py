@@ -141,12 +141,29 @@ def entropy_of(model, ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
     return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, entropy)
 
 
-def mean_entropy(model, ids: Tensor, own: Tensor, settings, most: int = 64) -> float:
-    """Mean entropy of own tokens, in nats, over at most `most` of the responses.
+LOOKED_AT = 64  # responses of a rollout whose entropy, and without a penalty KL, is logged
 
-    These are spread over the prompts, which lie one after the other.
+
+def looked_at(count: int, device) -> Tensor:
+    """At most LOOKED_AT of `count` rows, spread over the prompts, which lie one after the other."""
+    return torch.linspace(0, count - 1, min(LOOKED_AT, count), device=device).long()
+
+
+def reference_logprobs(read, old: Tensor, ids: Tensor, own: Tensor, kl_coef, size) -> Tensor:
+    """The reference's log-probabilities of own tokens, (N, S); read(ids, own), `size` rows a time.
+
+    Without a KL penalty they change nothing, so they are read of the rows that are logged alone.
+    In the others `old` stands, which is a KL of 0.
     """
-    some = torch.linspace(0, len(ids) - 1, min(most, len(ids)), device=ids.device).long()
+    rows = torch.arange(len(ids), device=ids.device) if kl_coef else looked_at(len(ids), ids.device)
+    logprobs = old.clone()
+    logprobs[rows] = in_parts(read, ids[rows], own[rows], size=size)
+    return logprobs
+
+
+def mean_entropy(model, ids: Tensor, own: Tensor, settings) -> float:
+    """Mean entropy of own tokens, in nats, over the responses that are looked at."""
+    some = looked_at(len(ids), ids.device)
 
     def entropy(ids: Tensor, own: Tensor) -> Tensor:
         return entropy_of(model, ids, own, settings.temperature)
@@ -156,28 +173,24 @@ def mean_entropy(model, ids: Tensor, own: Tensor, settings, most: int = 64) -> f
     return float(entropies[own[some]].mean())
 
 
-def rollout_log(
-    data: Rollouts, responses: Responses, own: Tensor, entropy: float, samples: int
-) -> dict:
-    """What an iteration logs of its rollouts.
-
-    `own` (N, S): all of the model's own tokens. `samples`: responses a prompt.
-    """
+def rollout_log(data, responses: Responses, own: Tensor, entropy, settings, kl_coef) -> dict:
+    """What an iteration logs of its rollouts. `own` (N, S): all of the model's own tokens."""
     # the first three are means over the same responses, those that are kept
     these = data.kept.nonzero()[:, 0].tolist()
     columns = responses.scores, responses.truth, responses.learned
     reward, true_reward, rm_score = (mean_of([column[k] for k in these]) for column in columns)
-    groups = data.scores.view(-1, samples)  # (B, G)
-    kept = data.kept.view(-1, samples)
+    groups = data.scores.view(-1, settings.samples)  # (B, G)
+    kept = data.kept.view(-1, settings.samples)
     best = torch.where(kept, groups, -torch.inf).amax(1)
     worst = torch.where(kept, groups, torch.inf).amin(1)
     old = data.old_logprobs
+    compared = len(old) if kl_coef else len(looked_at(len(old), old.device))
     sampled = torch.zeros_like(old).masked_scatter(own, responses.logprobs.to(old.device))
     return {
         "reward": reward,
         "true_reward": true_reward,
         "rm_score": rm_score,
-        "kl": float((old - data.reference_logprobs).sum(1).mean()),
+        "kl": float((old - data.reference_logprobs).sum() / compared),
         "entropy": entropy,
         "length": float(own.sum(1).float().mean()),
         "truncated": sum(responses.truncated) / len(responses.rows),
