@@ -54,6 +54,7 @@ TINY = Settings(
     verdicts=3,
     held_out=6,
     training=dpo.Settings(steps=8, rows=4, lr=1e-3, warmup=1),
+    passes=8,
 )
 evaluation_tasks = functools.cache(world.evaluation_tasks)
 evaluation_judge_pairs = functools.cache(world.evaluation_judge_pairs)
@@ -1030,7 +1031,7 @@ def test_the_settings_of_training_and_the_rehearsal_reach_dpo(monkeypatch):
     monkeypatch.setattr(
         dpo, "train", lambda *args, **how: seen.append((args, how)) or {"loss": 0.0}
     )
-    settings = replace(TINY, training=dpo.Settings(steps=3, beta=0.7))
+    settings = replace(TINY, training=dpo.Settings(steps=3, beta=0.7), passes=1000)
     given = {"seed": 5, "stage": "self_reward_2", "rehearsal": ["row"], "log": "log"}
     assert train_instruction_following("model", "tokenizer", ["pair"], settings, **given) == {
         "loss": 0.0
@@ -1370,3 +1371,13 @@ def test_bad_input_ends_with_one_line_and_code_two(command, monkeypatch, tmp_pat
         and err.count("\n") == 1
         and not list(tmp_path.glob("out/*.pt"))
     )
+
+
+@pytest.mark.parametrize("pairs, steps", [(3, 3), (4, 4), (5, 5), (9, 8)])
+def test_few_pairs_make_few_updates(monkeypatch, pairs, steps):
+    """Four passes over 3, 4, 5 and 9 pairs by 4 a batch are 3, 4, 5 and 9 updates, of at most 8."""
+    taken = []
+    monkeypatch.setattr(dpo, "train", lambda model, tokenizer, made, settings: taken.append(settings))
+    settings = replace(TINY, passes=4)
+    train_instruction_following(None, None, [None] * pairs, settings)
+    assert [one.steps for one in taken] == [steps]
