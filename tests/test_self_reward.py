@@ -1377,7 +1377,9 @@ def test_bad_input_ends_with_one_line_and_code_two(command, monkeypatch, tmp_pat
 def test_few_pairs_make_few_updates(monkeypatch, pairs, steps):
     """Four passes over 3, 4, 5 and 9 pairs by 4 a batch are 3, 4, 5 and 9 updates, of at most 8."""
     taken = []
-    monkeypatch.setattr(dpo, "train", lambda model, tokenizer, made, settings: taken.append(settings))
+    monkeypatch.setattr(
+        dpo, "train", lambda model, tokenizer, made, settings: taken.append(settings)
+    )
     settings = replace(TINY, passes=4)
     train_instruction_following(None, None, [None] * pairs, settings)
     assert [one.steps for one in taken] == [steps]
