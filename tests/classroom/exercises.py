@@ -52,6 +52,8 @@ def loop(name, equation, draw, *tests, minutes=60, **more) -> Exercise:
     return Exercise(name, "loop", 25, minutes, equation, draw, tests, **more)
 
 
+A_MODEL = ("model.rotate", "model.smeared")  # what every forward of a whole model needs
+
 EXERCISES = (
     easy(
         "sft.supervised_positions",
@@ -140,7 +142,7 @@ EXERCISES = (
         "mean of -log p over all supervised tokens, whatever the batches",
         draw_supervised.held_out_loss,
         "test_held_out_loss_is_the_mean_over_tokens_whatever_the_batches",
-        builds_on=("sft.masked_cross_entropy",),
+        builds_on=("sft.masked_cross_entropy", "sft.supervised_positions", *A_MODEL),
     ),
     medium(
         "dpo.sequence_logprobs",
@@ -149,7 +151,7 @@ EXERCISES = (
         "test_a_response_costs_the_sum_over_its_tokens_and_not_their_mean",
         "test_the_end_mark_is_counted",
         "test_pads_change_no_log_probability",
-        builds_on=("model.token_logprobs",),
+        builds_on=("model.token_logprobs", "dpo.dpo_loss", *A_MODEL),
     ),
     medium(
         "dpo.dpo_loss",
@@ -167,6 +169,7 @@ EXERCISES = (
         "test_the_score_is_read_at_the_end_mark",
         "test_what_follows_the_end_mark_changes_no_score",
         "test_a_row_without_a_response_cannot_be_scored",
+        builds_on=(*A_MODEL,),
     ),
     medium(
         "ppo.group_advantages",
@@ -220,6 +223,7 @@ EXERCISES = (
         "the first token whose summed probability exceeds a uniform number u * total",
         draw_supervised.generate,
         "test_the_plain_generate_and_the_fast_one_write_the_same",
+        builds_on=(*A_MODEL,),
     ),
     hard(
         "reward_model.ranking_loss",
@@ -250,6 +254,7 @@ EXERCISES = (
         "test_gae_with_lambda_one_is_the_return_minus_the_value",
         "test_gae_with_a_discount",
         "test_tool_tokens_pads_and_prompts_are_stepped_over",
+        builds_on=("ppo.token_rewards",),
     ),
     hard(
         "ppo.policy_loss",
@@ -266,7 +271,7 @@ EXERCISES = (
         "test_joint_loss_vector",
         "test_the_terms_are_weighted_apart_and_their_gradients_add_up",
         "test_micro_batches_with_the_whole_batchs_counts_add_up",
-        builds_on=("distill.token_divergence", "dpo.dpo_loss"),
+        builds_on=("distill.token_divergence", "dpo.dpo_loss", "sft.supervised_positions"),
         measured="all weights 1: -3.9 +-1.3 points greedy, -5.4 +-1.3 sampled; L_DPO alone: -17.1 "
         "+-1.8 greedy (seeds 1 to 4)",
     ),
@@ -279,7 +284,12 @@ EXERCISES = (
         "test_training_leaves_the_reference_alone",
         "test_accumulation_is_the_large_batch",
         "test_rehearsal_adds_its_coefficient_times_the_cross_entropy",
-        builds_on=("dpo.dpo_loss", "dpo.sequence_logprobs"),
+        builds_on=(
+            "dpo.dpo_loss",
+            "dpo.sequence_logprobs",
+            "model.learning_rate_scale",
+            "sft.masked_cross_entropy",
+        ),
         compared="loss, margin, accuracy, both log-probabilities and tokens of the last step, and "
         "what the trained model thinks of every response",
         measured="three times the learning rate without rehearsal, in the self-rewarding loop: "
@@ -293,7 +303,7 @@ EXERCISES = (
         "test_rehearsal_is_the_same_divergence_on_other_rows",
         "test_training_starts_at_ln_2_and_both_divergences_fall",
         "test_teacher_and_reference_are_unchanged_and_get_no_gradient",
-        builds_on=("distill.joint_loss", "distill.token_divergence"),
+        builds_on=("distill.joint_loss", "dpo.sequence_logprobs", "model.learning_rate_scale"),
         compared="loss, its terms, margin, tokens, and what the student thinks of every response",
         measured="without rehearsal: -2.6 +-0.6 points greedy, and the judge falls from 77 to 20 "
         "(seeds 1 to 4)",
@@ -306,7 +316,17 @@ EXERCISES = (
         "test_two_rollouts_by_hand_through_the_group",
         "test_rehearsal_adds_its_share_of_the_supervised_gradient",
         "test_rollouts_without_an_advantage_change_nothing",
-        builds_on=("ppo.policy_loss", "ppo.value_loss"),
+        builds_on=(
+            "ppo.policy_loss",
+            "ppo.value_loss",
+            "ppo.gae",
+            "ppo.group_advantages",
+            "ppo.kl_estimates",
+            "model.token_logprobs",
+            "model.rotate",
+            "sft.masked_cross_entropy",
+            "sft.supervised_positions",
+        ),
         compared="loss, clip_fraction, approx_kl, updates, first_log_ratio, value_loss, and what "
         "policy and critic say afterwards",
         measured="without rehearsal in rl_stem: math -7.0 +-1.2, code -4.7 +-4.3 points greedy "

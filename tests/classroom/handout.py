@@ -23,8 +23,8 @@ This file is made from the table in `tests/classroom/exercises.py`.
 - `python -m tests.classroom solution NAME` prints a solution, and what was measured to happen
   where it is wrong.
 
-Exercises that build on others can be done in any order: each is graded with the teacher's version
-of the rest. In a copy its tests pass once those that it builds on are done too.
+The order is free, since each is graded with the teacher's version of the rest. In a copy the tests
+of an exercise pass once those that it builds on are done too.
 """
 
 

@@ -6,8 +6,8 @@ a student's function returned. Where the two agree the message says "This is wha
 ...". Only the process that compares imports this file.
 """
 
-import importlib
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,7 @@ import torch.nn.functional as F
 
 def negative(value):
     """The first of what is returned with the other sign."""
-    if isinstance(value, (tuple, list)):
-        return type(value)([-value[0], *value[1:]]) if type(value) in (tuple, list) else -value[0]
-    return -value
+    return (-value[0], *value[1:]) if isinstance(value, (tuple, list)) else -value
 
 
 def wrong_sign(right, *inputs, **more):
@@ -265,8 +263,8 @@ def without_rehearsal_rows(right, student, teacher, tokenizer, pairs, rehearsal,
 
 
 def teacher_at_one(right, student, teacher, tokenizer, pairs, rehearsal, settings, **more):
-    replaced = importlib.import_module("dataclasses").replace(settings, teacher_temperature=1.0)
-    return right(student, teacher, tokenizer, pairs, rehearsal, replaced, **more)
+    settings = replace(settings, teacher_temperature=1.0)
+    return right(student, teacher, tokenizer, pairs, rehearsal, settings, **more)
 
 
 SUPERVISED = {
@@ -318,7 +316,7 @@ SUPERVISED = {
     "dpo.dpo_loss": [
         ("the sign is wrong: the loss is that of -h", loss_of_minus_h),
         ("chosen and rejected are exchanged", swapped_sides),
-        ("the sign is wrong", wrong_sign),
+        SIGN,
         ("the reference is left out", no_reference),
         ("beta is left out of the loss", no_beta),
         ("beta is left out of the rewards", rewards_without_beta),

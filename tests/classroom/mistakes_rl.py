@@ -30,19 +30,12 @@ def at_the_last_token(right, model, tokenizer, rows):
 
 
 def sum_over_pairs(right, scores, levels, ties="drop", width=None, count=None):
-    sizes = (levels >= 0).sum(1)
     total = 0
-    for row, size in enumerate(sizes.tolist()):
+    for row in range(len(scores)):
         one = right(scores[row : row + 1], levels[row : row + 1], ties, width, 1)
-        best = levels[row : row + 1]
-        pairs = sum(
-            int(
-                best[0, i] >= 0 and best[0, j] >= 0 and (ties != "drop" or best[0, i] != best[0, j])
-            )
-            for i in range(len(best[0]))
-            for j in range(i)
-        )
-        total = total + one * pairs
+        there = levels[row][levels[row] >= 0]
+        i, j = torch.triu_indices(len(there), len(there), 1)
+        total = total + one * int(((there[i] != there[j]) | (ties != "drop")).sum())
     return total / max(1, len(scores) if count is None else count)
 
 
@@ -174,8 +167,7 @@ def ratio_upside_down(right, **inputs):
 
 def mean_over_all(right, **inputs):
     mask = inputs["mask"]
-    found = right(**inputs | {"count": mask.numel()})
-    return found
+    return right(**inputs | {"count": mask.numel()})
 
 
 def no_half(right, **inputs):
