@@ -1,30 +1,30 @@
-"""The whole schedule: every stage in order, each one evaluated, everything kept in one folder.
+"""The whole schedule: the stages in order, every model evaluated, everything kept in one folder.
 
     student   pretrain > cold_start_sft > overall_sft ---+
                                                          +--> distill > reward_model > rl_stem >
     teacher   given_teacher, or with --teacher train     |    rl_code > rl_preference >
               the same three stages of its own ----------+    self_reward_1 > self_reward_2
 
-A stage is a function of (run, who): it trains run.models[who] and returns what it alone measured.
-The schedule is the list STAGES. What a `run` holds stands in data/runtime/run.py.
+A stage is a function of (run, who): it trains run.models[who] and returns its own measurements
+(only reward_model trains another, given_teacher none). A `run`: data/runtime/run.py.
 
 Details that matter:
 
-1. Rehearsal is of what was learned last, since that is forgotten first: SFT's demonstrations
-   before distill, the teacher's samples after it (ours). That choice is not measured. Rehearsal as
-   such is: rl_stem without it lost 7.0 +-1.2 points of math (first version of the project), and
-   distill without it left the judge at 20% in place of 77%.
+1. Rehearsal is of what was learned last, since that is forgotten first: from distill on teacher
+   samples, in a run without distill SFT's demonstrations (ours). That choice is not measured.
+   Rehearsal is: without it rl_stem ends 7.0 +-1.2 points lower in math (first version of the
+   project), and distill leaves the judge (pairs of answers told apart) at 20% in place of 77%.
 2. The teacher is given. It learned by the same code and stages, in 4,000 steps of pretraining and
    15,500 of SFT. So it has something to teach: 98% greedy (mean of math, code, STEM and agent),
    where the student enters distill with 57.9 +-1.1 and gains 22.5 +-0.8 points.
-3. A stage has a fixed number of steps and never a clock, or its weights would depend on what else
-   the machine does. Random numbers are drawn from the seed and the stage's name. So a run repeats
+3. A stage ends after a fixed number of steps, never by the clock, or its weights would depend on
+   what else the machine does. Random numbers are drawn from seed and stage name. So a run repeats
    bit for bit on a CPU with the same number of threads (tests/test_pipeline.py).
-4. What resume compares is `settings_of`: size, seed, device, threads, and digests of given files,
-   of the stage's settings and of the weights that it entered with; not the code. A finished stage
-   with other values is refused. --force redoes it, and all that was made from its weights.
-5. A checkpoint is written straight after training: a run that is stopped in the evaluation after
-   it trains nothing again. The long stages of larger sizes are saved in the middle too.
+4. What resume compares is `settings_of`: size, seed, eval-n, device, threads, digests of given
+   files, settings and entering weights; not the code. A finished stage that differs is refused.
+   --force redoes it, and drops the entries of all that was made from its weights.
+5. A checkpoint is written straight after training, so a run that is stopped while it evaluates need
+   not train again. The long stages of larger sizes are saved in the middle too.
 
 Left out: taking the best of several checkpoints, going back where a stage made the model worse.
 
@@ -36,8 +36,8 @@ Left out: taking the best of several checkpoints, going back where a stage made 
 A run leaves a .pt and a .csv of every stage; report.md, plots/ and samples.md to read; results.json
 with all scores; config.json and env.json; in JSONL what its models wrote and learned from.
 
-Watch the table (greedy/sampled, percent). A column that falls by more than its interval, which
-report.md has, is forgetting.
+Watch the table (greedy/sampled, percent). A greedy score that falls by more than its interval, in
+report.md, is forgetting.
 """
 
 import copy
@@ -132,7 +132,7 @@ def rl(run: Run, stage: str, who: str, domain: str, rehearse_chat: bool = True) 
 
 
 def self_reward_1(run: Run, who: str) -> dict:
-    seed_model = copy.deepcopy(run.models[who])  # M_1
+    seed_model = copy.deepcopy(run.models[who])  # M_1: it writes the prompts of both rounds
     run.models["seed_model"] = seed_model
     settings = round_settings(run, "self_reward_1")
     judge = self_reward.judge_report(seed_model, run.tokenizer, settings, seed=run.seed)
@@ -180,10 +180,8 @@ def measured_afterwards(run: Run, stage: str, who: str, before) -> dict:
 
 
 def rehearsal(run: Run, chat: bool) -> list:
-    """What a stage repeats so that it does not forget: what was learned last.
-
-    Preference learning leaves the teacher's chat behind, so there it is taken without `chat`.
-    """
+    """What a stage repeats so that it does not forget: what was learned last. Preference learning
+    is to change the chat, so there none is repeated: chat=False."""
     if run.data:
         return file_rows(run, real.CHECKED)
     if run.taught:
@@ -220,7 +218,7 @@ def place(line: dict) -> int:
 
 
 def schedule(stands_in: bool) -> list:
-    """STAGES with `given_teacher` in place of the teacher's own three, or without it."""
+    """STAGES with the given teacher (stands_in), or with the teacher's own three stages."""
     other = (pretrain, cold_start_sft, overall_sft) if stands_in else (given_teacher,)
     return [stage for stage in STAGES if stage[1] == "student" or stage[0] not in other]
 
@@ -273,24 +271,26 @@ def trained_by(stage: str, who: str) -> str:
 
 
 def unfinished(results: dict, run: Run, wanted: list, force: bool) -> list:
-    """The stages still to be run; what they replace is taken out of the results.
+    """The stages still to be run; old entries of these and of what follows leave the results.
 
     Raises ValueError where a finished one was made with other settings.
     """
     finished = {(line["name"], line["model"]): line["settings"] for line in results["stages"]}
     todo = []
-    redone = {}  # a model of which a stage is run again: the place of the first such stage
+    redone = {}  # {model: the place of its first stage that is run again}
+    taught = ORDER.index(("distill", "student"))  # from here on the student knows its teacher
     for function, who in wanted:
         name = function.__name__
+        at = ORDER.index((name, who))
         now = settings_of(run, name, who, entering_weights(results, name, who))
         was = finished.get((name, who))
         if was is not None and not force:
             run_folder.same_settings(run.out, f"{name} ({who})", was, now)
-        if was != now or who in redone or (name == "distill" and redone):
+        if was != now or who in redone or ("teacher" in redone and at >= taught):
             todo.append((function, who))
-            redone.setdefault(who, ORDER.index((name, who)))
+            redone.setdefault(who, at)
     if "teacher" in redone:  # distill and all that follows it were made with the old teacher
-        redone.setdefault("student", ORDER.index(("distill", "student")))
+        redone["student"] = min(taught, redone.get("student", taught))
     # what came later of the same model was made from weights that are now replaced, wanted or not
     results["stages"] = [
         line for line in results["stages"] if place(line) < redone.get(line["model"], len(ORDER))

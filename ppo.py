@@ -8,39 +8,39 @@
     L_pi = mean max(-A rho, -A clip(rho, 1 - e_low, 1 + e_high))      PPO (1707.06347, eq. 7)
     L_v  = mean max((V - R)^2, (clip(V, V_old - e, V_old + e) - R)^2) / 2
 
-pi is the policy that learns, pi_old the one that sampled, pi_ref the one that entered; rho is
-pi / pi_old. V is the critic's guess of the rewards to come, R = A + V_old what it learns. A says
-how much better a token did than expected; e, e_low and e_high are clip ranges. A group baseline
-has no critic: A is the score - kl_coef sum_t (log pi_old - log pi_ref)_t of the whole response,
-less the mean of that over all responses to the prompt (GRPO, 2402.03300).
+pi is the policy that learns, pi_old the one that sampled, pi_ref the one the stage began with; rho
+is pi / pi_old. V is the critic's guess of the rewards to come, R = A + V_old what it learns; L_pi
+takes A whitened. e, e_low and e_high are clip ranges; means are over own tokens, those that a model
+drew itself. A group baseline has no critic: A is the score - kl_coef sum_t (log pi_old - log
+pi_ref)_t of a response, less the mean of that over the kept ones of its prompt (cf. 2402.03300).
 
-Details that matter (data/reference_run/RESULTS.md; [1]: measured on the first version only):
+Details that matter ([1]: measured on the first version of the project only):
 
-1. Old and new log-probabilities are of equal forwards: before an update rho is 1. Not measured.
-2. The KL is in the reward; as a loss the expected gradient of k1 is 0. The true reward, 2.04 of 5
-   at first, is 1.89 after 60 iterations of rl_preference with kl_coef 0, and 2.55 with 0.03 [1].
-3. The critic begins as the reward model (2203.02155), squashed as the score is. Not measured.
-4. In chat GAE and the group are alike greedy (+0.2 +-1.9 points); sampled GAE is 0.9 +-0.7 behind,
-   and it takes half as long again [1]. So the group is the default.
-5. A group's scores are centred (Dr. GRPO, 2503.20783): a z-score blows 0.501 beside 0.499 up to
-   1.4. In rl_code it gave +2.0 points, on one seed and within the noise [1].
-6. The upper clip is wider, for rare tokens to grow, and the loss a mean over all own tokens. What
-   the length limit cut off leaves the loss (all DAPO, 2503.14476). Not measured.
-7. Prompts are those that are right in 10% to 90% of 16 samples. 48 iterations of one pass over some
-   600 gained 5 points in math and STEM, of two passes over 300 but 2 (two development seeds).
-8. Every update adds the SFT loss on earlier rows (ptx, 2203.02155). Without them rl_stem has
-   7.0 +-1.2 points less in math greedy, and 6.4 +-1.3 less in agent sampled [1].
+1. Old and new log-probs are of the same kind of forward: rho is 1 at first (`first_log_ratio`).
+2. The KL is in the reward: as a loss, k1 has an expected gradient of 0. The truth about chat, 2.04
+   of 5 points (`true_reward` 0.41), is 1.89 after 60 iterations with kl_coef 0, 2.55 with 0.03 [1].
+3. In rl_preference the critic begins as the reward model (2203.02155), tanh(V / 2). Not measured.
+4. In chat GAE minus group is +0.2 +-1.9 points greedy and -0.9 +-0.7 sampled, and a stage with GAE
+   takes half as long again [1]. So the group is the default.
+5. Scores are centred (Dr. GRPO, 2503.20783): a z-score makes .501, .5, .5, .499 into 1.4, 0, 0 and
+   -1.4. Yet it had 2.0 points more than centring in rl_code, on one seed, within the noise [1].
+6. The upper clip is wider, for rare tokens to grow; the loss is a mean over own tokens (A not 0);
+   what the length limit cut off is not in it (DAPO, 2503.14476; "A not 0" is ours). Not measured.
+7. Prompts (not chat's) are right in 2 to 14 of 16 samples. 48 iterations gained 5 points in math
+   and STEM with epochs=1 and some 600 prompts, 2 with epochs=2 and 300 (two development seeds).
+8. Every update adds rehearsal_coef times the SFT loss on earlier rows (ptx, 2203.02155). Without
+   it rl_stem ends 7.0 +-1.2 points lower in math greedy, 6.4 +-1.3 in agent sampled [1].
 
-Left out: whitening of rewards, weight averaging, asynchronous rollouts, a KL term in the loss.
+Left out: whitening of scores, weight averaging, asynchronous rollouts, a KL term in the loss.
 
     python ppo.py                   rl_stem on the tiny SFT model; also --stage rl_preference
-    python ppo.py --ratio sequence  GSPO; GRPO is --baseline zscore --normalise sequence
+    python ppo.py --ratio sequence  GSPO; near GRPO: --baseline zscore --normalise sequence
     python ppo.py --show            the losses of two made-up responses, number by number
     python ppo.py --show-rollout    a real rollout, token by token
 
 Watch: `reward` rises, and `true_reward` with it, or the reward is being gamed; `kl` (nats a
 response) stays below 5, `clip_fraction` below 0.2, `dead_groups` (all samples scored alike) below
-0.6; `entropy` falls, not to 0. `loss` says little: it is near 0 on a group's first pass.
+0.6; `entropy` falls, not to 0. `loss` says little: where rho is 1 it is near 0, learning or not.
 """
 
 import time
@@ -72,7 +72,7 @@ class Settings:
     samples: int = 8  # responses a prompt
     epochs: int = 1  # passes over the responses of an iteration; fresh prompts are worth more
     minibatches: int = 4  # updates a pass
-    lr: float = 6e-4  # AdamW (with Muon code fell by 4); 1e-3 gains more and forgets elsewhere
+    lr: float = 6e-4  # AdamW (Muon: 4 points less in code); 1e-3 gains more but forgets elsewhere
     critic_lr: float = 1e-3  # the critic has its own trunk and optimizer, so no value_coef
     temperature: float = 1.0  # of sampling, and so of old, new and reference log-probabilities
     max_new: int = 64
@@ -81,20 +81,20 @@ class Settings:
     clip_low: float = 0.2
     clip_high: float = 0.28  # DAPO: room for rare tokens to grow
     normalise: str = "token"  # over all own tokens (DAPO); or "sequence", "constant"
-    ratio: str = "token"  # or "sequence" (GSPO)
+    ratio: str = "token"  # or "sequence", GSPO: with its own normalise and clips (rl_settings.py)
     value_clip: float = 0.2
     gamma: float = 1.0
     gae_lambda: float = 0.95
-    kl_coef: float = 0.0  # 0 for a verifier, which cannot be gamed; the KL is logged all the same
-    kl_target: float | None = None  # nats a response: adapts kl_coef (1909.08593)
+    kl_coef: float = 0.0  # 0 with a verifier, not a learned score; `kl` is then of 64 responses
+    kl_target: float | None = None  # nats a response: adapts a kl_coef above 0 (1909.08593)
     kl_horizon: int = 10000  # episodes
     micro_rows: int = 128  # responses of one forward; a larger minibatch is accumulated
     rehearsal_rows: int = 16  # earlier rows in every update, which keep the other skills
     rehearsal_coef: float = 0.5
-    candidates: int = 512  # prompts that the filter looks at; under 100 left are learned by heart
+    candidates: int = 512  # prompts before the filter; fewer than 100 after it are memorised
     warmup: int = 2
     save_every: int = 0  # iterations between saves in the middle of a stage; 0: none
-    mask_truncated: bool = True  # False: what the limit cut off counts as without an end mark
+    mask_truncated: bool = True  # False: what the limit cut off is scored -1, as without end mark
 
 
 # ---- the loss: tensors (N, S), one number a token, at the token's own position ----
@@ -130,7 +130,7 @@ def gae(reward: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: 
 
 def group_advantages(scores: Tensor, kept: Tensor, baseline: str = "centre") -> Tensor:
     """Advantages (B, G) of the scores r of G samples to each of B prompts: "centre" r - mean (Dr.
-    GRPO), "zscore" that by the std (GRPO), "leave_one_out" r - mean of the others (2402.14740).
+    GRPO), "zscore" that / std (GRPO), "leave_one_out" r - mean of the others (2402.14740).
     Not kept (B, G): gets 0, no part of the mean (ours); a group with fewer than two left gets 0."""
     count = kept.sum(1, keepdim=True)  # (B, 1)
     mean = torch.where(kept, scores, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (B, 1)
@@ -153,10 +153,10 @@ def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizo
 def policy_loss(logprobs, old_logprobs, advantages, mask, *, count=None, **form) -> tuple:
     """(loss, clip fraction, approx_kl): the clipped surrogate (1707.06347, eq. 7).
 
-    `form`: clip_low, clip_high. normalise: "token" divides by all own tokens (DAPO), "sequence"
-    averages within a response first (GRPO), "constant" divides by N * longest (Dr. GRPO). ratio:
+    `form`: clip_low, clip_high. normalise: "token" divides by own tokens (DAPO), "sequence" takes a
+    mean within a response first (GRPO), "constant" divides by N * longest (Dr. GRPO). ratio:
     "token", or "sequence", the geometric mean over a response (GSPO, 2507.18071, eq. 5 and 7).
-    `count`: own tokens, or for the other two responses, of the whole minibatch of this micro-batch.
+    `count`: of the whole minibatch, the own tokens ("token") or the responses (the other two).
     """
     clip_low, clip_high, normalise, ratio, longest = rl_settings.form_of(**form)
     lengths = mask.sum(1, keepdim=True).clamp(min=1)  # (N, 1)
@@ -193,7 +193,7 @@ def value_loss(values, old_values, returns, mask: Tensor, *, clip=0.2, count=Non
 
 
 def critic_values(critic: RewardModel, ids: Tensor, squashed: bool) -> Tensor:
-    """V before each token is drawn, (N, S), read in front of it; squashed: as the score is."""
+    """(N, S): at t the critic's output at t - 1, before token t is drawn; squashed: tanh(V / 2)."""
     values = critic(ids)[:, :-1]
     return pad(torch.tanh(values / 2) if squashed else values, (1, 0))
 
@@ -201,7 +201,7 @@ def critic_values(critic: RewardModel, ids: Tensor, squashed: bool) -> Tensor:
 def rollout(
     policy, reference, critic, reward_model, tokenizer, tasks, *, settings, kl_coef, seed
 ) -> Rollouts:
-    """Sample, score, and compute all that the update needs, in no-grad forwards like its own."""
+    """Sample, score, and compute all that the update needs, without gradients."""
     device = next(policy.parameters()).device
     size = settings.micro_rows
     squashed = reward_model is not None
@@ -271,7 +271,7 @@ def train(
     rounds = rollouts.Rounds(stage, seed, tasks, settings, log)
     rounds.go_on(models, optimizers, list(rehearsal), device)  # from the middle, if it was killed
     for iteration, batch in rounds:
-        scale = learning_rate_scale(iteration, settings.iterations, settings.warmup, 0.7)
+        scale = learning_rate_scale(iteration, settings.iterations, settings.warmup, constant=0.7)
         drawn = {"kl_coef": rounds.kl_coef, "seed": seed_of(seed, stage, iteration)}
         how = {"tokenizer": tokenizer, "rehearsal": rehearsal, "rng": rounds.rng, "scale": scale}
         with rounds.undone(policy, iteration):  # where a number is not finite
@@ -285,7 +285,7 @@ def train(
 
 
 def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, rng, scale) -> dict:
-    """Several passes of minibatches over one iteration's rollouts; means of what they measured."""
+    """`epochs` passes of minibatches over an iteration's rollouts; means of what they measured."""
     device = data.ids.device
     size = settings.micro_rows
     network = parallel(policy)
@@ -296,7 +296,7 @@ def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, r
     policy.train()
     for batch in rollouts.minibatches(live, settings.epochs, settings.minibatches, rng):
         tokens = int(data.mask[batch].sum())
-        # a mean over responses is over those without an advantage too, as in GRPO
+        # rows without an advantage are not in `live`, but a mean over responses counts them (GRPO)
         responses = len(data.rows) * len(batch) / len(live)
         form = rl_settings.loss_form(settings, tokens, responses)
         if rehearsal and settings.rehearsal_rows:
@@ -350,12 +350,12 @@ def rl_stage(stage: str, policy: GPT, tokenizer, settings, *, seed: int, tasks=N
 
 
 def rl_stem(policy, tokenizer, settings=STAGE_SETTINGS["rl_stem"], **how) -> dict:
-    """Math and STEM: the reward is exact arithmetic."""
+    """Math and STEM: the reward is the verifier's 0 or 1, and some shaping (robust_reward)."""
     return rl_stage("rl_stem", policy, tokenizer, settings, **how)
 
 
 def rl_code(policy, tokenizer, settings=STAGE_SETTINGS["rl_code"], **how) -> dict:
-    """Code: the reward is hidden tests in the sandbox."""
+    """Code: the reward is hidden tests in the sandbox, and some shaping."""
     return rl_stage("rl_code", policy, tokenizer, settings, **how)
 
 

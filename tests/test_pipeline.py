@@ -225,6 +225,25 @@ def test_a_redone_stage_takes_with_it_what_was_made_from_its_old_weights_though_
     assert names_of(results) == [other for other in KEYS if other not in redone_with(key)]
 
 
+@pytest.mark.parametrize("also", [False, True])
+def test_a_new_teacher_takes_all_that_its_student_learned_from_distill_on(run, also):
+    """Of teacher and rl_code, which are chosen, rl_code is redone, its settings changed or not.
+
+    distill is not chosen, so what was made with the old teacher between the two just goes."""
+    results = finished(run, KEYS)
+    changed = [("overall_sft", "teacher"), *([("rl_code", "student")] if also else [])]
+    for key in changed:
+        results["stages"][KEYS.index(key)]["settings"] = {"made": "another day"}
+    chosen = [stage for stage in STAGES if stage[0].__name__ == "rl_code" or stage[1] == "teacher"]
+    todo = keys_of(unfinished(results, run, chosen, force=True))
+    assert todo == [
+        ("overall_sft", "teacher"),
+        ("given_teacher", "teacher"),
+        ("rl_code", "student"),
+    ]
+    assert names_of(results) == [key for key in KEYS[:DISTILL] if key not in todo]
+
+
 def test_the_refusal_says_which_setting_differs(run):
     results = finished(run, KEYS)
     run.eval_n = 9
