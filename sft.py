@@ -1,27 +1,27 @@
 """Supervised fine-tuning: one masked cross-entropy and one loop, for pretraining and for SFT.
 
-Step 1 of RLHF (human-written outputs -> SFT LLM), and stages 1 and 2 of the schedule:
+Step 1 of RLHF (demonstrations -> SFT LLM): stages 1 and 2 of the schedule, after pretraining:
 
     pretrain        every token of plain text                          -> a base model
     cold_start_sft  math, code and STEM, levels 1 to 3                 -> foundational reasoning
-    overall_sft     chat, agent, judge, new_prompt, harder reasoning   -> a general model
+    overall_sft     chat, tools, judging, writing prompts, reasoning   -> a general model
 
-    L = - sum_{i,t} m_it log p(y_it | x_i, y_i,<t) / sum_{i,t} m_it
+    L = - sum_{i,t} m_it log p(y_it | y_i,<t) / sum_{i,t} m_it
 
-x_i is a prompt, y_it a token after it. m_it is 1 on the assistant's tokens and end marks, else 0.
+y_i is a row; m_it is 1 on the assistant's tokens and end marks (pretraining: on all), else 0.
 
-Details that matter:
+Details that matter ([1]: measured on the first version of the project):
 
 1. The denominator counts the supervised tokens of the whole optimizer batch. A mean of the
-   micro-batches' means would weigh a short row's token more. Not measured.
-2. Logits are computed at supervised positions only. At a vocabulary of 50,000 that saves most of
-   the memory, at 768 a tenth of a step.
-3. Muon's learning rate is 0.01. At 0.02 arithmetic learned in pretraining is gone after 300 steps.
-4. Batches are small. 16 or 20 rows instead of 12 cost 2 to 6 points in the same time.
-5. Reasoning comes level by level (the schedule's curriculum). Measured against a random order it
-   COSTS 6 to 9 points of math, code and STEM; `overall_sft(..., curriculum=False)` is the other.
+   micro-batches' means would weigh a token more where its micro-batch has few. Not measured.
+2. Logits are computed at supervised positions only: in SFT that saves most of the memory at a
+   vocabulary of 50,000, and a tenth of a step's time at 768.
+3. In SFT Muon's learning rate is 0.01; at 0.02 pretrained arithmetic is gone after 300 steps [1].
+4. Batches are small. In the same time 16 or 20 rows score 2 to 6 points lower than 12 [1].
+5. overall_sft orders reasoning by level, since the schedule does. Measured against a random order
+   it COSTS 6 to 9 points of math, code and STEM, greedy; `curriculum=False` takes the random order.
 
-Left out: packing dialogues into one row (rows of like length share a batch), dropout, averaging.
+Left out: packing dialogues into a row (like lengths share a batch), dropout, weight averaging.
 
     python sft.py                         cold-start SFT of a fresh tiny model
     python sft.py --pretrain              the base model; then --init runs/sft/pretrain.pt
@@ -30,9 +30,9 @@ Left out: packing dialogues into one row (rows of like length share a batch), dr
     python sft.py --show                  the loss of two made-up dialogues, token by token
     python sft.py --show-mask             dialogues with their supervised tokens marked
 
-Watch (columns of sft.csv): `loss` starts near ln 768 = 6.6 in a fresh model and falls,
-`held_out_loss` with it. With more steps on the same demonstrations the first goes on falling and
-the second turns. The steps end before that, or reinforcement learning finds no entropy left.
+Watch (columns of the CSV): `loss` starts near ln 768 = 6.6 in a fresh tiny model and falls, as does
+`held_out_loss`. With more steps on the same data the first goes on falling, the second rises. The
+steps end before that, or the model is too sure of its words for RL to try others.
 `grad_norm` is measured before it is cut to 1. `tokens` are those read so far, without padding.
 """
 
@@ -61,7 +61,7 @@ from model import GPT, Optimizers, fresh_model, learning_rate_scale, load_checkp
 class Settings:
     steps: int
     rows: int = 12  # a batch; many small updates learn more in the same time than few large ones
-    batch_tokens: int = 0  # a batch by its tokens: as many rows as hold that many (`in_rows`)
+    batch_tokens: int = 0  # if set, `in_rows` picks rows so that a batch holds about so many
     muon_lr: float = 0.01  # block matrices; twice as much wipes out the arithmetic of pretraining
     adam_lr: float = 0.005  # embedding, head and norms
     warmup: int = 10
@@ -105,8 +105,8 @@ def batch_loss(model, tokenizer, rows: list[Row], count: int, device) -> Tensor:
 
 
 def rehearse(model, tokenizer, rows: list[Row], coef: float, device, size: int) -> None:
-    """The gradient of coef times the cross-entropy of SFT rows, `size` of them a forward; that of a
-    batch must follow (`micro_batches`), with which it is reduced over the ranks."""
+    """Adds the gradient of coef times the cross-entropy of SFT rows, `size` rows a forward. Call it
+    before the batch's own backward, whose last pass sums over the ranks (`micro_batches`)."""
     count = supervised_count(rows)
     for micro in micro_batches(rows, size, model, last=False):
         (coef * batch_loss(model, tokenizer, micro, count, device)).backward()
@@ -134,11 +134,11 @@ def train(
     held_out: list[Row] = (),
     log: Path | None = None,
 ) -> dict:
-    """`settings.steps` updates on `rows`, in the given order and again from the start at their end.
+    """`settings.steps` updates on `rows`, in order, sorted by length within 8 batches, repeated.
 
-    Returns {"loss", "held_out_loss", "held_out_losses" (every look), "tokens", "seconds"}; writes a
-    line a step to the CSV `log`. Raises ValueError for fewer rows than a batch, and
-    FloatingPointError when the loss is not finite: the weights are then those of the step before.
+    Returns {"loss" (of the last 20), "held_out_loss", "held_out_losses" (every look), "tokens",
+    "seconds"}; writes a line a step to the CSV `log`. ValueError: fewer rows than a batch.
+    FloatingPointError: the loss is not finite; the weights are then those of the step before.
     """
     batches = all_batches(rows, settings, seed, stage)
     network = parallel(model)
@@ -181,7 +181,7 @@ def train(
 
 
 def train_in_passes(model, tokenizer, rows: list[Row], settings: Settings, **how) -> dict:
-    """`train` on whole shuffled passes over the rows."""
+    """`train` on shuffled passes over the rows, the last one cut."""
     rows, settings = lessons.in_passes(rows, settings, how["seed"], how["stage"])
     return train(model, tokenizer, rows, settings, **how)
 
@@ -224,13 +224,13 @@ def overall_sft(model, tokenizer, schedule: Schedule, curriculum: bool = True, *
     """General conversation, agent, judging, asking, and the reasoning curriculum."""
     context = model.config.context
     rows, settings = overall_rows(tokenizer, schedule, how["seed"], context, curriculum)
-    held_out = development_rows(tokenizer, context, world.DOMAINS[:5])
+    held_out = development_rows(tokenizer, context, world.DOMAINS[:5])  # all but judge
     return train(model, tokenizer, rows, settings, stage="overall_sft", held_out=held_out, **how)
 
 
 def sft_on_rows(model, tokenizer, rows: list[Row], settings: Settings, **how) -> dict:
     """SFT on rows of somebody's own data. A twentieth is held out, at most 100: enough to see the
-    loss turn. Rows with one prompt are on one side; raises ValueError for a single prompt."""
+    loss turn. Rows of one prompt are never split; raises ValueError if all have the same."""
     rows, held_out = lessons.held_out_rows(how["stage"], rows)
     measured = train_in_passes(model, tokenizer, rows, settings, held_out=held_out, **how)
     return measured | {"rows": len(rows), "held_out_rows": len(held_out)}
@@ -250,7 +250,7 @@ def chat_prompts(size: str, seed: int) -> list[str]:
 
 
 def starting_model(args, who: str, tokenizer, device, path: str | None = None) -> GPT:
-    """The SFT model that a chapter starts from; `sft_checkpoint` says which, or has it trained."""
+    """The SFT model that a chapter starts from; `sft_checkpoint` finds it, or has it trained."""
     schedule = SCHEDULES[args.size][who]
     schedule = smoke(schedule) if args.smoke else schedule
     fresh = partial(fresh_model, args.size, who, tokenizer, args.seed)
@@ -263,7 +263,7 @@ def starting_model(args, who: str, tokenizer, device, path: str | None = None) -
 def show() -> None:
     """The loss of two made-up dialogues over a vocabulary of four words, token by token."""
     words = ["say", "yes", "no", "<end>"]
-    ids = torch.tensor([[0, 1, 3, 3], [0, 2, 2, 3]])  # (2, 4); the first row ends with padding
+    ids = torch.tensor([[0, 1, 3, 3], [0, 2, 2, 3]])  # (2, 4); row 0: its last 3 is padding
     mask = torch.tensor([[False, True, True, False], [False, True, True, True]])
     logits = torch.zeros(2, 4, 4)  # (rows, positions, words)
     logits[:, 0] = torch.tensor([0.0, 2.0, 1.0, 0.0])  # both rows begin alike
