@@ -1,4 +1,4 @@
-"""Dual-level preference distillation (DPD): a large teacher corrects a small student.
+"""Dual-level preference distillation (DPD): by whole responses (L_DPO) and by tokens (the KLs).
 
     query -> sample_positive (the teacher), sample_negative (the frozen SFT student)
           -> preference_filter, "ensure positive >> negative" -> preference_data
@@ -10,22 +10,22 @@
 
 x is the query, y+ the teacher's response, y- the student's; pi_S the student, pi_T the teacher,
 pi_ref the student as it entered. Figure and terms are those of the Nanbeige4-3B report (2512.06266,
-section 3.3), which has no equation: 1 to 5 are OUR reconstruction. Worth is in points of math,
-code, STEM and agent, greedy unless it says sampled (RESULTS.md; * first version of the world).
+section 3.3), which has no equation: 1 to 5 are OUR reconstruction. Numbers are points against this
+default, mean of math, code, STEM, agent, greedy or sampled (tests/experiments; * older world).
 
 Details that matter:
 
-1. The KL is forward: d KL(T||S)/d z = p_S - p_T lowers what the student is too sure of and raises
-   what it under-rates, as the report says. Reverse and JSD: -2.7, sampled +6.2 and +4.9.*
-2. The weights are 0.1, 1 and 0.3. With all at 1: -3.9, sampled -5.4. L_neg costs 3 points sampled:
-   what follows a negative's first mistake keeps the student unsure.
-3. pi_T is the teacher at temperature 0.5, both to sample from and to distil: what it means, not its
-   slips. Distilled at temperature 1: sampled -4 to -7.*
-4. Rehearsal: in every batch teacher samples that need no pair, none of them found wrong by a
-   verifier. Without it: -2.6, and the judge falls from 77 to 20.
-5. A KL is a mean over the batch's tokens, L_DPO a sum over each response's. The filter keeps what
-   the student gets wrong and the teacher right. beta is 0.1. None of this is measured.
-6. The teacher's right answers do most: SFT on them gains 19.3, L_pos 20.0, L 20.8, L_DPO 3.7.
+1. The KL is forward; its slope in the student's logits, p_S - p_T, lowers what S is too sure of and
+   raises the rest. Reverse KL: greedy -0.3, sampled +5.5 (three seeds).*
+2. a_dpo, a_pos, a_neg are 0.1, 1, 0.3. All at 1: -3.9, sampled -5.4. L_neg gains 1.6 but costs 3
+   sampled: tokens after a negative's first mistake teach doubt.
+3. pi_T is softmax(teacher logits / 0.5), to sample y+ and in every KL: its choice, not its doubt.
+   At temperature 1 distilling took 4 to 7 sampled points from the student.*
+4. Rehearsal: KL on teacher samples, paired or not, without those found wrong; some are of judging.
+   16 pairs and none, for 8 and 8: -2.6, and the score in judging falls from 77 to 20.
+5. A KL is a mean over the batch's tokens; a score sums a response's. Pairs: teacher right, student
+   wrong, in chat liked better by `margin`. Not measured. beta is 0.1; 0.5 was tried.*
+6. Gains, all with rehearsal: SFT on y+ 19.3, L_pos 20.0, L 20.8 (+0.8 +-1.6), L_DPO at 1 3.7.
 
 Left out: teachers with another vocabulary (refused), logits kept on disk, on-policy negatives.
 
@@ -33,7 +33,7 @@ Left out: teachers with another vocabulary (refused), logits kept on disk, on-po
     python distill.py --show    the joint loss of one made-up pair, number by number
 
 Watch (columns of distill.csv): `kl_positive`, `kl_negative` and `kl_rehearsal` fall; `dpo` starts
-at ln 2 = 0.693. `positive_logprob` and `negative_logprob` are apart: `margin` grows if both fall.
+at ln 2 = 0.693. `margin` can grow while both `positive_logprob` and `negative_logprob` fall.
 """
 
 import copy
@@ -65,21 +65,21 @@ CPU = torch.device("cpu")
 @dataclass(frozen=True)
 class Settings:
     steps: int = 700
-    rows: int = 8  # pairs a batch
+    rows: int = 8  # pairs a batch: 16 rows
     rehearsal_rows: int = 8  # teacher samples a batch; on them KL(T||S) alone, weight 1
     muon_lr: float | None = 0.006  # block matrices; at SFT's 0.01 what it knew is overwritten
     adam_lr: float = 0.003  # the rest
     beta: float = 0.1
-    dpo_coef: float = 0.1  # a_dpo; at 1 it goes on pushing a negative that was left long ago
+    dpo_coef: float = 0.1  # a_dpo; with all three at 1 the gain is 3.9 points smaller
     pos_coef: float = 1.0  # a_pos
-    neg_coef: float = 0.3  # a_neg; what follows a first mistake keeps the student unsure
+    neg_coef: float = 0.3  # a_neg; at 1: sampled 62.0 in place of 68.8
     direction: str = "forward"  # KL(T||S); or "reverse" KL(S||T), or "jsd"
-    temperature: float = 1.0  # of both inside the KL; the loss is multiplied by its square
+    temperature: float = 1.0  # divides both in the KL, after teacher_temperature; loss * its square
     queries: int = 6400  # twice the queries are worth more than twice the steps
     teacher_temperature: float = 0.5  # of its samples and of what is distilled
     student_temperature: float = 1.0  # a negative should be what the student really does
-    negatives: int = 1  # a query; of several the likeliest wrong one, which gained nothing here
-    margin: float = 1.0  # points of liking between positive and negative, without a verifier
+    negatives: int = 1  # samples a query; y- is the likeliest wrong one (more gained nothing)
+    margin: float = 1.0  # chat alone: least gap in the annotator's points, of five
     max_new: int = 64  # tokens of a response
     warmup: int = 10
     micro_pairs: int = 64  # pairs of one forward; a larger batch is accumulated
@@ -119,7 +119,7 @@ class Side(NamedTuple):
     """The positives, or the negatives, of P pairs: their M response tokens laid end to end."""
 
     student_logits: Tensor  # (M, V)
-    teacher_logits: Tensor  # (M, V)
+    teacher_logits: Tensor  # (M, V), already divided by teacher_temperature
     tokens: Tensor  # (M,)
     pair: Tensor  # (M,), the pair that each token belongs to
     reference_logps: Tensor  # (P,), log pi_ref(y|x)
@@ -136,7 +136,7 @@ class Joint(NamedTuple):
     dpo: Tensor
     positive_kl: Tensor
     negative_kl: Tensor
-    positive_score: Tensor  # (P,), beta [log pi_S - log pi_ref], as below
+    positive_score: Tensor  # (P,), score(y+), without gradient
     negative_score: Tensor
 
 
@@ -147,11 +147,11 @@ def joint_loss(positive: Side, negative: Side, settings: Settings, counts=None) 
     this is a micro-batch of it. The losses of all micro-batches then add up to the batch's."""
     references = positive.reference_logps, negative.reference_logps  # (P,) each
     logps = positive.student_logps(), negative.student_logps()
-    pairs, *tokens = counts or (len(references[0]), len(positive.tokens), len(negative.tokens))
+    n_pairs, *n_tokens = counts or (len(references[0]), len(positive.tokens), len(negative.tokens))
     losses, *scores = dpo_loss(*logps, *references, beta=settings.beta)  # (P,) each
-    dpo = losses.sum() / pairs
+    dpo = losses.sum() / n_pairs
     kls = []
-    for side, count in zip((positive, negative), tokens):
+    for side, count in zip((positive, negative), n_tokens):
         divergence = token_divergence(*side[:2], settings.direction, settings.temperature)  # (M,)
         kls.append(divergence.sum() / count)
     loss = settings.dpo_coef * dpo + settings.pos_coef * kls[0] + settings.neg_coef * kls[1]
@@ -169,7 +169,7 @@ def sample_positive(teacher: GPT, tokenizer, tasks: list, settings: Settings, se
 
 
 def sample_negative(student: GPT, tokenizer, tasks: list, settings: Settings, seed: int) -> tuple:
-    """The same of the frozen SFT student, `settings.negatives` responses a task, prompt-major."""
+    """The same of the student before training, `settings.negatives` a task, side by side."""
     how = {"temperature": settings.student_temperature, "max_new": settings.max_new}
     how |= {"n": settings.negatives, "seed": seed_of(seed, "negative")}
     return asking.answers(student, tokenizer, tasks, **how)
@@ -178,8 +178,8 @@ def sample_negative(student: GPT, tokenizer, tasks: list, settings: Settings, se
 def preference_filter(domain: str, positive, negatives: list, margin: float) -> list[int] | str:
     """Ensure positive >> negative: which negatives may stand against it, or why there is none.
 
-    All are scores. With a verifier (all domains but chat) the positive must be right, 1, and a
-    negative wrong, 0. For chat the annotator must like them `margin` points apart, or more."""
+    Scores, not truths: with a verifier 1 (right) against 0 (wrong); for chat the simulated
+    annotator's noisy points of five, `margin` or more apart. None: nothing could check it."""
     if positive is None or None in negatives:
         return "not checked"
     if domain == "chat":
@@ -195,10 +195,10 @@ def preference_data(teacher, student, tokenizer, settings, *, seed, device=CPU, 
     dropped and why). `tasks`: queries that a verifier can check, in place of the tiny world's."""
     asked = queries(seed, settings.queries, tasks)
     positive = sample_positive(teacher, tokenizer, asked, settings, seed)
-    again = asking.worth_asking(asked, positive[1])
-    negative = sample_negative(student, tokenizer, [asked[i] for i in again], settings, seed)
+    right = asking.worth_asking(asked, positive[1])  # indices: y+ is right, or it is chat
+    negative = sample_negative(student, tokenizer, [asked[i] for i in right], settings, seed)
     logprobs = partial(logprobs_of, student, tokenizer, device=device, size=128)
-    found = asking.both_sides(tokenizer, asked, again, (positive, negative), seed, logprobs)
+    found = asking.both_sides(tokenizer, asked, right, (positive, negative), seed, logprobs)
     pairs, records, counts = asking.pairs_of(tokenizer, found, settings.margin, preference_filter)
     rehearsal = asking.rehearsed(tokenizer, found)
     if tasks is None:
@@ -210,8 +210,8 @@ def preference_data(teacher, student, tokenizer, settings, *, seed, device=CPU, 
 
 
 def both_logits(student, teacher, tokenizer, rows, teacher_temperature: float, device) -> tuple:
-    """(student logits (M, V), teacher logits (M, V), tokens (M,), row (M,)) at the M response
-    tokens of the rows."""
+    """(student logits (M, V), teacher logits (M, V), tokens (M,), row (M,)): the M tokens that a
+    model wrote itself, no tool's, and the logits one position before each."""
     ids, mask = pad_batch(rows, tokenizer.pad_id, device)  # (N, S) each
     select, tokens = supervised_positions(ids, mask)  # (N, S), (M,)
     with autocast(device):
@@ -234,8 +234,8 @@ def train(
     device=CPU,
     log=None,
 ) -> dict:
-    """`settings.steps` updates of the student; as it enters it is the reference, frozen like the
-    teacher. Returns the means of the last 20 log lines, and {"tokens", "seconds"}. Raises
+    """`settings.steps` updates of the student; a frozen copy of it as it enters is the reference.
+    Returns the means of the last 20 log lines, and {"tokens", "seconds"}. Raises
     ValueError (two vocabularies, no pair) and FloatingPointError (the loss is not finite)."""
     asking.check(stage, student, teacher, pairs)
     rng = random.Random(seed_of(seed, stage, "batches"))
@@ -270,7 +270,7 @@ def train(
             asking.add_terms(sums, joint, kl_rehearsal, ref, settings.beta, len(batch))
         sums = summed(sums)
         history.check(sums["loss"], step)
-        scale = learning_rate_scale(step, settings.steps, settings.warmup, 0.4)
+        scale = learning_rate_scale(step, settings.steps, settings.warmup, constant=0.4)
         norm = optimizers.step(scale)
         line = {"step": step, "grad_norm": norm, "lr_scale": scale, "tokens": tokens} | sums
         history.line(line, distill_step(sums) if step % 10 == 0 else "")

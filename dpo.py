@@ -10,29 +10,29 @@ the frozen model that it started from. beta (log pi - log ref) is a response's i
 
 Details that matter:
 
-1. log pi(y|x) is the SUM over the response's tokens, end mark included (eq. 7). With the mean a
-   long response would count as much as a short one. Not measured.
-2. The gradient is -beta sigmoid(-beta h) [d log pi(y_w) - d log pi(y_l)] (2305.18290, section 4): a
-   pair that is already in order moves the policy little. `--show` prints that weight.
-3. The learning rate is small. Three times as much forgets what the pairs do not show. RESULTS.md
-   has it without rehearsal (rows of SFT data in every batch; ours): self_reward.py gains nothing.
-4. Variants in the same lines, off by default and not measured: label smoothing (cDPO), IPO,
+1. log pi(y|x) is the SUM over the response's tokens, end mark included (eq. 7): the mean (item 4)
+   is no response's log-probability. Not compared.
+2. The gradient is -beta sigmoid(-beta h) [d log pi(y_w) - d log pi(y_l)] (2305.18290, section 4):
+   its weight, 1/2 at first, falls as beta h rises. `--show` prints it: 0.43 at 0.3.
+3. With three times the learning rate AND without rehearsal (SFT rows in every batch; ours, and off
+   in this command) self_reward.py lost correct answers and gained nothing (tests/experiments).
+4. Variants in `dpo_loss`, off by default and not measured: label smoothing (cDPO), IPO,
    length-normalised DPO, a likelihood term on the chosen response (iterative RPO).
 
 Left out: losses without a reference (SimPO, ORPO), corrections for flipped labels (robust DPO), and
 dropout, with which policy and reference would differ before the first step.
 
-    python dpo.py                 DPO of the tiny SFT model, on pairs of a simulated annotator
+    python dpo.py                 DPO of the tiny SFT model, on pairs of its own responses
     python dpo.py --data FILE     on your own pairs (formats: data/files/formats.py)
     python dpo.py --show          the loss of one made-up pair, number by number
 
 Watch (columns of dpo.csv):
-    loss             starts at ln 2 = 0.693, where policy and reference are equal, and falls
+    loss             starts at ln 2 = 0.693 (ipo: 25), where pi and ref are equal, and falls
     margin           beta h, the difference of the implicit rewards; starts at 0 and rises
-    accuracy         share of pairs with a margin above 0; rises
-    chosen_logprob   often FALLS, only less than `rejected_logprob`: the loss sees nothing but the
+    accuracy         share of margins above 0; step 0 has none
+    chosen_logprob   can FALL, only less than `rejected_logprob`: the loss sees nothing but the
                      difference (likelihood displacement)
-    kl, length       nats and tokens of the policy's responses; too large steps make them run away
+    kl, length       nats and tokens a sampled response, every 20 steps; too large steps blow up
 """
 
 import copy
@@ -63,14 +63,14 @@ from sft import rehearse, starting_model
 @dataclass(frozen=True)
 class Settings:
     steps: int = 40
-    rows: int = 32  # pairs a batch
-    lr: float = 1e-4  # AdamW; three times as much forgets what the pairs do not show
+    rows: int = 32  # in pairs
+    lr: float = 1e-4  # AdamW on all weights, a fiftieth of SFT's
     beta: float = 0.1  # how dear it is to leave the reference; the paper's value
     kind: str = "sigmoid"  # or "ipo"
     label_smoothing: float = 0.0  # cDPO: the share of labels that are thought to be flipped
     length_normalised: bool = False
     nll_coef: float = 0.0  # RPO: keeps the chosen log-probability from falling
-    rehearsal_rows: int = 16  # rows of SFT data in every batch, where such rows are given (ours)
+    rehearsal_rows: int = 16  # SFT rows a batch, if given: their gradient is added (ours)
     rehearsal_coef: float = 1.0
     warmup: int = 5
     micro_pairs: int = 64  # pairs of one forward; a larger batch is accumulated
@@ -107,7 +107,7 @@ def dpo_loss(
     (2305.18290, eq. 7; cDPO). "ipo": (h - 1/(2 beta))^2 (2310.12036, eq. 17).
     length_normalised divides each side's log-ratio by its response's length in tokens (Tulu 3,
     2411.15124). nll_coef adds -nll_coef log pi(y_w) / |y_w| (iterative RPO, 2404.19733, eq. 1).
-    The rewards carry no gradient. Raises ValueError for an unknown kind, or for missing lengths.
+    The rewards carry no gradient. Raises ValueError for arguments that do not fit together.
     """
     chosen_ratio = policy_chosen_logps - reference_chosen_logps  # (N,)
     rejected_ratio = policy_rejected_logps - reference_rejected_logps  # (N,)
@@ -121,7 +121,7 @@ def dpo_loss(
         right = -(1 - label_smoothing) * F.logsigmoid(beta * h)
         losses = right - label_smoothing * F.logsigmoid(-beta * h)
     elif kind == "ipo":
-        if label_smoothing or beta == 0:
+        if label_smoothing or beta <= 0:
             raise ValueError("ipo has no label smoothing and needs a beta above 0")
         losses = (h - 1 / (2 * beta)) ** 2
     else:
@@ -142,7 +142,7 @@ def logprobs_of(model, tokenizer, rows: list[Row], device, size: int) -> Tensor:
 
 
 def reference_logprobs(model, tokenizer, pairs, device, size: int = 64) -> tuple[Tensor, Tensor]:
-    """(chosen, rejected), (P,) each: summed log-probabilities, computed once before training."""
+    """(chosen, rejected), (P,) each: log pi of any model's pairs, `size` pairs a forward."""
     rows = [side for pair in pairs for side in pair]
     both = logprobs_of(model, tokenizer, rows, device, 2 * size).view(-1, 2)  # (P, 2)
     return both[:, 0], both[:, 1]
@@ -151,10 +151,10 @@ def reference_logprobs(model, tokenizer, pairs, device, size: int = 64) -> tuple
 def probe(
     model: GPT, reference: GPT, tokenizer, prompts: list[list[int]], seed: int, size: int = 64
 ) -> dict:
-    """KL to the reference a response (nats) and the length (tokens) of what the policy now writes.
+    """KL to the reference (nats) and length (tokens), a response of what the policy now writes.
 
-    The KL is the mean over its own samples of log pi(y) - log ref(y). That is unbiased, so it is
-    below 0 now and then by chance. `size`: rows of a forward.
+    The KL is the mean over its own samples of log pi(y) - log ref(y), which can fall below 0 by
+    chance. `size`: rows of a forward.
     """
     device = next(model.parameters()).device
     rows = sampled_rows(prompts, generate(model, tokenizer, prompts, seed=seed))

@@ -1,40 +1,40 @@
 """The self-rewarding loop: a model writes prompts, answers them, judges its answers, and learns.
 
     create_self_instruction_data ("Self-Instruction creation")
-        generate_prompts {x_i} -> generate_responses {y_i^1 .. y_i^N} by M_t
+        generate_prompts {x_i} by M_1 -> generate_responses {y_i^1 .. y_i^N} by M_t
         -> generate_rewards {r_i^1 .. r_i^N} by the same M_t -> select -> pairs {x_i, y_i^w, y_i^l}
     train_instruction_following ("Instruction following training")
         DPO from M_t, with frozen M_t as the reference -> M_{t+1}, the next_iteration_model
 
     L_DPO = -log sigmoid(beta {[log pi - log pi_M_t](y^w|x) - [log pi - log pi_M_t](y^l|x)})
 
-(Yuan et al., 2401.10020, figure 1; the loss: dpo.py.) x_i is a prompt, y_i^k a response, r_i^k its
-reward, y^w the chosen and y^l the rejected response. The seed model M_1 has had instruction and
-judge data in SFT. The reward is the model's own. The tiny world's true one only measures a round.
+(Yuan et al., 2401.10020, figure 1; dpo.py adds the cross-entropy of 5.) x_i is a prompt, y_i^k a
+response, r_i^k the model's own reward, y^w the chosen, y^l the rejected one. M_1 has had chat and
+judge data in SFT. The tiny world (data/world) knows the true reward, and only measures a round.
 
-Details that matter. Worth is in points of the rubric's five after two rounds, or in win shares, on
-the first version of the world (RESULTS.md):
+Details that matter. Numbers: true reward (0 to 5) gained in two rounds, or win shares with ties as
+half, on an older world, without the cap `passes` (tests/experiments/README.md has the present):
 
 1. Is it the judge? From overall SFT its own gains 0.16 +-0.09, a random one -0.12, the truth 0.30.
-   After RL, when answers differ in little that the judge can see, its own gains nothing (-0.08).
-2. A verdict is a short justification and `Score: n`, 0 to 5. A reward is the mean of three. One
-   that cannot be read is dropped, never counted as 0. Eight instead of three changed nothing.
-3. A pair is the highest against the lowest of N = 4 (8: no change); equal rewards make none.
-4. M_1 writes all prompts, as in the paper, after two to four of its training prompts (ours; there
-   eight). After examples from the whole world 3 to 7% of them could be parsed, instead of 40%.
-5. Rehearsal of SFT data during DPO (ours). Without it, at three times the learning rate, politeness
-   rises, correctness falls and the second round loses (win shares 0.55 and 0.45).
+   From the model after RL none does: -0.08 +-0.24, -0.03, 0.02.
+2. A verdict is a short justification and `Score: n`, 0 to 5; what cannot be read is dropped, not
+   counted as 0. A reward is the mean of three (eight, after RL: no change).
+3. A pair is the highest against the lowest of N = 4 (8, after RL: no change), if they differ.
+4. M_1 writes all prompts, shown two to four of its training prompts (in the paper a fixed model,
+   shown eight). 40% are tasks that the world knows; shown the whole world's, 3 to 7%.
+5. Rehearsal of earlier rows during DPO (ours). Without it AND at three times the learning rate
+   correctness falls and M_3 loses to M_2 (win share 0.45; by default 0.52).
 
-Left out: training the judge itself (Meta-Rewarding, 2407.19594), of which only `rho` is here.
+Left out: training the judge (Meta-Rewarding, 2407.19594; its length control is here, `rho`).
 
     python self_reward.py                             two rounds from the tiny SFT model
     python self_reward.py --lr 3e-4 --no-rehearsal    watch correctness and the judge fall
     python self_reward.py --show                      one made-up prompt, from verdicts to the loss
 
-Watch the wins of M_{t+1} over M_t by the TRUE reward, and the judge. On responses of mixed quality:
-`pairwise` agreement, which should not fall; `ties`; `exact`, every pair of a prompt in order; rank
-correlations; `parsed`, verdicts that can be read. On its own responses: `own_agreement` (at 0.5 the
-pairs teach nothing), `equally_good`, `true_gap` between chosen and rejected.
+Watch the wins of M_{t+1} over M_t by the TRUE reward, and the judge. On the world's own answers of
+mixed quality: `pairwise` agreement, which should not fall; `ties`; `exact`, share of prompts all in
+order; rank correlations; `parsed`, verdicts that can be read. On the model's own: `own_agreement`
+(0.5: a coin), `equally_good` (share of twos), `true_gap` between chosen and rejected.
 """
 
 import copy
@@ -62,18 +62,18 @@ from sft import chat_prompts, rehearsal_data, starting_model
 
 @dataclass(frozen=True)
 class Settings:
-    prompts: int = 300  # new prompts a round
+    prompts: int = 300  # new prompts a round, at most
     requests: int = 700  # asked for; what is left after the filters is cut to `prompts`
     responses: int = 4  # N
-    verdicts: int = 3  # a response, from one reading of its judge prompt
+    verdicts: int = 3  # sampled for each response; their mean is its reward
     temperature: float = 0.7  # of responses and verdicts; the paper's value, as top_p
     top_p: float = 0.9
     prompt_temperature: float = 0.6  # the paper's value; hotter, a tiny model writes nonsense
-    rouge_limit: float = 0.9  # ROUGE-L of words from which a prompt counts as a duplicate
+    rouge_limit: float = 0.9  # least ROUGE-L, by words, of a duplicate (Self-Instruct: 0.7)
     rho: float = 0.0  # 0: highest against lowest; above: shortest good one against longest bad one
     held_out: int = 200  # prompts for win rates and for the judge
     training: dpo.Settings = dpo.Settings(steps=40, rows=32, lr=1e-4)
-    passes: int = 4  # at most, over the pairs; 60 pairs in 40 steps cost 3 to 5 points of chat
+    passes: int = 4  # over the pairs, at most: 60 pairs are 8 steps; 40 cost 3 to 5% of chat
 
 
 # ---- Self-Instruction creation ----
@@ -289,7 +289,7 @@ def show() -> None:
     for rho in (0.0, 0.2):
         chosen, rejected = select(rewards, lengths, rho)
         print(f"rho {rho}: response {chosen} is chosen, response {rejected} rejected")
-    policy, reference = torch.tensor([[-20.0, -6.0], [-21.0, -5.0]])  # chosen and rejected, (2,)
+    policy, reference = torch.tensor([[-20.0, -6.0], [-21.0, -5.0]])  # (2,): chosen, rejected
     logps = *policy[:, None], *reference[:, None]  # (1,) each
     losses, chosen_reward, rejected_reward = dpo.dpo_loss(*logps, beta=Settings.training.beta)
     print(f"log pi of chosen and rejected {policy.tolist()}, log pi_M_t {reference.tolist()}")
