@@ -2086,8 +2086,10 @@ def test_rl_goes_on_in_the_middle_and_ends_with_the_same_weights(
         patch.setattr(
             ppo,
             "learning_rate_scale",
-            lambda step, *rest: (
-                (_ for _ in ()).throw(KeyboardInterrupt) if step == 3 else scale(step, *rest)
+            lambda step, *rest, **more: (
+                (_ for _ in ()).throw(KeyboardInterrupt)
+                if step == 3
+                else scale(step, *rest, **more)
             ),
         )
         with pytest.raises(KeyboardInterrupt):

@@ -147,10 +147,10 @@ def stop_at(step, monkeypatch, module):
     """A context in which the module's training is interrupted at this step or iteration."""
     scale, patch = module.learning_rate_scale, monkeypatch.context()
 
-    def scaled(now, *rest):
+    def scaled(now, *rest, **more):
         if now == step:
             raise KeyboardInterrupt
-        return scale(now, *rest)
+        return scale(now, *rest, **more)
 
     entered = patch.__enter__()
     entered.setattr(module, "learning_rate_scale", scaled)

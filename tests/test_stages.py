@@ -594,7 +594,7 @@ def test_a_round_creates_its_data_and_trains_a_copy_with_its_seed_settings_and_r
     loop, tokenizer, tmp_path
 ):
     loop.stand_in(self_reward, "create_self_instruction_data", (["pair"], [], {"pairs": 1}))
-    settings = self_reward.Settings(training=dpo.Settings(steps=3, lr=0.5))
+    settings = self_reward.Settings(training=dpo.Settings(steps=3, lr=0.5), passes=1000)
     model, seed_model = plain(tokenizer), plain(tokenizer)
     for number, how in enumerate(HOW, 1):
         following, _ = self_reward.next_iteration_model(
