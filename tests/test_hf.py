@@ -797,7 +797,7 @@ def test_an_exported_template_drops_nothing_in_silence(plain_model, tokenizer, t
         asked(theirs, [{"role": "robot", "content": "x"}])
 
 
-# ---- the real models of ../shared/tools, where they were built:
+# ---- real models, where a folder of them is given (POSTTRAIN_MODELS):
 # POSTTRAIN_MODELS names their folder ----
 
 MODELS = Path(os.environ.get("POSTTRAIN_MODELS", Path(__file__).parents[2] / "models"))
