@@ -798,7 +798,6 @@ def test_an_exported_template_drops_nothing_in_silence(plain_model, tokenizer, t
 
 
 # ---- real models, where a folder of them is given (POSTTRAIN_MODELS):
-# POSTTRAIN_MODELS names their folder ----
 
 MODELS = Path(os.environ.get("POSTTRAIN_MODELS", Path(__file__).parents[2] / "models"))
 
