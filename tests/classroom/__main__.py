@@ -1,8 +1,9 @@
-"""The classroom: a student's copy with blank functions, its grading, and the solutions.
+"""The classroom: a student's copy with blank functions, its grading, solutions, silent bugs.
 
     python -m tests.classroom blank --out DIR [--only NAME,...]
     python -m tests.classroom grade DIR [--seed N] [--json FILE]
     python -m tests.classroom solution NAME
+    python -m tests.classroom bug N --out DIR
 
 The exercises, with their equations and tests, are in tests/classroom/ASSIGNMENTS.md.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 import torch
 
 from data.runtime.command import Help, home_for_tilde
-from tests.classroom import blank, handout
+from tests.classroom import blank, bugs, handout
 from tests.classroom.exercises import EXERCISES, named
 from tests.classroom.grade import SECONDS, grade
 
@@ -59,6 +60,12 @@ def show_solution(args) -> None:
     print(f"\n# {exercise.equation}")
     told = f"When it is wrong: {exercise.measured}."
     print(textwrap.fill(told, 98, initial_indent="# ", subsequent_indent="# "))
+
+
+def plant_bug(args) -> None:
+    bug = bugs.numbered(args.number)
+    bugs.write_copy(bug, Path(home_for_tilde(args.out)))
+    print(f"{args.out}: one line of it is wrong, and everything runs. Which curve bends?")
 
 
 def write_handout(args) -> None:
@@ -173,6 +180,10 @@ def parser() -> Parser:
     one.add_argument("--no-fork", action="store_true", help=told)
     one = command("solution", show_solution, "print a solution, and what it costs to be wrong")
     one.add_argument("name", metavar="NAME", help="an exercise, as dpo.dpo_loss")
+    one = command("bug", plant_bug, "write a copy of the project with a silent bug in it")
+    told = f"which, 1 to {len(bugs.BUGS)}; tests/classroom/bugs.py is the key"
+    one.add_argument("number", type=int, metavar="N", help=told)
+    one.add_argument("--out", metavar="DIR", required=True, help="a folder that is new or empty")
     command("handout", write_handout, "write tests/classroom/ASSIGNMENTS.md from the table")
     return top
 

@@ -417,8 +417,7 @@ def control_rows(table: Table, control: dict) -> None:
             least = 5 if number == 1 and start == "distill" else 0
             table.add_gap(
                 row,
-                f"win share of M_{number + 1} over M_{number} minus one half, "
-                "percent",
+                f"win share of M_{number + 1} over M_{number} minus one half, percent",
                 interval([100 * (share - 0.5) for share in shares]),
                 "5 or more" if least else "above 0",
                 lambda mean, half: mean > half and mean >= least,
