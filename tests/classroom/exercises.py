@@ -289,6 +289,7 @@ EXERCISES = (
             "dpo.sequence_logprobs",
             "model.learning_rate_scale",
             "sft.masked_cross_entropy",
+            "sft.supervised_positions",
         ),
         compared="loss, margin, accuracy, both log-probabilities and tokens of the last step, and "
         "what the trained model thinks of every response",
