@@ -52,7 +52,7 @@ from data.runtime.alone import Alone
 from data.runtime.command import STOPPED, chapter_flags, command
 from data.runtime.devices import autocast, parallel, seed_of, summed
 from data.runtime.log import Log
-from data.runtime.queries import kept_rehearsal, queries  # noqa: F401, for later stages
+from data.runtime.queries import queries
 from data.runtime.rows import Passes, Row, pad_batch, supervised_count, tokens_of
 from data.runtime.told import distill_joint, distill_side, distill_step, distill_summary
 from dpo import Pair, dpo_loss, logprobs_of, reference_logprobs

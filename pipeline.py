@@ -56,6 +56,7 @@ from data.runtime import run_folder
 from data.runtime.devices import rank
 from data.runtime.evaluation import COLUMNS, evaluate, table_head
 from data.runtime.kept_models import load_models
+from data.runtime.queries import kept_rehearsal
 from data.runtime.real_rows import file_lessons, file_rankings, file_rows, file_tasks, file_tests
 from data.runtime.report import report
 from data.runtime.run import REHEARSAL, Run
@@ -185,7 +186,7 @@ def rehearsal(run: Run, chat: bool) -> list:
     if run.data:
         return file_rows(run, real.CHECKED)
     if run.taught:
-        return distillation.kept_rehearsal(run.taught, chat, run.taught_student)
+        return kept_rehearsal(run.taught, chat, run.taught_student)
     return sft.rehearsal_data(run.tokenizer, run.size, run.seed, run.context)
 
 

@@ -741,15 +741,15 @@ def test_what_distillation_keeps_for_rehearsal_is_read_back_with_chat_and_withou
     )
     path = tmp_path / "kept.jsonl"
     measured = distill.distill(small(0), small(1), tokenizer, SMALL, seed=1, kept=path)
-    assert measured["given"] == [row for _, row in rows] == distill.kept_rehearsal(path, chat=True)
-    assert distill.kept_rehearsal(path, chat=False, student=digest(small(0))) == [
+    assert measured["given"] == [row for _, row in rows] == asking.kept_rehearsal(path, chat=True)
+    assert asking.kept_rehearsal(path, chat=False, student=digest(small(0))) == [
         rows[k][1] for k in (0, 2, 3)
     ]
     with pytest.raises(ValueError, match="kept.jsonl: was kept by another run of distill"):
-        distill.kept_rehearsal(path, chat=False, student=digest(small(1)))
+        asking.kept_rehearsal(path, chat=False, student=digest(small(1)))
     path.unlink()
     with pytest.raises(ValueError, match="kept.jsonl: is missing, and this stage rehearses it"):
-        distill.kept_rehearsal(path, chat=True)
+        asking.kept_rehearsal(path, chat=True)
 
 
 def test_judging_and_asking_are_rehearsed_on_training_content(tokenizer, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 import pipeline
 from data import world
 from data.files import formats, real
+from data.files.tokenizer import Reply
 from data.runtime import decoding, evaluation, samples
 from data.runtime.decoding import Samples
 from data.runtime.evaluation import evaluate, pass_rates
@@ -318,3 +319,17 @@ def test_with_real_files_the_samples_are_of_their_test_part_and_longer(tokenizer
     assert [line["prompt"] for line in formats.read_jsonl(tmp_path / "samples.jsonl")] == [
         f"test {domain} {k}" for domain in ("math", "code", "chat") for k in range(2)
     ]
+
+
+def test_chat_is_told_by_criterion_correct_and_polite_apart(monkeypatch):
+    """Of three replies two are polite, one is correct, and the one that broke off is neither."""
+    met = {"a": (True, False), "b": (False, True), "c": (False, True), "": (False, False)}
+    monkeypatch.setattr(
+        world_judge,
+        "criteria_met",
+        lambda task, text: dict(zip(("correct", "polite"), met[text])),
+    )
+    questions = [evaluation.Question("chat", None, [])] * 4
+    replies = [Reply(text, complete=text != "d") for text in "abcd"]
+    shares = evaluation.criteria_shares(questions, replies)
+    assert shares == {"correct": 0.25, "polite": 0.5}

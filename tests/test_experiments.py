@@ -14,6 +14,7 @@ import torch
 
 import distill
 import sft
+from data.runtime import queries
 from data.runtime.command import check_numbers
 from ppo import Settings
 from tests.experiments import (
@@ -482,7 +483,7 @@ def test_preference_from_distill_rehearses_the_teacher_without_chat_and_from_sft
 ):
     asked = []
     monkeypatch.setattr(
-        distill, "kept_rehearsal", lambda path, chat: asked.append((path.parent, chat)) or ["kept"]
+        queries, "kept_rehearsal", lambda path, chat: asked.append((path.parent, chat)) or ["kept"]
     )
     monkeypatch.setattr(
         sft,

@@ -2101,3 +2101,21 @@ def test_rl_goes_on_in_the_middle_and_ends_with_the_same_weights(
         and not (tmp_path / "killed" / "x.part").exists()
     )
     assert (tmp_path / "killed" / "x.csv").read_text() == (tmp_path / "whole" / "x.csv").read_text()
+
+
+@pytest.mark.parametrize("kl_coef, read", [(0.0, [0, 4]), (0.1, [0, 1, 2, 3, 4])])
+def test_the_reference_is_read_of_every_row_where_the_kl_costs(monkeypatch, kl_coef, read):
+    """Elsewhere of the rows that are looked at, here two of five; the others' KL is then 0."""
+    monkeypatch.setattr(rollouts, "LOOKED_AT", 2)
+    ids = torch.arange(5)[:, None].expand(5, 3)
+    old = torch.full((5, 3), -1.0)
+    seen = []
+
+    def reference(ids, own):
+        seen.extend(ids[:, 0].tolist())
+        return torch.full(ids.shape, -3.0)
+
+    found = rollouts.reference_logprobs(reference, old, ids, ids >= 0, kl_coef, 2)
+    assert seen == read
+    assert found[:, 0].tolist() == [-3.0 if row in read else -1.0 for row in range(5)]
+    assert old.eq(-1).all()

@@ -67,7 +67,8 @@ BUGS = (
         "    tie = torch.zeros_like(there)  # (B, pairs)",
         "of two equal outputs the later one is taught to be worse",
         "accuracy, and the calibration near 0.5",
-        "tests/test_reward_model.py::test_the_three_outcomes_have_the_tables_probabilities_and_sum_to_one",
+        "tests/test_reward_model.py::"
+        "test_the_three_outcomes_have_the_tables_probabilities_and_sum_to_one",
         "the usual mistake where rankings are turned into pairs",
     ),
     Bug(

@@ -212,7 +212,8 @@ EXERCISES = (
         "self_reward.select",
         "(argmax r, argmin r), or None;  rho: shortest of the top window, longest of the bottom",
         draw_rl.select,
-        "test_the_highest_stands_against_the_lowest_the_first_of_equals_and_only_among_known_rewards",
+        "test_the_highest_stands_against_the_lowest_the_first_of_equals_"
+        "and_only_among_known_rewards",
         "test_a_window_of_rho_takes_the_shortest_of_the_good_and_the_longest_of_the_bad",
         "test_one_known_reward_or_equal_ones_make_no_pair_with_any_window",
         measured="pairs of a random judge: true reward -0.12 +-0.12 of 5 in two rounds, of its own "

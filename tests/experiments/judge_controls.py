@@ -22,7 +22,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
-import distill
 import pipeline
 import ppo
 import reward_model
@@ -31,6 +30,7 @@ import sft
 from data import world
 from data.files import tokenizer as tokenizers
 from data.files import writing
+from data.runtime import queries
 from data.runtime.command import fail, guarded
 from data.runtime.devices import seed_of
 from data.world import chat as world_chat
@@ -90,7 +90,7 @@ def rehearsal_of(run: Path, start: str, tokenizer, seed: int, context: int) -> l
     """
     if start == "overall_sft":
         return sft.rehearsal_data(tokenizer, "tiny", seed, context)
-    return distill.kept_rehearsal(run / pipeline.REHEARSAL, chat=False)
+    return queries.kept_rehearsal(run / pipeline.REHEARSAL, chat=False)
 
 
 def annotated(model, tokenizer, rehearsal: list, seed: int):
