@@ -322,6 +322,31 @@ def test_the_final_student_has_gone_half_of_the_way_to_its_teacher(tmp_path):
     assert table_of(runs, tmp_path)[CLOSED] == ["", target, "not measured"]
 
 
+def test_preference_is_told_by_criterion_each_by_its_own_score(tmp_path):
+    """Correct rises by 10 points greedy and falls by 20 sampled; a run without it says nothing."""
+    change = {"greedy_correct": 0.1, "sampled_correct": -0.2}
+    change |= {"greedy_polite": 0.3, "sampled_polite": 0.4}
+    runs = [run(seed, {"rl_code": 0.5, "rl_preference": 0.5}) for seed in (1, 2)]
+    assert [row[0] for _, row in shares(runs, tmp_path)] == [""] * 4
+    for one in runs:
+        for stage, factor in zip(one["stages"], (0, 1)):
+            stage["eval"]["chat"] |= {key: 0.4 + factor * gap for key, gap in change.items()}
+    told = {what: row[0] for (_, what), row in shares(runs, tmp_path)}
+    assert told == {
+        "chat, share that is correct: greedy": "+10.0 +-0.0",
+        "chat, share that is correct: sampled": "-20.0 +-0.0",
+        "chat, share that is polite: greedy": "+30.0 +-0.0",
+        "chat, share that is polite: sampled": "+40.0 +-0.0",
+    }
+
+
+def shares(runs, tmp_path):
+    rows = table_of(runs, tmp_path).items()
+    return [
+        (key, row) for key, row in rows if "share that is" in key[1] and key[0] == "rl_preference"
+    ]
+
+
 def test_pass_at_eight_is_not_down_where_its_interval_reaches_zero(tmp_path):
     """math and stem fall by 2 and by 0 points in one run
     and by 4 and by 2 in the other: -1 and -3, -2 +-12.7."""

@@ -2119,3 +2119,20 @@ def test_the_reference_is_read_of_every_row_where_the_kl_costs(monkeypatch, kl_c
     assert seen == read
     assert found[:, 0].tolist() == [-3.0 if row in read else -1.0 for row in range(5)]
     assert old.eq(-1).all()
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.25])
+def test_training_hands_its_kl_coefficient_on_to_where_the_reference_is_read(
+    policy, tokenizer, scored, monkeypatch, kl_coef
+):
+    handed = []
+    read = rollouts.reference_logprobs
+
+    def recorded(reader, old, ids, own, coef, size):
+        handed.append(coef)
+        return read(reader, old, ids, own, coef, size)
+
+    monkeypatch.setattr(rollouts, "reference_logprobs", recorded)
+    settings = replace(GROUP, iterations=1, kl_coef=kl_coef)
+    train(policy, tokenizer, some_tasks(), settings, seed=1, stage="x")
+    assert handed == [kl_coef]
