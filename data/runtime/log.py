@@ -4,8 +4,11 @@ import math
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from data.files.writing import write_csv
-from data.runtime.devices import progress
+from data.runtime.alarms import Alarms
+from data.runtime.devices import progress, rank
 
 
 class Log:
@@ -19,13 +22,17 @@ class Log:
         history.line({"step": step, "loss": loss}, f"loss {loss:.3f}")
     history.write()
 
-    `path`: the CSV, or None. `lines`: what a training that was stopped in its middle had told.
+    `path`: the CSV, or None. `lines`: what a training that was stopped in its middle had told. What
+    leaves its healthy range for long is said in a line (data/runtime/alarms.py), once a training.
     """
 
     def __init__(self, stage: str, path: Path | None = None, lines: list[dict] = ()):
         self.stage = stage
         self.path = path
         self.lines = list(lines)
+        self.alarms = Alarms(stage)
+        for line in self.lines:
+            self.alarms.of(line)  # which were given before
         self.began = time.perf_counter()
         self.bar = None
 
@@ -46,8 +53,11 @@ class Log:
             raise FloatingPointError(f"{self.stage}: the loss is {loss} at step {step}")
 
     def line(self, numbers: dict, told: str = "") -> None:
-        """A line of the CSV; `told` stands beside the progress bar."""
+        """A line of the CSV; `told` stands beside the progress bar, an alarm above it."""
         self.lines.append(numbers)
+        for said in self.alarms.of(numbers):
+            if rank() == 0:
+                tqdm.write(said)
         if told:
             self.bar.set_postfix_str(told)
 
