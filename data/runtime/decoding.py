@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.runtime.devices import autocast, gathered, progress, ranks, seed_of, share
+from data.runtime.room import cached_rows
 from data.runtime.rows import pad_rows
 
 # ---- what is cached, and where a row stands ----
@@ -78,9 +79,11 @@ class Cache:
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times."""
         for tensors in (self.keys, self.values):
-            # one by one, so that there are never two whole caches
+            # one by one, so that there are never two whole caches; columns to come are not copied
             for layer, tensor in enumerate(tensors):
-                tensors[layer] = tensor.index_select(0, rows)
+                tensors[layer] = tensor.new_zeros(len(rows), *tensor.shape[1:])
+                filled = tensor[:, :, : self.length]
+                torch.index_select(filled, 0, rows, out=tensors[layer][:, :, : self.length])
         self.recent = self.recent.index_select(0, rows)
 
 
@@ -97,10 +100,11 @@ def places(attend: Tensor | None, start: int, end: int, device):
         causal = torch.ones(length, end, dtype=torch.bool, device=device).tril(start)
     if attend is None:
         return slice(start, end), causal
-    positions = (attend.cumsum(1) - 1).clamp(min=0)[:, None, start:]  # (N, 1, S)
     mask = attend[:, None, None, :]  # (N, 1, 1, columns)
     if length == 1:
-        return positions, torch.where(mask, 0.0, -torch.inf)
+        position = (attend.sum(1) - 1).clamp(min=0)  # (N,)
+        return position[:, None, None], torch.where(mask, 0.0, -torch.inf)
+    positions = (attend.cumsum(1) - 1).clamp(min=0)[:, None, start:]  # (N, 1, S)
     # a padded query sees itself, so that no softmax runs over nothing
     itself = torch.eye(end, dtype=torch.bool, device=device)[start:]
     return positions, mask & causal | itself
@@ -301,8 +305,9 @@ def generate(
     """n samples of at most max_new tokens for each prompt (lists of ids), `rows` at a time.
 
     temperature: one number, or n of them, one for each sample of a prompt; 0 is greedy. run_tool:
-    str -> str answers tool calls in the middle of generation. The samples depend on the seed and on
-    the prompts, not on what finishes when. Raises ValueError for an empty list, or a prompt that
+    str -> str answers tool calls in the middle of generation. Where the keys and values of so many
+    rows would not fit, there are fewer at a time. The samples depend on the seed, on the prompts
+    and on that number, not on what finishes when. Raises ValueError for an empty list, or a prompt that
     leaves no room in the context.
     """
     check(prompts, max_new, model.config.context)
@@ -311,7 +316,8 @@ def generate(
     model.eval()
     # prompts of like length need little padding
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    per_batch = max(1, rows // n)
+    columns = min(len(prompts[order[-1]]) + max_new, model.config.context)
+    per_batch = max(1, cached_rows(model, rows, columns, kept_as(model)) // n)
     results = {}
     for start in range(0, len(order), per_batch):
         taken = order[start : start + per_batch]
@@ -325,10 +331,10 @@ def generate(
         numbers = functools.partial(uniform, generator, len(taken) * n, rows_of)
         texts = [prompts[taken[k]] for k in mine]
         batch = generate_batch(model, tokenizer, texts, n, numbers, run_tool=run_tool, **how)
-        for j, k in enumerate(mine):
-            results[taken[k]] = [tensor[j * n : (j + 1) * n] for tensor in batch]
+        results[tuple(taken[k] for k in mine)] = batch
     model.train(was_training)
-    return joined(results, len(prompts), tokenizer.pad_id, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    return joined(results, len(prompts), n, tokenizer.pad_id, device)
 
 
 def check(prompts: list[list[int]], max_new: int, context: int) -> None:
@@ -349,23 +355,40 @@ def uniform(generator: torch.Generator, drawn: int, rows: Tensor) -> Tensor:
     return torch.rand(drawn, generator=generator)[rows]
 
 
-def joined(results: dict, count: int, pad: int, device) -> Samples:
-    """The samples of all batches and ranks, in the order of the prompts and of one width."""
+def joined(results: dict, prompts: int, n: int, pad: int, device) -> Samples:
+    """The samples of all batches and ranks, in the order of the prompts and of one width.
+
+    results: the numbers of a batch's prompts -> what `generate_batch` gave for them.
+    """
     if ranks() > 1:
-        on_cpu = {i: [tensor.cpu() for tensor in row] for i, row in results.items()}
-        results = {i: [t.to(device) for t in row] for i, row in gathered(on_cpu).items()}
-    rows = [results[i] for i in range(count)]
-    width = max(row[0].shape[1] for row in rows)
-    padded = []
-    for j, value in enumerate((pad, 0.0, False)):
-        wide = [F.pad(row[j], (0, width - row[j].shape[1]), value=value) for row in rows]
-        padded.append(torch.cat(wide))
-    return Samples(
-        *padded, torch.cat([row[3] for row in rows]), torch.cat([row[4] for row in rows])
+        on_cpu = {which: [tensor.cpu() for tensor in batch] for which, batch in results.items()}
+        results = gathered(on_cpu)
+    rows = prompts * n
+    width = max(batch[0].shape[1] for batch in results.values())
+    whole = Samples(
+        tokens=torch.full((rows, width), pad, device=device),
+        logprobs=torch.zeros(rows, width, device=device),
+        own=torch.zeros(rows, width, dtype=torch.bool, device=device),
+        lengths=torch.zeros(rows, dtype=torch.long, device=device),
+        truncated=torch.zeros(rows, dtype=torch.bool, device=device),
     )
+    for which, batch in results.items():
+        places_of = torch.tensor(which)[:, None] * n + torch.arange(n)  # (prompts, n)
+        places_of = places_of.flatten().to(device)
+        for one, part in zip(vars(whole).values(), batch):
+            part = part.to(device)
+            if part.dim() == 2:
+                one = one[:, : part.shape[1]]
+            one.index_copy_(0, places_of, part)
+    return whole
 
 
 # ---- one batch ----
+
+
+def kept_as(model) -> torch.dtype:
+    """The precision of keys and values."""
+    return torch.bfloat16 if model.embedding.weight.is_cuda else model.embedding.weight.dtype
 
 
 class Growing:
@@ -374,9 +397,7 @@ class Growing:
     def __init__(self, model, prompts: list[list[int]], n: int, size: int, pad: int):
         self.model = model
         self.device = next(model.parameters()).device
-        self.dtype = model.embedding.weight.dtype
-        if self.device.type == "cuda":
-            self.dtype = torch.bfloat16
+        self.dtype = kept_as(model)
         ids = pad_rows(prompts, pad, left=True, device=self.device)  # (B, P)
         marks = [[True] * len(prompt) for prompt in prompts]
         self.real = pad_rows(marks, False, left=True, device=self.device)  # (B, P)
@@ -392,7 +413,9 @@ class Growing:
         copies = torch.arange(len(prompts), device=self.device).repeat_interleave(n)
         self.logits = logits[copies]  # (N, V)
         self.real = self.real[copies]  # (N, P)
-        self.spread(copies, size)
+        self.spread(
+            copies, size
+        )  # and then (N, columns), True where a row that is read has a token
 
     def prompt_columns(self, size: int) -> int:
         return size
@@ -400,6 +423,7 @@ class Growing:
     def spread(self, copies: Tensor, size: int) -> None:
         """The prompts' cache becomes that of the rows (N,), which are copies of prompts."""
         self.cache.select(copies)
+        self.real = F.pad(self.real, (0, size - self.column), value=True)
 
     def drop(self, kept: Tensor) -> None:
         self.cache.select(kept)
@@ -407,8 +431,8 @@ class Growing:
 
     def read(self, token: Tensor) -> None:
         """One more token (N,) a row; `logits` (N, V) are then those of the next."""
-        self.real = F.pad(self.real, (0, 1), value=True)
-        attend = self.real if self.ragged else None
+        self.column += 1
+        attend = self.real[:, : self.column] if self.ragged else None
         with autocast(self.device):
             hidden = self.model.hidden(token[:, None], attend, self.cache)  # (N, 1, width)
             self.logits = self.model.head(hidden[:, 0])
