@@ -1,6 +1,6 @@
 """The model: a decoder-only transformer, its log-probabilities, its sampling and its optimizer.
 
-One Config covers Llama, Qwen3 and the small models that are trained here from random weights.
+One Config covers Llama, Qwen2, Qwen3 and the small models trained here from random weights.
 Tokens go through the embedding, the smear, the blocks, a last norm and the head:
 
     smear      y_t = x_t + sum over j = 1 .. 3 of w_j * x_{t-j}, on the embeddings, w_j learned
@@ -72,6 +72,7 @@ class Config:
     rope_base: float = 10000.0
     norm_eps: float = 1e-5
     qk_norm: bool = True
+    qkv_bias: bool = False  # Qwen2's queries, keys and values have one
     tied: bool = True  # embedding and head are one matrix, which saves parameters
     smear: int = 0  # how many tokens back; 0 for public checkpoints, which have none
 
@@ -121,7 +122,8 @@ class Attention(nn.Module):
         self.kv_heads = config.kv_heads
         self.size = config.head_size
         # a small model's time is the number of calls, not their size, hence one matrix for three
-        self.qkv = nn.Linear(config.width, (self.heads + 2 * self.kv_heads) * self.size, bias=False)
+        outputs = (self.heads + 2 * self.kv_heads) * self.size
+        self.qkv = nn.Linear(config.width, outputs, bias=config.qkv_bias)
         self.out = nn.Linear(self.heads * self.size, config.width, bias=False)
         self.query_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
         self.key_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
@@ -182,10 +184,10 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> "GPT":
-        """Matrices normal with 1/sqrt(inputs), embedding and head apart; zeros: detail 4."""
+        """Matrices normal with 1/sqrt(inputs), embedding and head apart; 0: detail 4, biases."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith(("out.weight", "down.weight")):
+            if name.endswith(("out.weight", "down.weight", "bias")):
                 parameter.zero_()
             elif name.startswith(("embedding", "head")):
                 # tied, it is the head too: logits start small but a token's own, 0.05 * width

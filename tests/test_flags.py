@@ -29,7 +29,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, writing
+from data.files import checkpoints, formats, keys, writing
 from data.files import tokenizer as tokenizers
 from data.runtime import alone, annotator, rl_alone, sizes, whole_run
 from model import GPT, Config
@@ -191,7 +191,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(data.runtime.devices.sandbox, "disable")
     monkeypatch.setattr(GPT, "compile", lambda self, **how: None)
     # device meta shows where a model was sent, and has no weights to take a digest of
-    monkeypatch.setattr(checkpoints, "digest", lambda *values: "")
+    monkeypatch.setattr(keys, "digest", lambda *values: "")
     for name in ("try_room", "save_checkpoint"):
         recorder.stand_in(checkpoints, name)
     places = (

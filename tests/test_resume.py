@@ -23,7 +23,7 @@ import reward_model as rewards
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, writing
+from data.files import checkpoints, formats, keys, writing
 from data.files.checkpoints import (
     digest,
     key_of,
@@ -86,9 +86,9 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
             patch.setattr(torch, name, function)
             assert key_of(tokenizer, CPU, weights=small(0)) != key
     for target, name, value in (
-        (checkpoints, "ranks", lambda: 2),
+        (keys, "ranks", lambda: 2),
         (world, "WORLD_VERSION", -1),
-        (checkpoints.sandbox, "enabled", False),
+        (keys.sandbox, "enabled", False),
         (tokenizer, "default_system", "Be brief."),
     ):
         with monkeypatch.context() as patch:
@@ -98,15 +98,15 @@ def test_a_key_holds_where_a_training_ran(tokenizer, monkeypatch):
 
 
 def test_a_stages_key_and_a_concept_files_hold_the_same_surroundings(run, monkeypatch):
-    def keys():
+    def both():
         stage = checkpoints.key_line(pipeline.settings_of(run, "distill", "student"))
         return stage, key_of(run.tokenizer, run.device, weights=1)
 
-    before = keys()
+    before = both()
     for target, name, value in (
-        (checkpoints, "ranks", lambda: 2),
+        (keys, "ranks", lambda: 2),
         (world, "WORLD_VERSION", -1),
-        (checkpoints.sandbox, "enabled", False),
+        (keys.sandbox, "enabled", False),
         (torch, "get_num_threads", lambda: 7),
         (run.tokenizer, "default_system", "Be brief."),
     ):
@@ -114,7 +114,7 @@ def test_a_stages_key_and_a_concept_files_hold_the_same_surroundings(run, monkey
             patch.setattr(target, name, value)
             first, second = (
                 [what for what, *_ in checkpoints.differences(*pair)]
-                for pair in zip(before, keys())
+                for pair in zip(before, both())
             )
             assert first == second and len(first) == 1
 

@@ -1,10 +1,10 @@
-"""Weights of other makers: directories in Hugging Face layout of the Llama and Qwen3 kind.
+"""Weights of other makers: directories in Hugging Face layout of the Llama, Qwen2 and Qwen3 kind.
 
 `read_model` gives the numbers of a `model.Config` and the weights under our names. `write_model`
 writes a directory that `transformers` opens. What our model cannot compute is refused by name:
-sliding windows, scaled rotary positions, mixtures of experts, biases, other activations. Rotary
-positions are rotate-half on both sides, so no row of a matrix changes its place. The tokenizer of
-such a directory is in hf_tokenizer.py.
+sliding windows, scaled rotary positions, mixtures of experts, other activations, and biases but
+those of Qwen2 (Qwen2.5 is of this kind too). Rotary positions are rotate-half on both sides, so no
+row of a matrix changes its place. The tokenizer of such a directory is in hf_tokenizer.py.
 
 The `safetensors` package is needed here alone. It is imported only when a directory is read or
 written.
@@ -37,31 +37,37 @@ def safetensors():
     return package
 
 
+KINDS = ("llama", "qwen2", "qwen3")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how many, as makers write it
+
+
 def config_of(raw: dict, where) -> dict:
     """The fields of `model.Config` for a config.json.
 
     Raises ValueError that names what our model cannot compute, or the field that is missing.
     """
     kind = raw.get("model_type")
-    if kind not in ("llama", "qwen3"):
-        raise ValueError(f"{where}: model_type is {kind!r}; llama and qwen3 can be read")
     rope = raw.get("rope_parameters") or {}
     scaled = rope if rope.get("rope_type", "default") != "default" else None
     rotated = raw.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1
     slides = "sliding_attention" in (raw.get("layer_types") or ())
+    if kind not in KINDS:  # Qwen2 gives a width beside the switch that it has
+        slides = slides or raw.get("sliding_window")
     activation = raw.get("hidden_act", "silu")
     refused = {  # what has a value that is not false cannot be read
+        "model_type": None if kind in KINDS else repr(kind),
         "attention_bias": raw.get("attention_bias"),
         "mlp_bias": raw.get("mlp_bias"),
         "rope_scaling": raw.get("rope_scaling") or scaled,
         "partial_rotary_factor": rotated != 1,
         "sliding window": raw.get("use_sliding_window") or slides,
-        "mixture of experts": raw.get("num_experts") or raw.get("num_local_experts"),
+        "mixture of experts": next(filter(None, map(raw.get, EXPERTS)), None),
         "hidden_act": activation if activation != "silu" else None,
     }
     named = [f"{name} ({value})" for name, value in refused.items() if value]
     if named:
-        raise ValueError(f"{where}: not supported: {', '.join(named)}")
+        can = f"{', '.join(KINDS[:-1])} and {KINDS[-1]} can be read"
+        raise ValueError(f"{where}: not supported: {', '.join(named)}; {can}")
     try:
         return {
             "vocab_size": raw["vocab_size"],
@@ -75,6 +81,7 @@ def config_of(raw: dict, where) -> dict:
             "rope_base": float(raw.get("rope_theta") or rope.get("rope_theta") or 10000.0),
             "norm_eps": raw.get("rms_norm_eps", 1e-6),
             "qk_norm": kind == "qwen3",
+            "qkv_bias": kind == "qwen2",
             "tied": bool(raw.get("tie_word_embeddings", False)),
         }
     except KeyError as error:
@@ -82,11 +89,11 @@ def config_of(raw: dict, where) -> dict:
 
 
 def raw_config(config: dict) -> dict:
-    """The config.json of a `model.Config` given as a dict: Qwen3 with QK-norm, else Llama."""
-    kind = "qwen3" if config["qk_norm"] else "llama"
+    """The config.json of a `model.Config` given as a dict."""
+    kind = kind_of(config)
     return {
-        "architectures": ["Qwen3ForCausalLM" if config["qk_norm"] else "LlamaForCausalLM"],
-        "model_type": kind,
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": kind.lower(),
         "vocab_size": config["vocab_size"],
         "max_position_embeddings": config["context"],
         "num_hidden_layers": config["layers"],
@@ -102,6 +109,13 @@ def raw_config(config: dict) -> dict:
         "attention_bias": False,
         "torch_dtype": "float32",
     }
+
+
+def kind_of(config: dict) -> str:
+    """The layout of a `model.Config` given as a dict: Qwen3 has QK-norm, Qwen2 biases."""
+    if config["qk_norm"]:
+        return "Qwen3"
+    return "Qwen2" if config["qkv_bias"] else "Llama"
 
 
 def names(config: dict) -> dict[str, list[str]]:
@@ -120,6 +134,10 @@ def names(config: dict) -> dict[str, list[str]]:
         table[f"{ours}.attention.qkv.weight"] = [
             f"{theirs}.self_attn.{letter}_proj.weight" for letter in "qkv"
         ]
+        if config["qkv_bias"]:
+            table[f"{ours}.attention.qkv.bias"] = [
+                f"{theirs}.self_attn.{letter}_proj.bias" for letter in "qkv"
+            ]
         table[f"{ours}.attention.out.weight"] = [f"{theirs}.self_attn.o_proj.weight"]
         table[f"{ours}.gate_up.weight"] = [
             f"{theirs}.mlp.gate_proj.weight",
@@ -180,12 +198,18 @@ def derived(name: str, config: dict) -> bool:
 def write_model(folder, config: dict, weights: dict[str, Tensor], **more) -> None:
     """The directory that `read_model` reads back exactly, and `transformers` too.
 
-    `more` goes into config.json: the ids of marks. Raises ValueError for a model with smear.
+    `more` goes into config.json: the ids of marks. Raises ValueError for a model with parts that
+    no layout has.
     """
     if config.get("smear"):
         raise ValueError(
-            "--export: this model has smear, a part that the Llama and Qwen3 layouts "
+            "--export: this model has smear, a part that the Llama, Qwen2 and Qwen3 layouts "
             "lack; only models without it can be exported"
+        )
+    if config["qk_norm"] and config["qkv_bias"]:
+        raise ValueError(
+            "--export: this model has QK-norm and biases of q, k and v; Qwen3's layout has the "
+            "first, Qwen2's the second, none both"
         )
     folder = made_folder(folder, "give another --export DIR")
     head = config["head_dim"] or config["width"] // config["heads"]
