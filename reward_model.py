@@ -46,7 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.files.formats import parse_ranking
+from data.files.comparisons import parse_ranking
 from data.runtime import annotator
 from data.runtime.alone import Alone
 from data.runtime.command import chapter_flags, command

@@ -285,8 +285,7 @@ def show() -> None:
 
 def show_mask(tokenizer, record: dict) -> None:
     """The dialogue with every supervised token between brackets."""
-    ids, mask = tokenizer.render(record["messages"])
-    print("".join(f"[{text}]" if on else text for text, on in zip(tokenizer.pieces(ids), mask)))
+    print(tokenizer.marked(*tokenizer.render(record["messages"])))
 
 
 def main() -> None:

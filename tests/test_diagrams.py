@@ -16,7 +16,7 @@ RLHF = {
     "rank outputs, D > C > A = B": ["data.runtime.annotator.rank_outputs"],
     "Human-ranked Outputs": [
         "data.runtime.annotator.annotated_rankings",
-        "data.files.formats.parse_ranking",
+        "data.files.comparisons.parse_ranking",
     ],
     "Reward Model": [
         "reward_model.RewardModel",

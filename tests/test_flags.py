@@ -29,7 +29,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, keys, writing
+from data.files import checkpoints, comparisons, keys, writing
 from data.files import tokenizer as tokenizers
 from data.runtime import alone, annotator, rl_alone, sizes, whole_run
 from model import GPT, Config
@@ -974,7 +974,7 @@ def test_dpo_tells_its_held_out_pairs_loss_against_the_model_that_entered(see, m
 def test_own_pairs_reach_the_reward_model_with_the_chosen_reply_ranked_first(see, tokenizer):
     seen = see("reward_model", "--data pairs.jsonl")
     for ranking in seen.reward_model["rankings"]:
-        levels = formats.parse_ranking(ranking["ranking"], 2)
+        levels = comparisons.parse_ranking(ranking["ranking"], 2)
         replies = texts_of(tokenizer, ranking["rows"])
         assert replies[levels.index(0)].startswith("Plum ") and replies[levels.index(1)] == "No."
     # measured on the tenth of the same rankings that was not trained on

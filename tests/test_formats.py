@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data.files import formats, writing
-from data.files.formats import DataError, parse_ranking, read_records
+from data.files import formats, layouts, writing
+from data.files.comparisons import parse_ranking
+from data.files.formats import DataError, read_records
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHAT = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]
@@ -94,7 +95,7 @@ def test_each_instruction_layout_becomes_messages(tmp_path, row, messages):
 
 def test_every_example_in_the_docstring_is_read(tmp_path):
     kind, seen = None, {"instruction": 0, "preference": 0, "ranking": 0}
-    for line in formats.__doc__.splitlines():
+    for line in layouts.__doc__.splitlines():
         if line.startswith("kind "):
             kind = line.split('"')[1]
         elif line.startswith("    {"):
@@ -102,7 +103,7 @@ def test_every_example_in_the_docstring_is_read(tmp_path):
             records, dropped = read(tmp_path, [example], kind)
             assert len(records) == 1 and not dropped, line
             seen[kind] += 1
-    assert seen == {"instruction": 6, "preference": 2, "ranking": 1}
+    assert seen == {"instruction": 9, "preference": 2, "ranking": 1}
 
 
 def test_messages_keep_thoughts_calls_and_checks_and_lose_other_keys(tmp_path):
@@ -390,10 +391,11 @@ GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
             ":record 2: no instruction layout",
         ),
         (
-            GOOD + '{"prompt": "Hi", "completion": "Ho"}',
-            ":2: no instruction layout fits the keys 'prompt', 'completion'; "
-            "expected one of: messages | prompt, response | question, answer | "
-            "instruction, instances | instruction, output",
+            GOOD + '{"prompt": "Hi", "reply": "Ho"}',
+            ":2: no instruction layout fits the keys 'prompt', 'reply'; "
+            "expected one of: messages | conversations | prompt, response | prompt, completion | "
+            "question, answer | instruction, instances | instruction, output | text, code | "
+            "prompt, code",
         ),
         (GOOD + "{}", ":2: no instruction layout fits the keys (none)"),
         (GOOD + '{"prompt": "Hi", "response": 3}', ":2: 'response' is a number; expected a string"),
@@ -415,7 +417,7 @@ GOOD = '{"prompt": "Hi", "response": "Ho"}\n'
         ),
         (
             '{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}',
-            ":1: messages[0] has 'tool_calls'",
+            ":1: 'messages[0].tool_calls[0].function.name' is missing or null; expected a string",
         ),
         ('{"instruction": "Hi", "instances": []}', ":1: 'instances' is an empty list"),
         (
@@ -489,11 +491,13 @@ def test_missing_files_and_directories_are_named(tmp_path):
     assert error_of(tmp_path / "none.jsonl") == (
         ": cannot be read (No such file or directory); expected one readable file"
     )
-    assert error_of(tmp_path).startswith(": cannot be read (")
+    assert error_of(tmp_path) == (
+        ": no file of the folder can be read, it is empty; expected .jsonl, .json, .csv"
+    )
 
 
 def test_an_error_stays_one_short_line_whatever_the_data(tmp_path):
-    assert len(error_in(tmp_path, {"a\nb" * 1000: 1})) < 250
+    assert len(error_in(tmp_path, {"a\nb" * 1000: 1})) < 300
     assert len(error_in(tmp_path, {"chosen": "no\n" * 1000, "rejected": ""}, "preference")) < 250
     assert len(error_in(tmp_path, {**RANKING, "ranking": "A\n" * 1000}, "ranking")) < 250
 
@@ -671,6 +675,10 @@ def test_a_turn_of_weight_0_says_so_and_one_of_weight_1_is_as_ever(tmp_path, key
             ":1: messages[1] has 'function_call'; expected the call as one string",
         ),
         ({"tools": [{}]}, ":1: messages[1] has 'tools'"),
+        (
+            {"tool_call": "f 1", "tool_calls": [{"function": {"name": "f"}}]},
+            ":1: messages[1] has 'tool_call' and 'tool_calls'; keep one of them",
+        ),
     ],
 )
 def test_a_turn_that_cannot_be_used_as_meant_is_refused(tmp_path, turn, message):
@@ -684,7 +692,7 @@ def test_a_pair_whose_reply_is_not_to_be_learned_from_is_dropped(tmp_path):
     assert read(tmp_path, [row], "preference") == ([], {"a reply of weight 0": 1})
 
 
-@pytest.mark.parametrize("key", ["tools", "functions", "function_call", "tool_calls"])
+@pytest.mark.parametrize("key", ["functions", "function_call", "tool_calls"])
 @pytest.mark.parametrize(
     "row, kind",
     [
@@ -694,7 +702,9 @@ def test_a_pair_whose_reply_is_not_to_be_learned_from_is_dropped(tmp_path):
         (RANKING, "ranking"),
     ],
 )
-def test_tools_are_refused_with_their_line_and_empty_ones_say_nothing(tmp_path, row, kind, key):
+def test_tools_in_another_place_are_refused_with_their_line_and_empty_ones_say_nothing(
+    tmp_path, row, kind, key
+):
     assert error_in(tmp_path, {**row, key: [{"name": "f"}]}, kind).startswith(
         f":1: the record has '{key}'"
     )

@@ -16,7 +16,8 @@ import torch
 import reward_model as rewards
 from data import world
 from data.files.checkpoints import save_checkpoint
-from data.files.formats import parse_ranking, read_jsonl, read_records
+from data.files.comparisons import parse_ranking
+from data.files.formats import read_jsonl, read_records
 from data.files.tokenizer import Reply
 from data.runtime import annotator
 from data.runtime.annotator import (

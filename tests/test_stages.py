@@ -19,7 +19,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, formats, real, writing
+from data.files import checkpoints, comparisons, formats, real, writing
 from data.runtime import annotator, rollouts
 from data.runtime.rows import dialogue_rows
 from model import GPT, Config
@@ -368,7 +368,7 @@ def test_the_reward_model_of_real_files_is_given_their_pairs_with_the_chosen_rep
     given = recorder.one("reward_model")
     assert len(given["rankings"]) == 7 + number and given["seed"] == 40 + number
     for ranking in given["rankings"]:
-        levels = formats.parse_ranking(ranking["ranking"], 2)
+        levels = comparisons.parse_ranking(ranking["ranking"], 2)
         better, worse = sorted(range(2), key=levels.__getitem__)
         replies = [reply_of(tokenizer, row) for row in ranking["rows"]]
         assert (

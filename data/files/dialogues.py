@@ -1,10 +1,17 @@
-"""A record's dialogue as messages: what each instruction layout means, and each way to write turns.
+"""A record's dialogue as messages: each way to write turns, and what comes before them.
 
-A message is {"role": ..., "content": ...}. An assistant's may have "think", "tool_call" and
-"weight": 0. Everything here takes one JSON object of a file and raises DataError without the file's
-name, which `formats.read_records` puts in front. `ignored` counts the keys that are not used.
+A message is {"role": ..., "content": ...}. Roles are system, user, assistant and tool. An
+assistant's may have "think", "tool_call" and "weight": 0, a system turn "tools".
+"reasoning_content", "reasoning" and "thinking", in a message or beside a reply, are read as
+"think". A turn with "weight" 0 ("train", "loss" or "trainable" false) is read by the model and not
+learned from. OpenAI's "tool_calls" of one call becomes the text `NAME ARGUMENTS` in "tool_call".
+
+Refused: several calls in one turn, "functions" and "function_call", content in parts. Everything
+here takes one JSON object of a file and raises DataError without the file's name, which
+`formats.read_records` puts in front. `ignored` counts the keys that are not used.
 """
 
+import json
 import re
 
 from data.files.loading import (
@@ -14,7 +21,6 @@ from data.files.loading import (
     list_of,
     object_of,
     text_of,
-    texts_of,
     type_name,
 )
 
@@ -22,57 +28,13 @@ ROLES = ("system", "user", "assistant", "tool")
 THOUGHTS = ("think", "reasoning_content", "reasoning", "thinking")
 WEIGHTS = ("weight", "train", "loss", "trainable")
 TOOLS = ("tools", "functions", "function_call", "tool_calls")
+TAKES = {"system": "tools", "assistant": "tool_calls"}  # which of them a turn may have
+SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}  # ShareGPT's
 
-# The answer is a number or a fraction, so that a Markdown heading ("#### Summary") stays text.
-GSM8K_ANSWER = re.compile(r"(.*?)(?:^|\n)#### *(-?[$]?\.?\d[\d.,/]*)\s*", re.DOTALL)
 HH_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
-# ---- the instruction layouts ----
-
-
-def instruction(value, layout, ignored):
-    """A record {"messages": [...]} with its "answer" or "tests", or the reason why there is none.
-
-    `layout`: the keys that the object was recognised by.
-    """
-    record = {}
-    if layout == ("messages",):
-        record["messages"] = messages_of(value, "messages", ignored)
-        if value.get("answer") is not None:
-            record["answer"] = text_of(value, "answer")
-        if value.get("tests") is not None:
-            record["tests"] = tests_of(object_of(value["tests"], "tests"))
-            ignore(value["tests"], ("test_list", "test_setup_code"), ignored, " of 'tests'")
-    elif layout == ("prompt", "response"):
-        record["messages"] = prompt_of(value, ignored) + [assistant(text_of(value, "response"))]
-    elif layout == ("question", "answer"):
-        reply = assistant(text_of(value, "answer"))
-        worked = GSM8K_ANSWER.fullmatch(reply["content"])
-        if worked:
-            steps = re.sub(r"<<.*?>>", "", worked[1]).strip()
-            record["answer"] = re.sub("[$,]", "", worked[2]).rstrip(".")
-            reply["content"] = record["answer"]
-            if steps:
-                reply["think"] = steps
-        record["messages"] = [user(text_of(value, "question")), reply]
-    elif layout == ("instruction", "output"):
-        asked = [text_of(value, "instruction")]
-        if value.get("input") is not None and text_of(value, "input").strip():
-            asked.append(value["input"])
-        record["messages"] = [user("\n\n".join(asked)), assistant(text_of(value, "output"))]
-    else:
-        program = tidy_code(text_of(value, "code"))
-        record["messages"] = [user(text_of(value, "text")), assistant(program)]
-        if "test_list" in value:
-            record["tests"] = tests_of(value)
-    last = record["messages"][-1]
-    if layout != ("messages",):
-        add_thought(value, last)
-    record["messages"] = after(first_turns(value, ignored), record["messages"])
-    if last["role"] != "assistant":
-        return "no reply at the end"
-    return empty_turn(record["messages"]) or record
+# ---- turns ----
 
 
 def user(text):
@@ -81,41 +43,6 @@ def user(text):
 
 def assistant(text):
     return {"role": "assistant", "content": text}
-
-
-def add_thought(value, reply):
-    """Puts the thought that stands beside a reply into it."""
-    thought = thought_of(value)
-    if not thought:
-        return
-    if "think" in reply:
-        raise DataError(
-            "the record has a thought beside the worked steps of its 'answer'; keep one of the two"
-        )
-    reply["think"] = thought
-
-
-def empty_turn(messages):
-    """Which turn of a dialogue is empty, "empty reply" or "empty prompt", or "" where none is."""
-    for message in messages:
-        learned = message["role"] == "assistant" and message.get("weight") != 0
-        if learned and blank(message["content"]) and blank(message.get("tool_call", "")):
-            return "empty reply"
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    return "empty prompt" if all(map(blank, asked)) else ""
-
-
-def tests_of(value):
-    """MBPP's tests: {"test_list": [...], "test_setup_code": "..."}."""
-    setup = text_of(value, "test_setup_code") if value.get("test_setup_code") is not None else ""
-    return {"test_list": texts_of(value, "test_list"), "test_setup_code": tidy_code(setup)}
-
-
-def tidy_code(code):
-    return code.replace("\r\n", "\n").replace("\t", "    ")
-
-
-# ---- turns ----
 
 
 def messages_of(value, key, ignored):
@@ -130,36 +57,132 @@ def messages_of(value, key, ignored):
                 f"{where} has the role {clip(role)}; expected one of {', '.join(ROLES)}"
             )
         for tool in TOOLS:  # ignored, an agent's calls would vanish without a word
-            if given(message.get(tool)):
+            if given(message.get(tool)) and TAKES.get(role) != tool:
                 raise DataError(
                     f"{where} has '{tool}'; expected the call as one string in 'tool_call'"
                 )
-        clean = {"role": role, "content": text_of(message, "content", f"{where}.")}
         weight = weight_of(message, f"{where}.")
+        used = WEIGHTS if weight == 0 else ()
+        fields = {}
         if role == "assistant":
-            clean |= reply_fields(message, f"{where}.")
+            fields = reply_fields(message, where)
             if weight == 0:
-                clean["weight"] = 0
-            used = ("tool_call", *THOUGHTS, *WEIGHTS)
-        else:
-            used = WEIGHTS if weight == 0 else ()
+                fields["weight"] = 0
+            used = ("tool_call", "tool_calls", *THOUGHTS, *WEIGHTS)
+        elif role == "system":
+            fields = tools_of(message, f"{where}.")
+            used = ("tools", *used)
+        elif role == "tool":
+            used = ("tool_call_id", *used)  # with one call a turn it says nothing new
+        messages.append({"role": role, "content": content_of(message, where, fields)} | fields)
         article = "an" if role == "assistant" else "a"
         ignore(message, ("role", "content", *used), ignored, f" of {article} {role} turn")
-        messages.append(clean)
     return messages
+
+
+def conversation_of(value, ignored):
+    """The messages of ShareGPT's "conversations": from and value, or role and content."""
+    turns = []
+    for i, turn in enumerate(list_of(value, "conversations")):
+        where = f"conversations[{i}]"
+        if "from" in object_of(turn, where):
+            speaker = turn["from"]
+            if speaker not in tuple(SPEAKERS):
+                raise DataError(
+                    f"{where} is from {clip(speaker)}; expected one of {', '.join(SPEAKERS)}"
+                )
+            said = text_of(turn, "value", f"{where}.")
+            rest = {key: held for key, held in turn.items() if key not in ("from", "value")}
+            turn = rest | {"role": SPEAKERS[speaker], "content": said}
+        turns.append(turn)
+    return messages_of({"conversations": turns}, "conversations", ignored)
+
+
+def content_of(message, where, fields):
+    """The text of a turn. A call may stand without one."""
+    content = message.get("content")
+    if content is None and "tool_call" in fields:
+        return ""
+    if isinstance(content, list) and any(isinstance(part, dict) for part in content):
+        kinds = {str(part.get("type")) for part in content if isinstance(part, dict)}
+        raise DataError(
+            f"'{where}.content' is a list of content parts ({clip(', '.join(sorted(kinds)))}); "
+            "only text is learned here: join the text parts to one string, or leave the record out"
+        )
+    return text_of(message, "content", f"{where}.")
 
 
 def reply_fields(message, where):
     """What only an assistant's message has: its thought and its tool call."""
     fields = {}
-    thought = thought_of(message, where)
+    thought = thought_of(message, f"{where}.")
     if thought:
         fields["think"] = thought
+    call = ""
     if message.get("tool_call") is not None:
-        call = text_of(message, "tool_call", where)
+        call = text_of(message, "tool_call", f"{where}.")
+    if given(message.get("tool_calls")):
         if not blank(call):
-            fields["tool_call"] = call
+            raise DataError(f"{where} has 'tool_call' and 'tool_calls'; keep one of them")
+        call = call_of(list_of(message, "tool_calls"), where)
+    if not blank(call):
+        fields["tool_call"] = call
     return fields
+
+
+def call_of(calls, where):
+    """OpenAI's call {"function": {"name": ..., "arguments": ...}} as text, `NAME ARGUMENTS`.
+
+    The arguments are JSON, as text or as an object; a call without any is its name alone.
+    """
+    if len(calls) > 1:
+        raise DataError(
+            f"{where} has {len(calls)} calls in 'tool_calls', and a turn holds one here; give each "
+            "a turn of its own with its result behind it, or leave the record out"
+        )
+    place = f"{where}.tool_calls[0]"
+    call = object_of(calls[0], place)
+    function = object_of(call.get("function", call), f"{place}.function")
+    name = text_of(function, "name", f"{place}.function.")
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments or {}, ensure_ascii=False)
+    return f"{name} {arguments.strip()}" if given(arguments) else name
+
+
+def tools_of(value, where=""):
+    """{"tools": [...]} of a record or a system turn, or {}; some files have the list as text."""
+    tools = value.get("tools")
+    if not given(tools):
+        return {}
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            pass
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise DataError(
+            f"'{where}tools' is {type_name(tools)}; expected OpenAI's list of objects, "
+            '[{"type": "function", "function": {...}}]'
+        )
+    return {"tools": tools}
+
+
+def unlearnable(messages):
+    """Why a dialogue teaches nothing, or ""."""
+    for message in messages:
+        learned = message["role"] == "assistant" and message.get("weight") != 0
+        if learned and blank(message["content"]) and "tool_call" not in message:
+            return "empty reply"
+    asked = [message["content"] for message in messages if message["role"] == "user"]
+    return "empty prompt" if all(map(blank, asked)) else ""
+
+
+def unusable(prompt):
+    """Why a reply cannot follow this prompt, or "". A tool's result counts as a turn to answer."""
+    if not prompt or prompt[-1]["role"] not in ("user", "tool"):
+        return "no user turn before the reply"
+    return "empty prompt" if blank(prompt[-1]["content"]) else ""
 
 
 def thought_of(value, where=""):
@@ -239,9 +262,22 @@ def first_turns(value, ignored):
     return messages
 
 
+def whole(value, messages, ignored):
+    """A record's messages behind those of its columns, its "tools" in the system turn."""
+    messages = after(first_turns(value, ignored), messages)
+    tools = tools_of(value)
+    if not tools or not messages:
+        return messages
+    if messages[0]["role"] != "system":
+        return [{"role": "system", "content": ""} | tools, *messages]
+    if messages[0].get("tools", tools["tools"]) != tools["tools"]:
+        raise DataError("'tools' and those of the system turn differ; keep one of them")
+    return [messages[0] | tools, *messages[1:]]
+
+
 def after(first, messages):
-    """A record's messages behind those of its columns; a system turn is in front, and said once."""
-    if messages[: len(first)] == first:
+    """Messages behind the first ones; a system turn is in front, and said once."""
+    if not messages or messages[: len(first)] == first:
         return messages
     if messages[0]["role"] == "system":
         if first[0]["role"] == "system" and first[0] != messages[0]:
@@ -263,7 +299,8 @@ def given(value):
 def ignore(value, used, ignored, where=""):
     """Counts the keys that are not used, by their name and `where`, e.g. " of a tool turn".
 
-    Raises DataError for tools: without them a dialogue means something else.
+    Raises DataError for tools in another place than theirs: without them a dialogue means
+    something else.
     """
     for key, held in value.items():
         if key in used or held is None:
@@ -271,9 +308,8 @@ def ignore(value, used, ignored, where=""):
         if key in TOOLS:
             if given(held):
                 raise DataError(
-                    f"the record has {key!r}, and definitions of tools and calls by "
-                    "OpenAI's formats are not supported; leave the record out, or "
-                    "write its calls as strings in 'tool_call'"
+                    f"the record has {key!r}, which is not read there; give definitions in 'tools' "
+                    "and calls in the messages' 'tool_calls', or leave the record out"
                 )
             continue
         name = f"{clip(key)}{where}"

@@ -1,16 +1,21 @@
 """From the bytes of a data file to its JSON objects, each with its place, and their fields checked.
 
-`numbered` reads a file whole: JSONL or one JSON array, gzipped or not. The getters (`text_of`,
-`texts_of`, `list_of`, `object_of`) return a field of an object or raise DataError. The message says
-what was found and what was expected, e.g. `'prompt' is a number; expected a string`.
+`numbered` reads a file whole: JSONL, one JSON array, or CSV by its name, gzipped or not. A place is
+`FILE:LINE`. `files_of` lists the files of a folder. The getters (`text_of`, `texts_of`, `list_of`,
+`object_of`) return a field of an object or raise DataError. The message says what was found and
+what was expected, e.g. `'prompt' is a number; expected a string`.
 """
 
+import csv
 import gzip
+import io
 import json
 import zlib
+from pathlib import Path
 
 TO_JSONL = (
-    "write it as JSONL, e.g. pandas.read_parquet(...).to_json(..., orient='records', lines=True)"
+    'write it as JSONL: python -c "import pandas; pandas.read_parquet({old!r})'
+    ".to_json({new!r}, orient='records', lines=True)\""
 )
 ARROW = "write it as JSONL, e.g. datasets.Dataset.from_file(...).to_json(...)"
 GZIP = b"\x1f\x8b"
@@ -32,6 +37,13 @@ OTHER_FORMS = (
         "a Git LFS pointer, not the data",
         "fetch the data with git lfs pull",
     ),
+)
+
+RECORDS = (".jsonl", ".json", ".csv")  # what a folder's files of records are called, or with .gz
+# the columns of a CSV whose cells are JSON lists; all others are text
+LISTS = (
+    *("messages", "conversations", "history", "instances", "responses"),
+    *("tools", "test_list", "test_imports"),
 )
 
 
@@ -71,6 +83,7 @@ def check_form(data, path):
     """Raises DataError for bytes of another form, by its name."""
     for start, form, remedy in OTHER_FORMS:
         if data.startswith(start):
+            remedy = remedy.format(old=str(path), new=str(Path(path).with_suffix(".jsonl")))
             raise DataError(f"{path}: the file is {form}; {remedy}")
     if data[257:262] == b"ustar":
         raise DataError(f"{path}: the file is a tar archive; unpack it and give the file inside")
@@ -81,9 +94,51 @@ def check_form(data, path):
         )
 
 
+def named(path, *endings):
+    """Whether a file's name ends so, `.gz` aside."""
+    return str(path).lower().removesuffix(".gz").endswith(endings)
+
+
+def files_of(path, *endings):
+    """(files, notes): the files of a folder with these endings, by name, or the one file itself.
+
+    A note names what else is there and not read; what begins with a dot is not spoken of. Raises
+    DataError where there is nothing to read.
+    """
+    if not Path(path).is_dir():
+        return [path], []
+    try:
+        inside = sorted(file for file in Path(path).iterdir() if not file.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    files = [file for file in inside if file.is_file() and named(file.name, *endings)]
+    others = [f"{file.name} ({why_not_read(file)})" for file in inside if file not in files]
+    told = ", ".join(others[:12]) + (f" and {len(others) - 12} more" if others[12:] else "")
+    if not files:
+        found = f"it holds {told}" if others else "it is empty"
+        raise DataError(
+            f"{path}: no file of the folder can be read, {found}; expected {', '.join(endings)}"
+        )
+    return files, [f"{path}: not read: {told}"] if others else []
+
+
+def why_not_read(file):
+    """Why a folder's file is left out: its form, with the remedy, or its name."""
+    if file.is_dir():
+        return "a folder"
+    try:
+        with open(file, "rb") as opened:
+            check_form(opened.read(300), file)
+    except DataError as error:
+        return str(error).partition("the file is ")[2].replace("; ", ": ", 1)
+    except OSError as error:
+        return error.strerror
+    return "another ending"
+
+
 def holds_records(text, path):
-    """Whether a file for pretraining is JSONL or an array, by its name or its first record."""
-    if str(path).removesuffix(".gz").endswith((".jsonl", ".json")):
+    """Whether a file for pretraining holds records, by its name or its first one."""
+    if named(path, *RECORDS):
         return True
     start = text.lstrip()
     try:
@@ -95,11 +150,13 @@ def holds_records(text, path):
 
 
 def numbered(path):
-    """[(line number, object)], or for an array [("record N", object)]. Blank lines are skipped.
+    """[(place, object)] of a file: its line, or for an array "record N". Blank lines are skipped.
 
-    Raises DataError for broken JSON, and for a record that is no object.
+    Raises DataError for broken JSON or CSV, and for a record that is no object.
     """
     text = load(path)
+    if named(path, ".csv"):
+        return table(text, path)
     if text.lstrip()[:1] == "[":
         rows = [(f"record {i}", value) for i, value in enumerate(parse(text, path, 1), 1)]
     else:  # not splitlines(): JSON strings may hold U+2028 and its like unescaped
@@ -110,7 +167,52 @@ def numbered(path):
             raise DataError(
                 f"{path}:{where}: the record is {type_name(value)}; expected a JSON object {{...}}"
             )
+    return [(f"{path}:{where}", value) for where, value in rows]
+
+
+def table(text, path):
+    """`numbered` of a CSV, whose first row names the keys. An empty cell of a list is no list."""
+    csv.field_size_limit(2**31 - 1)  # by default a cell may have 131,072 characters
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    header = None
+    line = 1
+    try:
+        for cells in reader:
+            place = f"{path}:{line}"
+            line = reader.line_num + 1
+            if header is None:
+                header = cells
+                if len(set(header)) < len(header):
+                    raise DataError(f"{place}: the header names a column twice; rename one")
+            elif len(cells) == len(header):
+                row = zip(header, cells)
+                rows.append((place, {key: cell_of(cell, key, place) for key, cell in row}))
+            elif cells:  # [] is a blank line
+                raise DataError(
+                    f"{place}: the row has {len(cells)} cells and the header {len(header)}; "
+                    'put a cell that holds a comma or a line break into "..."'
+                )
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{line}: broken CSV ({error}); expected commas between cells, and a quote "
+            'inside of "..." doubled'
+        ) from None
     return rows
+
+
+def cell_of(cell, key, place):
+    """The text of a cell, or in one of the columns LISTS the list that it holds as JSON."""
+    if key not in LISTS:
+        return cell
+    if not cell.strip():
+        return None
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"{place}: '{key}' is {clip(cell)}; in a CSV it is a list as JSON, or give JSONL"
+        ) from None
 
 
 def parse(text, path, line):

@@ -39,13 +39,13 @@ def spelled_in(record):
     return found
 
 
-def spelled_lines(path, spelled, count):
+def spelled_lines(spelled, count):
     """A line for each kind of SPELLED. `spelled`: kind -> [(place, mark)], one a record."""
     lines = []
     for what, places in spelled.items():
-        where, mark = places[0]
+        place, mark = places[0]
         lines.append(
-            f"{path}:{where}: the text holds {what}, {clip(mark)}, in {len(places)} of "
+            f"{place}: the text holds {what}, {clip(mark)}, in {len(places)} of "
             f"{count} records, here first, and is learned as it stands; give "
             "messages with roles, or take it out"
         )
@@ -69,7 +69,7 @@ def score_order(value):
     return "equals" if chosen == rejected else ""
 
 
-def score_lines(path, scored, count):
+def score_lines(scored, count):
     """[a line on pairs that their own scores do not rank as they stand], or [].
 
     `scored`: what `score_order` says -> the places of the pairs.
@@ -82,7 +82,7 @@ def score_lines(path, scored, count):
     also = "".join(f", and {order} it in {len(scored[order])}" for order in orders[1:])
     remedy = "; swap their replies, or take them out" if first == "is below" else ""
     return [
-        f"{path}:{places[0]}: score_chosen {first} score_rejected in {len(places)} of {count} "
+        f"{places[0]}: score_chosen {first} score_rejected in {len(places)} of {count} "
         f"records, here first{also}; all are learned as they stand{remedy}"
     ]
 

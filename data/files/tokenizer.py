@@ -23,6 +23,7 @@ import base64
 import codecs
 import functools
 import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,10 @@ class Tokenizer:
             texts[-1] += decoder.decode(b"", final=True)
         return texts
 
+    def marked(self, ids, mask) -> str:
+        """The text with all marks, and every supervised token between brackets."""
+        return "".join(f"[{text}]" if on else text for text, on in zip(self.pieces(ids), mask))
+
     @property
     def fingerprint(self) -> str:
         """A digest of ranks and marks.
@@ -156,7 +161,8 @@ class Tokenizer:
             role = message["role"]
             if i and messages[i - 1]["role"] == "assistant":
                 add(self.after_end)
-            if self.call_id is None and (role == "tool" or message.get("tool_call")):
+            uses_tools = role == "tool" or message.get("tool_call") or message.get("tools")
+            if self.call_id is None and uses_tools:
                 raise ValueError("this tokenizer has no mark for a tool call or its result")
             if role == "tool":
                 add([self.result_id, *self.encode(message["content"])])
@@ -166,7 +172,7 @@ class Tokenizer:
                     f"unknown role {role!r}: expected one of {', '.join([*self.headers, 'tool'])}"
                 )
             if role != "assistant":
-                add(self.turn(role, message["content"]))
+                add(self.turn(role, with_tools(message)))
                 continue
             add(self.headers[role])
             learned = message.get("weight") != 0
@@ -175,9 +181,10 @@ class Tokenizer:
                     add(self.encode(message["think"] + "\n"), learned)
                 else:
                     add([self.think_id, *self.encode(message["think"]), self.end_think_id], learned)
-            if message.get("tool_call"):
+            add(self.encode(message.get("content", "")), learned)
+            if message.get("tool_call"):  # what follows the mark is the call, up to the end
                 add([self.call_id, *self.encode(message["tool_call"])], learned)
-            add(self.encode(message.get("content", "")) + [self.end_id], learned)
+            add([self.end_id], learned)
         if prompt:
             if messages and messages[-1]["role"] == "assistant":
                 add(self.after_end)
@@ -249,6 +256,17 @@ class Tokenizer:
             return
         reply.calls.append((self.decode(body[call_at + 1 :]), result or ""))
         reply.complete = reply.complete and result is not None
+
+
+def with_tools(message: dict) -> str:
+    """The content of a turn, and under it the tools that a system turn may name: JSON, one a line.
+
+    E.g. "Be brief.", a blank line, "Tools:", `{"type": "function", "function": {"name": "age"}}`.
+    """
+    if not message.get("tools"):
+        return message["content"]
+    told = "\n".join(["Tools:", *(json.dumps(t, ensure_ascii=False) for t in message["tools"])])
+    return f"{message['content']}\n\n{told}" if message["content"] else told
 
 
 def from_ranks(ranks: dict[bytes, int], name: str = "tiny") -> Tokenizer:

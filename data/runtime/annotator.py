@@ -14,7 +14,7 @@ from pathlib import Path
 from data import world
 from data.files import formats
 from data.files.checkpoints import tokenizer_of
-from data.files.formats import parse_ranking
+from data.files.comparisons import parse_ranking
 from data.files.writing import write_jsonl
 from data.runtime.command import ask, out_folder
 from data.runtime.decoding import generate

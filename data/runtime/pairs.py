@@ -1,6 +1,7 @@
 """Pairs of a chosen and a rejected response, of a file or of a model, and what is held out."""
 
 from data.files import formats
+from data.files.comparisons import as_ranking
 from data.runtime.rows import Row, check_prompts, ranking_rows, split
 
 Pair = tuple[Row, Row]  # chosen and rejected: one prompt, two responses, the mask on the response
@@ -10,7 +11,7 @@ def file_pairs(
     name: str, records: list[dict], dropped: dict, tokenizer, context: int
 ) -> tuple[list[Pair], list[Pair]]:
     """(trained on, held out): the pairs of a file, a tenth of its prompts held out."""
-    rankings = map(formats.as_ranking, records)
+    rankings = map(as_ranking, records)
     kept, left_out = ranking_rows(tokenizer, rankings, context)
     dropped = dropped | left_out
     if dropped:

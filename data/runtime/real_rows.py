@@ -7,6 +7,7 @@ it.
 import random
 
 from data.files import formats, real
+from data.files.comparisons import as_ranking
 from data.runtime.annotator import rankings_of
 from data.runtime.devices import seed_of
 from data.runtime.rows import before_reply, check_prompts, dialogue_rows, tell_dropped
@@ -43,7 +44,7 @@ def file_rankings(run: Run, tell: bool = False) -> list | None:
     if not run.data:
         return None
     dropped = {}
-    records = map(formats.as_ranking, run.data.pairs)
+    records = map(as_ranking, run.data.pairs)
     rankings = rankings_of(records, run.tokenizer, run.context, dropped)
     if tell:
         tell_dropped("reward_model", dropped)

@@ -81,9 +81,13 @@ def ranking_rows(
 
 
 def no_mark(tokenizer, messages: list[dict]) -> bool:
-    """Whether a dialogue calls a tool and the tokenizer has no mark for that."""
-    calls = any(message["role"] == "tool" or message.get("tool_call") for message in messages)
-    return calls and tokenizer.call_id is None
+    """Whether a dialogue has tools and the tokenizer has no mark for a call."""
+    if tokenizer.call_id is not None:
+        return False
+    return any(
+        message["role"] == "tool" or message.get("tool_call") or message.get("tools")
+        for message in messages
+    )
 
 
 def response_rows(tokenizer, prompt: list[dict], texts: list[str]) -> list[Row]:
