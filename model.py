@@ -39,7 +39,7 @@ Left out: dropout (on little data training stops early instead), learned positio
 experts, sliding windows, a paged cache. Fast decoding: data/runtime/decoding.py.
 
     python model.py runs/tiny-seed1/overall_sft.student.pt     talk to it; tool calls are shown
-    python model.py DIRECTORY                                  or to a Llama or Qwen3 model
+    python model.py A DIRECTORY --prompt "What is 47 + 38?"    several; Llama, Qwen2, Qwen3 too
     python model.py CHECKPOINT --export DIRECTORY              Hugging Face layout (without smear)
 """
 
@@ -52,11 +52,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from data.files.checkpoints import export, load, tokenizer_of
-from data.runtime.command import Parser, check_numbers, command
+from data.runtime import talk
+from data.runtime.command import Parser, command
 from data.runtime.decoding import Cache, one_token, places
 from data.runtime.devices import pick_device, seed_of
 from data.runtime.sizes import SHAPES
-from data.runtime.talk import talk
 
 
 @dataclass(frozen=True)
@@ -374,26 +374,26 @@ class Optimizers:
 
 
 def main() -> None:
-    parser = Parser("Talk to a checkpoint, or export it.")
-    parser.add_argument("checkpoint", help="a .pt file of a run, or a Llama or Qwen3 directory")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--seed", type=int, default=1)
-    exporting = "write the model in Hugging Face layout, and stop"
-    parser.add_argument("--export", metavar="DIR", help=exporting)
+    parser = Parser("Talk to checkpoints, or export one.")
+    talk.add_flags(parser)
     command(parser, run, "stopped")
 
 
 def run(args) -> None:
-    check_numbers(args)
-    tokenizer = tokenizer_of(args.checkpoint)
-    model, saved = load_checkpoint(args.checkpoint, tokenizer, pick_device(args.device))
-    size = f"{parameter_count(model):,} parameters"
+    talk.check(args)
+    device = pick_device(args.device)
+    conversations = []
+    for path in args.checkpoints:
+        with talk.notes_apart():
+            tokenizer = tokenizer_of(path)
+        model, saved = load_checkpoint(path, tokenizer, device)
+        told = f"{parameter_count(model):,} parameters, stage {saved['stage']}"
+        conversations.append(talk.Conversation(path, model, tokenizer, told))
     if args.export:
         export(model, tokenizer, args.export)
-        print(f"{args.export}: {size} and the tokenizer, in Hugging Face layout")
+        print(f"{args.export}: {told}, and the tokenizer, in Hugging Face layout")
     else:
-        talk(model, tokenizer, args, f"{args.checkpoint}: {size}, stage {saved['stage']}.")
+        talk.talk(conversations, args)
 
 
 if __name__ == "__main__":

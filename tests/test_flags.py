@@ -279,7 +279,11 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     recorder.stand_in(
         data.runtime.talk,
         "generate",
-        lambda **given: SimpleNamespace(lists=lambda: [[tokenizer.end_id]]),
+        lambda **given: SimpleNamespace(
+            lists=lambda: [[tokenizer.end_id]] * given["n"],
+            lengths=torch.ones(given["n"]),
+            own=torch.ones(given["n"], 1, dtype=torch.bool),
+        ),
     )
     recorder.stand_in(models, "export")
     for name in ("report", "rows_of"):
@@ -584,6 +588,7 @@ SFT_STAGES = ["pretrain", "cold_start_sft", "overall_sft"]
 TINY_SMOKE = {who: sft.smoke(schedule) for who, schedule in sft.SCHEDULES["tiny"].items()}
 TRAINED_TEACHER = "runs/tiny-seed1/overall_sft.teacher.pt"
 SAMPLING_SEED = data.runtime.devices.seed_of(5, 1)
+ASKED = [tokenizers.tiny().prompt([{"role": "user", "content": "Why?"}])]
 rounds = each("next_iteration_model", "round_number")
 TABLE += [
     ("sft", "data", OWN_DIALOGUES, size_of("sft_on_rows", "rows"), 40),
@@ -650,8 +655,10 @@ TABLE += [
     ("pipeline", "force", "--force", of("unfinished", "force"), True),
     ("pipeline", "seeds", "--seeds 1,5", each("run_stages", "run", "seed"), [1, 5]),
     ("pipeline", "seeds", "--seeds 1,5 --out there", run_folders, ["there/seed1", "there/seed5"]),
-    ("model", "checkpoint", "init.pt", loaded, ["init.pt"]),
-    ("model", "checkpoint", "init.pt", every("tokenizer_of", "path"), {"init.pt"}),
+    ("model", "checkpoints", "init.pt teacher.pt", loaded, ["init.pt", "teacher.pt"]),
+    ("model", "checkpoints", "init.pt", every("tokenizer_of", "path"), {"init.pt"}),
+    ("model", "prompt", "init.pt --prompt Why?", of("generate", "prompts"), ASKED),
+    ("model", "n", "init.pt --n 4", of("generate", "n"), 4),
     ("model", "temperature", "init.pt --temperature 0.25", of("generate", "temperature"), 0.25),
     ("model", "device", "init.pt --device meta", of("load_checkpoint", "device", "type"), "meta"),
     ("model", "seed", "init.pt --seed 5", of("generate", "seed"), SAMPLING_SEED),
