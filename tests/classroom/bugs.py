@@ -24,7 +24,8 @@ BUGS = (
         "the prompt is trained on too",
         "sft.py",
         "    ids, mask = pad_batch(rows, tokenizer.pad_id, device)  # (N, S) each",
-        "    ids, mask = pad_batch([(i, [True] * len(i)) for i, _ in rows], tokenizer.pad_id)",
+        "    ids, mask = pad_batch("
+        "[(i, [True] * len(i)) for i, _ in rows], tokenizer.pad_id, device)",
         "the model learns to write questions, and its loss is of another task",
         "held_out_loss starts and ends much lower",
         "tests/test_sft.py::test_a_fully_masked_batch_costs_nothing_and_leaves_finite_gradients",
@@ -58,18 +59,18 @@ BUGS = (
         "a score depends on the longest row beside it",
         "accuracy of held-out pairs",
         "tests/test_reward_model.py::test_what_follows_the_end_mark_changes_no_score",
-        "the usual mistake of a padded batch",
+        "EleutherAI/gpt-neox #1285; hiyouga/LlamaFactory #689 (a score moves with the padding)",
     ),
     Bug(
         "a tie counts as a win",
         "reward_model.py",
         "    tie = there & (levels[:, i] == levels[:, j])  # (B, pairs)",
         "    tie = torch.zeros_like(there)  # (B, pairs)",
-        "of two equal outputs the later one is taught to be worse",
+        "of two equal outputs one is taught to be worse, by the order in which they are listed",
         "accuracy, and the calibration near 0.5",
         "tests/test_reward_model.py::"
         "test_the_three_outcomes_have_the_tables_probabilities_and_sum_to_one",
-        "the usual mistake where rankings are turned into pairs",
+        "argilla-io/distilabel #264 (ties kept as pairs by default, questioned in its review)",
     ),
     Bug(
         "the reference learns along",
@@ -79,7 +80,7 @@ BUGS = (
         "nothing holds the policy, and the KL says that all is well",
         "kl is 0 throughout",
         "tests/test_ppo.py::test_the_reference_is_the_policy_as_it_enters_and_stays_so",
-        "the usual mistake where two models share their weights",
+        "PKU-Alignment/align-anything #53; reported of a wrapper in TRL #1652",
     ),
     Bug(
         "the KL has the wrong sign",
@@ -99,7 +100,7 @@ BUGS = (
         "whatever was right once is pushed up, and what was wrong is not pushed down",
         "entropy falls, dead_groups grow",
         "tests/test_ppo.py::test_advantages_of_right_and_wrong_in_a_group_of_eight",
-        "ServiceNow/PipelineRL #54",
+        "ServiceNow/PipelineRL #54; PrimeIntellect-ai/prime-rl #2040 (mean of other rewards)",
     ),
     Bug(
         "old log-probabilities at another temperature",
@@ -109,7 +110,7 @@ BUGS = (
         "the ratio is not 1 where nothing has been learned yet",
         "first_log_ratio, and clip_fraction from the first iteration on",
         "tests/test_ppo.py::test_the_first_pass_sees_a_ratio_of_one",
-        "the usual mistake where sampling and training are two programs",
+        "TRL #3029 and #4159; OpenRLHF #853",
     ),
     Bug(
         "advantages run through what a tool wrote",
@@ -119,7 +120,7 @@ BUGS = (
         "the padding and the tool's tokens take part in the advantage of the model's own",
         "explained_variance stays low, value_loss high (with --estimator gae)",
         "tests/test_ppo.py::test_tool_tokens_pads_and_prompts_are_stepped_over",
-        "the usual mistake of agents' training",
+        "verl #2337 and radixark/miles #1827 (tool tokens); alibaba/ROLL #447 (padding)",
     ),
     Bug(
         "the KL of distillation runs the other way",
@@ -129,7 +130,7 @@ BUGS = (
         "the student keeps to its teacher's main answer and is surer than it",
         "kl_positive falls less, the entropy more",
         "tests/test_distill.py::test_divergence_and_gradient_vectors",
-        "the usual mistake with torch's kl_div, whose arguments stand the other way",
+        "paiml/aprender #2153",
     ),
     Bug(
         "a verdict that cannot be read counts as 0",
@@ -139,7 +140,7 @@ BUGS = (
         "what the judge stumbles over is taught to be bad",
         "true_gap, own_agreement",
         "tests/test_self_reward.py::test_what_cannot_be_read_is_left_out_of_the_mean",
-        "lucidrains, create_parse_reward_fn (which rejects 4.5)",
+        "openai/evals #1712; UKGovernmentBEIS/inspect_ai #4048",
     ),
 )
 
