@@ -4,6 +4,7 @@
     python -m tests.classroom grade DIR [--seed N] [--json FILE]
     python -m tests.classroom solution NAME
     python -m tests.classroom bug N --out DIR
+    python -m tests.classroom museum [--out DIR] [--only N,...]
 
 The exercises, with their equations and tests, are in tests/classroom/ASSIGNMENTS.md.
 """
@@ -66,6 +67,12 @@ def plant_bug(args) -> None:
     bug = bugs.numbered(args.number)
     bugs.write_copy(bug, Path(home_for_tilde(args.out)))
     print(f"{args.out}: one line of it is wrong, and everything runs. Which curve bends?")
+
+
+def make_museum(args) -> None:
+    from tests.classroom import museum  # it draws; what grades need not load that
+
+    museum.museum(Path(home_for_tilde(args.out)), museum.chosen(args.only))
 
 
 def write_handout(args) -> None:
@@ -184,6 +191,11 @@ def parser() -> Parser:
     told = f"which, 1 to {len(bugs.BUGS)}; tests/classroom/bugs.py is the key"
     one.add_argument("number", type=int, metavar="N", help=told)
     one.add_argument("--out", metavar="DIR", required=True, help="a folder that is new or empty")
+    one = command("museum", make_museum, "draw each silent bug's curves beside the healthy ones")
+    told = "the pictures, and the small models that all begin with"
+    one.add_argument("--out", metavar="DIR", default="runs/museum", help=told)
+    told = "pictures by number, with commas between them; default: all"
+    one.add_argument("--only", metavar="N,...", help=told)
     command("handout", write_handout, "write tests/classroom/ASSIGNMENTS.md from the table")
     return top
 
