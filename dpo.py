@@ -32,7 +32,7 @@ Watch (columns of dpo.csv):
     accuracy         share of margins above 0; step 0 has none
     chosen_logprob   can FALL, only less than `rejected_logprob`: the loss sees nothing but the
                      difference (likelihood displacement)
-    kl, length       nats and tokens a sampled response, every 20 steps; too large steps blow up
+    kl, length       nats (below 5) and tokens a sampled response, every 20 steps
 """
 
 import copy
@@ -53,6 +53,7 @@ from data.runtime.devices import autocast, micro_batches, parallel, seed_of, sum
 from data.runtime.evaluation import sampled_rows
 from data.runtime.log import Log
 from data.runtime.pairs import Pair, file_pairs, tenth_held_out
+from data.runtime.room import fitting, forwards
 from data.runtime.rows import Passes, Row, pad_batch, supervised_count, tokens_of
 from data.runtime.told import dpo_summary, held_out_pairs
 from data.world import chat as world_chat
@@ -137,7 +138,7 @@ def dpo_loss(
 @torch.no_grad()
 def logprobs_of(model, tokenizer, rows: list[Row], device, size: int) -> Tensor:
     """`sequence_logprobs` (N,) of many rows, `size` of them a forward."""
-    micros = [rows[i : i + size] for i in range(0, len(rows), size)]
+    micros = forwards(model, rows, size)
     return torch.cat([sequence_logprobs(model, tokenizer, micro, device) for micro in micros])
 
 
@@ -196,13 +197,14 @@ def train(
     model.train()
     for step in history.steps(settings.steps):
         batch = passes.take(settings.rows)
-        tokens += tokens_of([side for k in batch for side in pairs[k]])
+        both = [side for k in batch for side in pairs[k]]
+        tokens += tokens_of(both)
         if rehearsal and settings.rehearsal_rows:
             rows = rng.sample(list(rehearsal), min(settings.rehearsal_rows, len(rehearsal)))
             rehearse(network, tokenizer, rows, settings.rehearsal_coef, device, 2 * size)
             tokens += tokens_of(rows)
         sums = defaultdict(float)
-        for micro in micro_batches(batch, size, network):
+        for micro in micro_batches(batch, fitting(model, both, size, each=2), network):
             rows = [side for k in micro for side in pairs[k]]
             logps = sequence_logprobs(network, tokenizer, rows, device).view(-1, 2)  # (pairs, 2)
             lengths = torch.tensor([sum(mask) for _, mask in rows], device=device).view(-1, 2)

@@ -39,8 +39,8 @@ Left out: whitening of scores, weight averaging, asynchronous rollouts, a KL ter
     python ppo.py --show-rollout    a real rollout, token by token
 
 Watch: `reward` rises, and `true_reward` with it, or the reward is being gamed; `kl` (nats a
-response) stays below 5, `clip_fraction` below 0.2, `dead_groups` (all samples scored alike) below
-0.6; `entropy` falls, not to 0. `loss` says little: where rho is 1 it is near 0, learning or not.
+response) stays below 5, `clip_fraction` below 0.2, `truncated` below 0.5, `dead_groups` (scored all
+alike) below 0.9; `entropy` falls, not to 0. `loss` is near 0 where rho is 1, learning or not.
 """
 
 import time
@@ -53,7 +53,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import reward_model as rewards
-from data.runtime import rl_alone, rl_settings, rollouts
+from data.runtime import rl_alone, rl_settings, rollouts, room
 from data.runtime.alone import Alone
 from data.runtime.command import chapter_flags, command
 from data.runtime.devices import autocast, in_parts, micro_batches, parallel, seed_of, summed
@@ -203,9 +203,9 @@ def rollout(
 ) -> Rollouts:
     """Sample, score, and compute all that the update needs, without gradients."""
     device = next(policy.parameters()).device
-    size = settings.micro_rows
     squashed = reward_model is not None
     responses = rollouts.sample_responses(policy, tokenizer, tasks, settings, seed)
+    size = room.fitting(policy, responses.rows, settings.micro_rows)
     if reward_model is not None:
         responses.learned = predicted_reward(reward_model, tokenizer, responses.rows).tolist()
     scores, kept = responses.score(robust_reward, settings, device)  # (N,) each
@@ -221,7 +221,7 @@ def rollout(
     mask = own & kept[:, None]
     data = Rollouts(responses.rows, ids, mask, old, ref, values, scores, kept, squashed=squashed)
     data.advantages, data.returns = advantages_of(data, settings, kl_coef)
-    entropy = rollouts.mean_entropy(policy, ids, own, settings)
+    entropy = rollouts.mean_entropy(policy, ids, own, settings.temperature, size)
     data.log = rollouts.rollout_log(data, responses, own, entropy, settings, kl_coef)
     return data
 
@@ -287,7 +287,7 @@ def train(
 def learn(policy, critic, optimizers, data, settings, *, tokenizer, rehearsal, rng, scale) -> dict:
     """`epochs` passes of minibatches over an iteration's rollouts; means of what they measured."""
     device = data.ids.device
-    size = settings.micro_rows
+    size = room.fitting(policy, data.rows, settings.micro_rows)
     network = parallel(policy)
     critic_network = parallel(critic) if critic is not None else None
     live = data.live(critic is not None)

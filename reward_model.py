@@ -47,7 +47,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.files.comparisons import parse_ranking
-from data.runtime import annotator
+from data.runtime import annotator, room
 from data.runtime.alone import Alone
 from data.runtime.command import chapter_flags, command
 from data.runtime.devices import autocast, micro_batches, parallel, seed_of, summed
@@ -170,7 +170,7 @@ def score_rows(model: nn.Module, tokenizer, rows: list[Row]) -> Tensor:
 def predicted_reward(reward_model: RewardModel, tokenizer, rows: list[Row]) -> Tensor:
     """The reward model's scores (N,) without gradient."""
     reward_model.eval()
-    some = [rows[i : i + 256] for i in range(0, len(rows), 256)]
+    some = room.forwards(reward_model, rows, 256)
     return torch.cat([score_rows(reward_model, tokenizer, micro) for micro in some])
 
 
@@ -205,7 +205,8 @@ def train(model, tokenizer, rankings, settings, *, seed, stage="reward_model", l
         all_levels = pad_rows(ranked, -1, device=model.score.weight.device)  # (B, K)
         count = prompts_with_pairs(all_levels, settings.ties)
         sums = Counter()
-        for micro in micro_batches(list(range(size)), settings.micro_prompts, network):
+        most = annotator.prompts_that_fit(model, batch, settings.micro_prompts)
+        for micro in micro_batches(list(range(size)), most, network):
             flat = score_rows(network, tokenizer, [row for k in micro for row in batch[k]["rows"]])
             levels = all_levels[micro]  # (micro, K)
             scores = flat.new_zeros(levels.shape).masked_scatter(levels >= 0, flat)  # (micro, K)
@@ -292,9 +293,7 @@ def robust_reward(
     # max and min keep a nan that is their first argument
     if domain == "chat":
         return None if learned is None else max(liked + SHAPING * tidy, MISSING_END)
-    if verified is None:
-        return None
-    return verified + SHAPING * min(max(tidy + liked, -1.0), 1.0)
+    return None if verified is None else verified + SHAPING * min(max(tidy + liked, -1.0), 1.0)
 
 
 # ---- alone ----

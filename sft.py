@@ -52,6 +52,7 @@ from data.runtime.command import STOPPED, chapter_flags, command
 from data.runtime.devices import autocast, micro_batches, parallel, summed
 from data.runtime.lessons import Schedule, development_rows, overall_rows, schedules, smoke
 from data.runtime.log import Log
+from data.runtime.room import fitting, forwards
 from data.runtime.rows import Row, all_batches, in_rows, pad_batch, supervised_count, tokens_of
 from data.runtime.told import sft_result, sft_summary
 from model import GPT, Optimizers, fresh_model, learning_rate_scale, load_checkpoint, placed
@@ -108,7 +109,7 @@ def rehearse(model, tokenizer, rows: list[Row], coef: float, device, size: int) 
     """Adds the gradient of coef times the cross-entropy of SFT rows, `size` rows a forward. Call it
     before the batch's own backward, whose last pass sums over the ranks (`micro_batches`)."""
     count = supervised_count(rows)
-    for micro in micro_batches(rows, size, model, last=False):
+    for micro in micro_batches(rows, fitting(model, rows, size), model, last=False):
         (coef * batch_loss(model, tokenizer, micro, count, device)).backward()
 
 
@@ -117,8 +118,7 @@ def held_out_loss(model, tokenizer, rows: list[Row], device, micro_tokens: int =
     """Mean -log p of a supervised token over rows that are not trained on."""
     rows = sorted(rows, key=lambda row: len(row[0]))
     count = supervised_count(rows)
-    size = min(128, max(1, micro_tokens // len(rows[-1][0])))
-    micros = [rows[i : i + size] for i in range(0, len(rows), size)]
+    micros = forwards(model, rows, 128, micro_tokens)
     return sum(float(batch_loss(model, tokenizer, micro, count, device)) for micro in micros)
 
 
@@ -152,7 +152,7 @@ def train(
     for step in history.steps(settings.steps):
         batch = batches[step]
         count = supervised_count(batch)
-        size = max(1, settings.micro_tokens // max(len(ids) for ids, _ in batch))
+        size = fitting(model, batch, len(batch), settings.micro_tokens)
         loss = 0.0
         for micro in micro_batches(batch, size, network):
             micro_loss = batch_loss(network, tokenizer, micro, count, device)

@@ -21,6 +21,7 @@ from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
 from data.runtime.evaluation import sampled_rows
 from data.runtime.measures import calibration, pair_accuracy, pairs_of, won
+from data.runtime.room import fitting
 from data.runtime.rows import Row, check_prompts, ranking_rows, split
 from data.world import chat as world_chat
 
@@ -249,6 +250,12 @@ def check_rankings(stage: str, rankings: list[dict], ties: str) -> None:
             "`drop` learns nothing from a tie; give rankings with > in them, or another rule, "
             "e.g. --ties davidson"
         )
+
+
+def prompts_that_fit(model, rankings: list[dict], most: int) -> int:
+    """How many prompts with all their outputs go into one forward, as in `room.fitting`."""
+    rows = [row for ranking in rankings for row in ranking["rows"]]
+    return fitting(model, rows, most, each=max(len(ranking["rows"]) for ranking in rankings))
 
 
 # ---- how well scores agree with held-out rankings ----

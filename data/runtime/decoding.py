@@ -307,8 +307,8 @@ def generate(
     temperature: one number, or n of them, one for each sample of a prompt; 0 is greedy. run_tool:
     str -> str answers tool calls in the middle of generation. Where the keys and values of so many
     rows would not fit, there are fewer at a time. The samples depend on the seed, on the prompts
-    and on that number, not on what finishes when. Raises ValueError for an empty list, or a prompt that
-    leaves no room in the context.
+    and on that number, not on what finishes when. Raises ValueError for an empty list, or a prompt
+    that leaves no room in the context.
     """
     check(prompts, max_new, model.config.context)
     how = {"max_new": max_new, "temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -413,9 +413,8 @@ class Growing:
         copies = torch.arange(len(prompts), device=self.device).repeat_interleave(n)
         self.logits = logits[copies]  # (N, V)
         self.real = self.real[copies]  # (N, P)
-        self.spread(
-            copies, size
-        )  # and then (N, columns), True where a row that is read has a token
+        # and then (N, columns), True where a row that is read has a token
+        self.spread(copies, size)
 
     def prompt_columns(self, size: int) -> int:
         return size

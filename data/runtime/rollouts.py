@@ -161,15 +161,16 @@ def reference_logprobs(read, old: Tensor, ids: Tensor, own: Tensor, kl_coef, siz
     return logprobs
 
 
-def mean_entropy(model, ids: Tensor, own: Tensor, settings) -> float:
-    """Mean entropy of own tokens, in nats, over the responses that are looked at."""
+def mean_entropy(model, ids: Tensor, own: Tensor, temperature: float, size: int) -> float:
+    """Mean entropy of own tokens, in nats, over the responses that are looked at; `size`: rows of a
+    forward."""
     some = looked_at(len(ids), ids.device)
 
     def entropy(ids: Tensor, own: Tensor) -> Tensor:
-        return entropy_of(model, ids, own, settings.temperature)
+        return entropy_of(model, ids, own, temperature)
 
     with autocast(ids.device):
-        entropies = in_parts(entropy, ids[some], own[some], size=settings.micro_rows)  # (some, S)
+        entropies = in_parts(entropy, ids[some], own[some], size=size)  # (some, S)
     return float(entropies[own[some]].mean())
 
 
