@@ -12,7 +12,7 @@ from data.files import formats, hf
 from data.files.checkpoints import read_saved, tokenizer_of
 from data.files.comparisons import as_ranking
 from data.files.layouts import LAYOUTS, layout_of
-from data.files.loading import RECORDS, DataError, files_of, holds_records, load, numbered
+from data.files.loading import RECORDS, DataError, files_of, holds_records, load, named, numbered
 from data.runtime.command import Parser, command
 from data.runtime.rows import document_rows, no_mark, response_rows, that_fit
 
@@ -45,32 +45,34 @@ def run(args) -> None:
         return preview_text(args, tokenizer)
     files, _ = files_of(args.file, *RECORDS)
     values = [value for file in files for _, value in numbered(file)]
-    print(f"{args.file}: {len(values)} records, {layouts_told(values)}")
     kinds = [kind for kind in LAYOUTS if values and layout_of(values[0], kind)]
+    lines = [f"{args.file}: {counted(values, 'record')}, {layouts_told(values)}"]
     notes = {}  # a line -> None: pairs and rankings have the same
     shown = None
-    refused = None
+    refused = []
     for kind in kinds or ["instruction"]:
         try:
             found, dropped, more = formats.placed_records(args.file, kind)
         except DataError as error:
-            refused = refused or error
-            print(f"{USES[kind]}: refused")
+            refused.append(error)
+            lines.append(f"{USES[kind]}: refused, {error}")
             continue
-        notes |= dict.fromkeys(more)
         kept, left_out = that_fit(found, context, lambda one: rows_of(tokenizer, kind, one[1]))
         dropped = dropped | left_out
         told = f", {formats.dropped_line(dropped)}" if dropped else ""
-        print(f"{USES[kind]}: {len(kept)} to learn from{told}")
-        if kept and shown is None:
-            shown = kept
-    if refused and not notes and shown is None:
-        raise refused
-    for note in [*notes, *([refused] if refused else [])]:
-        print(note)
-    if shown is None:
+        lines.append(f"{USES[kind]}: {len(kept)} to learn from{told}")
+        notes |= dict.fromkeys(more)
+        shown = shown or kept
+    if refused and shown is None:
+        raise refused[0]
+    print("\n".join([*lines, *notes]))
+    if not shown:
         raise ValueError(f"{args.file}: no record is left to learn from")
     show_record(args, tokenizer, shown)
+
+
+def counted(items, name: str) -> str:
+    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
 
 
 def context_of(path) -> int:
@@ -111,7 +113,7 @@ def show_record(args, tokenizer, kept: list) -> None:
     lengths = [len(ids) for _, rows in kept for ids, _ in rows]
     print(f"tokens of a row: median {statistics.median(lengths):.0f}, longest {max(lengths)}")
     if args.show > len(kept):
-        raise ValueError(f"--show {args.show}: {len(kept)} records can be learned from")
+        raise ValueError(f"--show {args.show}: {counted(kept, 'record')} can be learned from")
     (place, record), rows = kept[args.show - 1]
     print(f"record {args.show} of {len(kept)}, {place}, supervised tokens in brackets:")
     names = [""]
@@ -128,8 +130,9 @@ def show_record(args, tokenizer, kept: list) -> None:
 
 
 def is_text(path) -> bool:
-    """Whether a file, or the first one of a folder, is plain text or holds records of text."""
-    file = files_of(path, *formats.TEXTS)[0][0]
+    """Whether a file is plain text or holds records of text; of a folder, its first of records."""
+    files = files_of(path, *formats.TEXTS)[0]
+    file = next((file for file in files if named(file, *RECORDS)), files[0])
     if not holds_records(load(file), file):
         return True
     rows = numbered(file)
@@ -141,10 +144,11 @@ def preview_text(args, tokenizer) -> None:
     text, notes = formats.read_text(args.file)
     rows = document_rows(tokenizer, [text], TEXT_ROW)
     print(f"{args.file}: plain text of {len(text)} characters")
-    print(f"text, for sft.py --pretrain --data: {len(rows)} rows of {TEXT_ROW} tokens")
+    told = counted(rows, "row")
+    print(f"text, for sft.py --pretrain --data: {told} of {TEXT_ROW} tokens to learn from")
     for note in notes:
         print(note)
     if args.show > len(rows):
-        raise ValueError(f"--show {args.show}: {len(rows)} rows can be learned from")
+        raise ValueError(f"--show {args.show}: {counted(rows, 'row')} can be learned from")
     print(f"row {args.show} of {len(rows)}, supervised tokens in brackets:")
     print(tokenizer.marked(*rows[args.show - 1]))

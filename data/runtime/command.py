@@ -130,6 +130,7 @@ def ask(prompt: str) -> str:
 # ---- the folder ----
 
 HELD = {}  # path of a lock -> the open file that holds it
+MADE = []  # the folders that were made for that, the innermost first
 
 
 def out_folder(path) -> Path:
@@ -139,6 +140,7 @@ def out_folder(path) -> Path:
     it for all. Raises ValueError in one line, with the other's process id, where another process
     holds it, and OSError where nothing can be written.
     """
+    missing = [place for place in (Path(path), *Path(path).parents) if not os.path.exists(place)]
     folder = made_folder(path)
     lock = folder.resolve() / ".lock"
     if os.environ.get("RANK", "0") != "0" or lock in HELD:
@@ -161,6 +163,7 @@ def out_folder(path) -> Path:
                 break
         file.close()  # who held it has just removed it
     HELD[lock] = file
+    MADE.extend(place.resolve() for place in missing)
     try:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -206,7 +209,10 @@ def locked(file) -> bool:
 
 @atexit.register
 def release() -> None:
-    """Gives back the folders of `out_folder`, and leaves no file of it in them."""
+    """Gives back the folders of `out_folder`, and leaves no file of it in them.
+
+    A folder that was made and got nothing goes: a command that is refused leaves none behind.
+    """
     while HELD:
         lock, file = HELD.popitem()
         with contextlib.suppress(OSError):  # Windows removes no open file
@@ -217,6 +223,9 @@ def release() -> None:
         with contextlib.suppress(OSError):
             if not fcntl:
                 os.unlink(lock)
+    while MADE:
+        with contextlib.suppress(OSError):  # it holds something
+            MADE.pop(0).rmdir()
 
 
 # ---- how a command ends ----
