@@ -22,7 +22,7 @@ from data.files import formats, hf, hf_tokenizer, real
 from data.files.checkpoints import save_checkpoint, tokenizer_of
 from data.runtime.decoding import Cache, generate
 from data.runtime.rows import dialogue_rows, response_rows
-from model import GPT, Config, export, load_checkpoint
+from model import GPT, Config, Optimizers, export, load_checkpoint
 from tests.benchmarks import peers
 
 safetensors = pytest.importorskip(
@@ -48,6 +48,8 @@ KINDS = {
     "llama, every head its own": ("llama", {"num_key_value_heads": 4}),
     "qwen3": ("qwen3", {"head_dim": 16}),
     "qwen3, tied": ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, tied": ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
 }
 
 
@@ -55,31 +57,76 @@ def ours_from(folder) -> GPT:
     return load_checkpoint(folder)[0].eval()
 
 
-@pytest.mark.parametrize("kind, changes", KINDS.values(), ids=KINDS)
-def test_logits_are_those_of_transformers(kind, changes, tmp_path):
+def random_of(kind: str, changes: dict):
+    """A model of `transformers` with random weights everywhere, biases and norms too."""
     transformers = pytest.importorskip(
         "transformers", reason="transformers is not installed: pip install safetensors transformers"
     )
-    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](
-        **BASE | changes
-    )
+    name = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[kind]
+    config = getattr(transformers, f"{name}Config")(**BASE | changes)
     torch.manual_seed(0)
-    theirs = getattr(
-        transformers, {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]
-    )(config).eval()
+    theirs = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
+    return theirs
+
+
+@pytest.mark.parametrize("kind, changes", KINDS.values(), ids=KINDS)
+@torch.no_grad()
+def test_logits_are_those_of_transformers_padded_and_cached_too(kind, changes, tmp_path):
+    theirs = random_of(kind, changes)
     theirs.save_pretrained(tmp_path)
+    ours = ours_from(tmp_path)
+    assert ours.config.qkv_bias == (kind == "qwen2")
     ids = torch.randint(96, (3, 20))
-    with torch.no_grad():
-        assert (ours_from(tmp_path)(ids) - theirs(ids).logits).abs().max() < 1e-4
+    expected = theirs(ids).logits
+    assert (ours(ids) - expected).abs().max() < 1e-4
+    real = torch.ones(3, 20, dtype=torch.bool)
+    for row, padded in enumerate((7, 0, 12)):
+        real[row, :padded] = False
+    padded = theirs(ids, attention_mask=real.long(), position_ids=(real.cumsum(1) - 1).clamp(min=0))
+    assert (ours(ids, attend=real) - padded.logits)[real].abs().max() < 1e-4
+    for attend, whole in ((None, expected), (real, padded.logits)):
+        cache = Cache(ours.config, 3, 20, "cpu", torch.float32)
+        parts = []
+        for start, end in ((0, 13), (13, 14), (14, 15), (15, 20)):  # one token goes its own way
+            seen = None if attend is None else attend[:, :end]
+            parts.append(ours.head(ours.hidden(ids[:, start:end], seen, cache)))
+        assert (torch.cat(parts, 1) - whole)[real].abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("changes", [{}, {"qk_norm": False}, {"tied": True}, {"head_dim": 16}])
+def test_biases_of_q_k_and_v_are_stepped_by_adamw_and_nothing_changes_without_them():
+    model = GPT(Config(96, 64, 2, 32, 4, 2, 48, qk_norm=False, qkv_bias=True)).init_weights(1)
+    named = dict(model.named_parameters())
+    adamw, muon = Optimizers(model, 1e-3, 1e-2).optimizers
+    by_muon = {id(p) for p in muon.param_groups[0]["params"]}
+    by_adamw = {id(p) for p in adamw.param_groups[0]["params"]}
+    biases = [name for name in named if name.endswith("bias")]
+    assert biases == [f"blocks.{i}.attention.qkv.bias" for i in range(2)]
+    for name, parameter in named.items():
+        assert (id(parameter) in by_muon) == name.endswith(
+            ("qkv.weight", "out.weight", "gate_up.weight", "down.weight")
+        )
+        assert (id(parameter) in by_muon) != (id(parameter) in by_adamw)
+        assert not name.endswith("bias") or not parameter.any()
+    plain = GPT(Config(96, 64, 2, 32, 4, 2, 48, qk_norm=False)).init_weights(1)
+    assert [name for name in named if name not in biases] == list(plain.state_dict())[:-1]
+    assert all(torch.equal(named[name], p) for name, p in plain.named_parameters())
+
+
+QWEN2 = {"qk_norm": False, "qkv_bias": True}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"qk_norm": False}, QWEN2, {"tied": True}, {"head_dim": 16}]
+)
 def test_what_is_written_reads_back_exactly(changes, tmp_path):
     config = asdict(Config(96, 64, 2, 32, 4, 2, 48)) | {"tied": False} | changes
     model = GPT(Config(**config)).init_weights(1)
+    for block in model.blocks:
+        if config["qkv_bias"]:
+            torch.nn.init.normal_(block.attention.qkv.bias)
     weights = {
         name: value
         for name, value in model.state_dict().items()
@@ -92,17 +139,11 @@ def test_what_is_written_reads_back_exactly(changes, tmp_path):
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
-def test_what_is_written_opens_in_transformers(tmp_path):
-    transformers = pytest.importorskip(
-        "transformers", reason="transformers is not installed: pip install safetensors transformers"
-    )
-    config = Config(96, 64, 2, 32, 4, 2, 48, tied=False)
-    model = GPT(config).init_weights(1).eval()
-    hf.write_model(tmp_path, asdict(config), model.state_dict())
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    ids = torch.randint(96, (2, 12))
-    with torch.no_grad():
-        assert (model(ids) - theirs(ids).logits).abs().max() < 1e-4
+def test_no_layout_has_both_qk_norm_and_biases(tmp_path):
+    config = Config(96, 64, 1, 32, 4, 2, 48, qkv_bias=True)
+    with pytest.raises(ValueError, match="QK-norm and biases") as caught:
+        hf.write_model(tmp_path / "out", asdict(config), GPT(config).state_dict())
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
 def test_shards_are_read_as_one(tmp_path):
@@ -137,6 +178,14 @@ def test_shards_are_read_as_one(tmp_path):
         ({"hidden_act": "gelu"}, "gelu"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"hidden_size": None}, "hidden_size"),
+        ({"model_type": None}, "model_type .None"),
+        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64}, "sliding win"),
+        ({"model_type": "qwen2", "rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_s.*yarn"),
+        ({"model_type": "llama", "rope_scaling": {"rope_type": "llama3"}}, "rope_sc.*llama3"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "mistral.*sliding window .4096"),
+        ({"model_type": "qwen2_moe", "num_experts": 60}, "qwen2_moe.*mixture of experts .60"),
+        ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "mixture of experts .256"),
+        ({"model_type": "llama", "mlp_bias": True}, "mlp_bias"),
     ],
 )
 def test_what_the_model_has_no_part_for_is_refused_by_name(changes, told, tmp_path):
@@ -151,20 +200,35 @@ def test_what_the_model_has_no_part_for_is_refused_by_name(changes, told, tmp_pa
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_and_a_spare_tensor_are_named(tmp_path):
-    config = asdict(Config(96, 64, 1, 32, 4, 2, 48))
+def test_a_switch_that_is_off_refuses_nothing():
+    """As Qwen2.5's config.json has it: a window beside a switch that is off."""
+    raw = BASE | {"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 32768}
+    assert hf.config_of(raw | {"rope_scaling": None}, "x")["qkv_bias"]
+
+
+@pytest.mark.parametrize(
+    "own, change, told",
+    [
+        ({}, {"model.norm.weight": None}, "model.norm.weight is missing"),
+        ({}, {"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, "q_proj.bias has no place"),
+        (QWEN2, {"model.layers.0.self_attn.k_proj.bias": None}, "k_proj.bias is missing"),
+        (
+            QWEN2,
+            {"model.layers.0.self_attn.o_proj.bias": torch.zeros(32)},
+            "o_proj.bias has no place",
+        ),
+    ],
+)
+def test_a_missing_and_a_spare_tensor_are_named(own, change, told, tmp_path):
+    config = asdict(Config(96, 64, 1, 32, 4, 2, 48)) | own
     hf.write_model(tmp_path, config, GPT(Config(**config)).init_weights(1).state_dict())
     whole = hf.safetensors().load_file(tmp_path / "model.safetensors")
-    for change, told in (
-        ({"model.norm.weight": None}, "model.norm.weight is missing"),
-        ({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}, "q_proj.bias has no place"),
-    ):
-        hf.safetensors().save_file(
-            {name: value for name, value in (whole | change).items() if value is not None},
-            tmp_path / "model.safetensors",
-        )
-        with pytest.raises(ValueError, match=told):
-            hf.read_model(tmp_path)
+    hf.safetensors().save_file(
+        {name: value for name, value in (whole | change).items() if value is not None},
+        tmp_path / "model.safetensors",
+    )
+    with pytest.raises(ValueError, match=told):
+        hf.read_model(tmp_path)
 
 
 def test_a_directory_without_a_model_is_named(tmp_path):
@@ -388,6 +452,49 @@ TALK = [HI, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content"
 BRIEF = {"role": "system", "content": "Be brief."}
 
 
+# behaves as Qwen2.5's, in our own spelling
+TOOLS_TOLD = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are "
+    "provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+CALLS_TOLD = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
+    'within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": '
+    "<args-json-object>}\n</tool_call>"
+)
+QWEN = "".join(
+    [
+        "{% if tools %}{{ '<|im_start|>system\\n' }}",
+        "{% if messages[0].role == 'system' %}{{ messages[0].content }}",
+        "{% else %}{{ 'DEFAULT' }}{% endif %}",
+        "{{ " + json.dumps("\n\n" + TOOLS_TOLD) + " }}",
+        "{% for tool in tools %}{{ '\\n' }}{{ tool | tojson }}{% endfor %}",
+        "{{ " + json.dumps(CALLS_TOLD + "<|im_end|>\n") + " }}",
+        "{% else %}{% if messages[0].role == 'system' %}",
+        "{{ '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}",
+        "{% else %}{{ '<|im_start|>system\\nDEFAULT<|im_end|>\\n' }}{% endif %}{% endif %}",
+        "{% for message in messages %}",
+        "{% if message['role'] == 'user' or message['role'] == 'system' and not loop.first ",
+        "or message['role'] == 'assistant' and not message['tool_calls'] %}",
+        TURN.replace("\n", "\\n"),
+        "{% elif message['role'] == 'assistant' %}{{ '<|im_start|>' + message['role'] }}",
+        "{% if message['content'] %}{{ '\\n' + message['content'] }}{% endif %}",
+        "{% for tool_call in message['tool_calls'] %}",
+        "{% if tool_call.function is defined %}{% set tool_call = tool_call.function %}{% endif %}",
+        r"""{{ '\n<tool_call>\n{\"name\": \"' + tool_call.name + '\", \"arguments\": ' }}""",
+        "{{ tool_call.arguments | tojson }}{{ '}\\n</tool_call>' }}{% endfor %}",
+        "{{ '<|im_end|>\\n' }}",
+        "{% elif message['role'] == 'tool' %}",
+        "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}{{ '<|im_start|>user' }}",
+        "{% endif %}{{ '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}",
+        "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '<|im_end|>\\n' }}",
+        "{% endif %}{% endif %}{% endfor %}",
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    ]
+)
+ALIBABA = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+
 def byte_directory(folder: Path, template=None, added=(), vocab=(), merges=(), normalizer=None):
     """A directory whose tokenizer has one token a byte, ChatML's marks and what else is given."""
     folder.mkdir(exist_ok=True)
@@ -531,12 +638,33 @@ TEMPLATES = {
     "an escape": (WITH_DEFAULT.replace("DEFAULT", "\\t"), None),
     "a tool branch": (CHATML.replace(TURN, "{% if tools %}{{ tools }}{% endif %}" + TURN), None),
     "empty": ("", None),
+    "tools": (QWEN, "DEFAULT"),
+    "tools, line by line": (
+        QWEN.replace("{{", "\n    {{-").replace("{%", "\n  {%-") + "\n",
+        "DEFAULT",
+    ),
+    "tools, double quotes": (
+        QWEN.replace('\\"', "QUOTE").replace("'", '"').replace("QUOTE", '\\"'),
+        "DEFAULT",
+    ),
+    "tools, two defaults": (QWEN.replace("'DEFAULT'", "'ANOTHER'"), None),
+    "tools told in other words": (QWEN.replace("You may call", "Call"), None),
+    "tools, results of their own": (QWEN.replace("tool_response", "result"), None),
+    "tools, and thoughts": (QWEN.replace("\\n' + message['content']", "\\n<think>' + 'x'"), None),
+    "tools, a branch more": (
+        QWEN.replace("{{ 'DEFAULT' }}", "{% if a %}{{ 'DEFAULT' }}{% endif %}"),
+        None,
+    ),
+    "tools, another field": (QWEN.replace("tool_call.name", "tool_call.id"), None),
+    "tools, a field for the default": (QWEN.replace("'DEFAULT'", "tools"), None),
 }
 
 
 @pytest.mark.parametrize("template, default", TEMPLATES.values(), ids=TEMPLATES)
 def test_a_template_is_known_by_its_structure_or_not_at_all(template, default, tmp_path):
-    assert hf_tokenizer.read_tokenizer(byte_directory(tmp_path, template)).default_system == default
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, template))
+    assert ours.default_system == default
+    assert ours.json_calls == (default is not None and "tools" in template)
 
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if TEMPLATES[name][1] is not None])
@@ -554,6 +682,91 @@ def test_prompts_are_those_that_transformers_renders(name, tmp_path):
         [{"role": "user", "content": "\n\n  def f():\n\treturn 1\n\n "}],
     ):
         assert ours.prompt(talk) == asked(theirs, talk), talk
+
+
+AGE = {"type": "function", "function": {"name": "age", "parameters": {"of": "größe <b>"}}}
+PRICE = {"type": "function", "function": {"name": "price", "parameters": {}}}
+ASKS = [
+    {"role": "user", "content": "How old is Tom?"},
+    {"role": "assistant", "content": "", "tool_call": 'age {"of": "Tom é"}'},
+    {"role": "tool", "content": "31"},
+    {"role": "assistant", "content": "I look.", "tool_call": 'price {"of": ["a", "b"], "in": 2}'},
+    {"role": "tool", "content": "<b>1</b>"},
+    {"role": "tool", "content": "2\n"},
+    {"role": "assistant", "content": "31, 1 and 2."},
+]
+
+
+def in_openais_words(talk: list[dict]) -> tuple[list[dict], list | None]:
+    """(the messages with `tool_calls` for `tool_call`, the definitions of their system turn)."""
+    messages = []
+    for message in talk:
+        made = {key: value for key, value in message.items() if key not in ("tool_call", "tools")}
+        if "tool_call" in message:
+            name, _, arguments = message["tool_call"].partition(" ")
+            function = {"name": name, "arguments": json.loads(arguments)}
+            made["tool_calls"] = [{"type": "function", "function": function}]
+        messages.append(made)
+    tools = talk[0].get("tools")
+    if tools and not messages[0]["content"]:  # a system turn for the definitions alone
+        messages = messages[1:]
+    return messages, tools
+
+
+@pytest.mark.parametrize("first", [[], [BRIEF], [BRIEF | {"tools": [AGE, PRICE]}], [{}]])
+def test_tools_are_those_of_qwens_template(first, tmp_path):
+    if first == [{}]:
+        first = [{"role": "system", "content": "", "tools": [AGE]}]
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, QWEN.replace("DEFAULT", ALIBABA)))
+    theirs = of_transformers(tmp_path)
+    for end in range(1, len(ASKS) + 1):
+        talk = [*first, *ASKS[:end]]
+        messages, tools = in_openais_words(talk)
+        how = {"return_dict": False, "tools": tools}
+        assert ours.prompt(talk) == theirs.apply_chat_template(
+            messages, add_generation_prompt=True, **how
+        )
+        whole = ours.render(talk)[0] + ours.after_end * (talk[-1]["role"] == "assistant")
+        assert whole == theirs.apply_chat_template(messages, **how)
+
+
+def test_calls_are_learned_as_text_and_results_and_definitions_are_not(tmp_path):
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, QWEN.replace("DEFAULT", ALIBABA)))
+    talk = [{"role": "system", "content": "", "tools": [AGE]}, *ASKS]
+    ids, mask = ours.render(talk)
+    assert ours.encoding.decode([i for i, on in zip(ids, mask) if on]) == (
+        '<tool_call>\n{"name": "age", "arguments": {"of": "Tom é"}}\n</tool_call><|im_end|>'
+        'I look.\n<tool_call>\n{"name": "price", "arguments": {"of": ["a", "b"], "in": 2}}\n'
+        "</tool_call><|im_end|>31, 1 and 2.<|im_end|>"
+    )
+    told = f"<|im_start|>system\n{ALIBABA}\n\n{TOOLS_TOLD}\n" + json.dumps(AGE, ensure_ascii=False)
+    text = ours.encoding.decode(ids)
+    assert text.startswith(told + CALLS_TOLD + "<|im_end|>\n<|im_start|>user\nHow old")
+    assert (
+        "<|im_start|>user\n<tool_response>\n<b>1</b>\n</tool_response>\n<tool_response>\n2\n\n"
+        "</tool_response><|im_end|>\n<|im_start|>assistant\n31" in text
+    )
+    assert ids[: len(ours.prompt(talk[:-1]))] == ours.prompt(talk[:-1])
+
+
+def test_what_qwens_format_has_no_words_for_is_left_out_and_refused(tmp_path):
+    ours = hf_tokenizer.read_tokenizer(byte_directory(tmp_path, QWEN))
+    bad = [
+        ASKS[:1] + [{"role": "assistant", "content": "", "tool_call": "age of Tom"}],
+        ASKS[:1] + [{"role": "assistant", "content": "", "tool_call": "age [1]"}],
+        [ASKS[0] | {"tools": [AGE]}, ASKS[-1]],
+        [*ASKS[:3], BRIEF | {"tools": [AGE]}, ASKS[-1]],
+    ]
+    good = [ASKS, ASKS[:1] + [{"role": "assistant", "content": "", "tool_call": "now"}]]
+    for talk in bad:
+        with pytest.raises(ValueError, match="in this chat format|in this format"):
+            ours.render(talk)
+    rows, dropped = dialogue_rows(ours, [{"messages": talk} for talk in [*bad, *good]], 4000)
+    assert [ids for ids, _ in rows] == [ours.render(talk)[0] for talk in good]
+    assert dropped == {"tool call, for which the tokenizer has no mark": 4}
+    assert '{"name": "now", "arguments": {}}' in ours.encoding.decode(rows[1][0])
+    (row,) = response_rows(ours, ASKS[:-1], ["31."])
+    assert ours.encoding.decode([i for i, on in zip(*row) if on]) == "31.<|im_end|>"
 
 
 def test_white_space_that_opens_a_turn_is_one_token_with_the_line_break_before_it(tmp_path):
@@ -627,6 +840,7 @@ def test_only_one_rank_says_so(tmp_path, capsys, monkeypatch):
         (None, ""),
         (CHATML, ""),
         (WITH_DEFAULT.replace("DEFAULT", 'Größe 😀\\n"x"'), 'Größe 😀\n"x"'),
+        (QWEN.replace("DEFAULT", ALIBABA), ALIBABA),
     ],
 )
 def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(
@@ -642,6 +856,7 @@ def test_a_default_system_turn_outlives_a_checkpoint_and_an_export(
     export(model, back, tmp_path / "out")
     again = tokenizer_of(tmp_path / "out")
     assert again.default_system == default and again.prompt(TALK) == words.prompt(TALK)
+    assert words.json_calls == back.json_calls == again.json_calls == (default == ALIBABA)
     assert capsys.readouterr().out == ""
     assert asked(of_transformers(tmp_path / "out"), TALK) == words.prompt(TALK)
 
@@ -784,17 +999,126 @@ def test_an_export_with_chatml_renders_thoughts_and_refuses_tool_calls_as_we_do(
             asked(theirs, talk)
 
 
+def test_an_export_renders_tools_as_we_do(plain_model, tokenizer, tmp_path):
+    """By our marks, or as Qwen2.5 does, and from OpenAI's words too."""
+    export(plain_model, tokenizer, tmp_path / "ours")
+    words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", QWEN))
+    export(GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)), words, tmp_path / "qwen")
+    for own, folder in ((tokenizer, "ours"), (words, "qwen")):
+        theirs = of_transformers(tmp_path / folder)
+        for first in ([], [BRIEF | {"tools": [AGE, PRICE]}], [BRIEF], "alone"):
+            if first == "alone":
+                first = [{"role": "system", "content": "", "tools": [AGE]}]
+            for end in range(1, len(ASKS) + 1):
+                talk = [*first, *ASKS[:end]]
+                expected = own.prompt(talk)
+                assert asked(theirs, talk) == expected, talk
+                messages, tools = in_openais_words(talk)
+                given = theirs.apply_chat_template(
+                    messages, tools=tools, add_generation_prompt=True, return_dict=False
+                )
+                assert given == expected, talk
+        calls = [{"function": {"name": "now", "arguments": ""}}]
+        no_arguments = [HI, {"role": "assistant", "content": "", "tool_calls": calls}]
+        assert asked(theirs, no_arguments) == own.prompt(
+            [HI, {"role": "assistant", "content": "", "tool_call": "now"}]
+        )
+    assert '<|system|>Be brief.\n\nTools:\n{"type": "function"' in tokenizer.encoding.decode(
+        tokenizer.prompt([BRIEF | {"tools": [AGE]}, HI])
+    )
+
+
 def test_an_exported_template_drops_nothing_in_silence(plain_model, tokenizer, tmp_path):
-    export(plain_model, tokenizer, tmp_path)
-    theirs = of_transformers(tmp_path)
-    age = {"name": "age", "parameters": {}}
+    export(plain_model, tokenizer, tmp_path / "ours")
+    words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", CHATML))
+    export(GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)), words, tmp_path / "chatml")
+    words.default_system, words.json_calls = "x", True
+    export(GPT(Config(words.vocab_size, 64, 1, 32, 4, 2, 48)), words, tmp_path / "qwen")
     calls = [{"function": {"name": "age", "arguments": {"of": "Tom"}}}]
-    with pytest.raises(Exception, match="a tool call is text in tool_call"):
-        asked(theirs, [HI, {"role": "assistant", "content": "", "tool_calls": calls}])
-    with pytest.raises(Exception, match="a tool call is text in tool_call"):
-        theirs.apply_chat_template([HI], tools=[{"type": "function", "function": age}])
-    with pytest.raises(Exception, match="unknown role robot"):
-        asked(theirs, [{"role": "robot", "content": "x"}])
+    called = {"role": "assistant", "content": "", "tool_calls": calls}
+    later = [HI, BRIEF | {"tools": [AGE]}]
+    for folder, talk, tools, told in (
+        ("chatml", [HI, called], None, "a tool call is text in tool_call"),
+        ("chatml", [HI], [AGE], "a tool call is text in tool_call"),
+        ("ours", [HI, called | {"tool_calls": calls * 2}], None, "a turn holds one tool call"),
+        ("ours", later, None, "tools are defined in the first system turn"),
+        ("qwen", later, None, "tools are defined in the first system turn"),
+        ("qwen", CALLED, None, "NAME and a JSON object"),
+        *((name, [{"role": "robot", "content": "x"}], None, "unknown role robot") for name in ALL),
+    ):
+        theirs = of_transformers(tmp_path / folder)
+        with pytest.raises(Exception, match=told):
+            theirs.apply_chat_template(talk, tools=tools)
+
+
+ALL = ("chatml", "ours", "qwen")
+WITH_TOOLS = [
+    BRIEF | {"tools": [AGE]},
+    {"role": "user", "content": "How old?"},
+    {"role": "assistant", "content": "", "think": "I look.", "tool_call": 'age {"of": "Tom"}'},
+    {"role": "tool", "content": "31"},
+    {"role": "assistant", "content": "31", "think": "so"},
+    {"role": "user", "content": "Sure?"},
+]
+EXPORTS = {  # Config fields, the source's template, a dialogue
+    "tiny tokenizer": ({}, None, WITH_TOOLS),
+    "Llama, ChatML": ({"qk_norm": False}, WITH_DEFAULT, [*THOUGHT, HI]),
+    "Qwen3, ChatML": ({"head_dim": 16, "tied": True}, CHATML, [BRIEF, *THOUGHT, HI]),
+    "Qwen2.5": (QWEN2, QWEN.replace("DEFAULT", ALIBABA), WITH_TOOLS),
+    "Qwen2.5, no system turn": (QWEN2 | {"tied": True}, QWEN, WITH_TOOLS[1:]),
+}
+
+
+@pytest.mark.parametrize("changes, template, talk", EXPORTS.values(), ids=EXPORTS)
+@torch.no_grad()
+def test_an_export_loses_nothing(changes, template, talk, tokenizer, tmp_path, capsys):
+    """Back here and in `transformers`: logits, ids of a dialogue, and what is written greedily."""
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install safetensors transformers"
+    )
+    words = tokenizer
+    if template:
+        words = hf_tokenizer.read_tokenizer(byte_directory(tmp_path / "source", template))
+    fields = {"tied": False} | changes
+    model = GPT(Config(words.vocab_size, 2048, 2, 32, 4, 2, 48, **fields)).init_weights(0).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("out.weight", "down.weight", "bias")):  # these start at 0
+            torch.nn.init.normal_(parameter, std=0.3)
+    prompt = words.prompt(talk)
+    if not model.config.tied:  # its ninth token would be this one, and is an end mark instead
+        ninth = generate(model, words, [prompt], temperature=0.0, max_new=9).lists()[0][-1]
+        model.head.weight[words.end_id] = 1.01 * model.head.weight[ninth]
+    written = generate(model, words, [prompt], temperature=0.0, max_new=16).lists()[0]
+    assert (words.end_id in written) != model.config.tied and len(written) > 1
+    save_checkpoint(tmp_path / "sft.pt", model, words, "sft")
+    saved = [str(tmp_path / "sft.pt"), "--export", str(tmp_path / "out")]
+    subprocess.run([sys.executable, "model.py", *saved], cwd=Path(__file__).parents[1], check=True)
+
+    again = tokenizer_of(tmp_path / "out")
+    back = load_checkpoint(tmp_path / "out", again)[0].eval()
+    assert capsys.readouterr().out == "" and again.fingerprint == words.fingerprint
+    state = model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in back.state_dict().items())
+    assert again.render(talk) == words.render(talk)
+    assert generate(back, again, [prompt], temperature=0.0, max_new=16).lists()[0] == written
+
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    their_words = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert asked(their_words, talk) == prompt
+    ids = torch.tensor([prompt])
+    assert (theirs(ids).logits - model(ids)).abs().max() < 1e-4
+    both = torch.nn.functional.pad(ids.repeat(2, 1), (3, 0), value=words.pad_id)
+    attend = torch.ones_like(both)
+    attend[:, :3] = 0
+    continued = theirs.generate(both, attention_mask=attend, max_new_tokens=16)
+    for row in continued[:, both.shape[1] :].tolist():
+        assert row == written
+    settings = theirs.generation_config
+    assert (settings.eos_token_id[0], settings.pad_token_id) == (words.end_id, words.pad_id)
+    assert set(settings.eos_token_id[1:]) == words.runtime_ids and not settings.do_sample
+    assert their_words.decode(written, skip_special_tokens=True) == words.decode(
+        [i for i in written if i not in words.mark_ids]
+    )
 
 
 # ---- real models, where a folder of them is given (POSTTRAIN_MODELS):

@@ -855,7 +855,9 @@ def test_another_tokenizers_checkpoint_is_refused(tiny_model, tokenizer, tmp_pat
     save_checkpoint(
         tmp_path / "a.pt",
         tiny_model,
-        SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""),
+        SimpleNamespace(
+            fingerprint="feedfacefeedface", source=None, default_system="", json_calls=False
+        ),
         "x",
     )
     with pytest.raises(

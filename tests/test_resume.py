@@ -325,6 +325,7 @@ def test_what_was_trained_with_an_equal_key_is_not_trained_again(tokenizer, tmp_
         "tokenizer_json": tokenizer.source,
         "stage": "x",
         "default_system": "",
+        "json_calls": False,
         "key": "weights=a",
         "measured": measured,
         "settings": {"lr": 1},

@@ -517,7 +517,9 @@ def test_a_file_that_is_no_reward_model_is_refused_in_one_line(tiny_model, token
     save_checkpoint(
         tmp_path / "other.pt",
         RewardModel(tiny_model),
-        SimpleNamespace(fingerprint="feedfacefeedface", source=None, default_system=""),
+        SimpleNamespace(
+            fingerprint="feedfacefeedface", source=None, default_system="", json_calls=False
+        ),
         "reward_model",
     )
     (tmp_path / "short.pt").write_bytes((tmp_path / "policy.pt").read_bytes()[:-1000])

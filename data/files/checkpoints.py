@@ -33,6 +33,7 @@ from data.files.saving import (  # noqa: F401
     try_room,
     write,
 )
+from data.files.writing import write_json
 from data.runtime.devices import rank, ranks
 
 
@@ -97,6 +98,7 @@ def save_checkpoint(path: Path, model: nn.Module, tokenizer, stage: str, **more)
             "tokenizer_json": tokenizer.source,
             "stage": stage,
             "default_system": tokenizer.default_system,
+            "json_calls": tokenizer.json_calls,
             "model": state,
         }
         write(path, content | more)
@@ -167,11 +169,14 @@ def check_tokenizer(path, theirs: str, tokenizer) -> None:
 def export(model: nn.Module, tokenizer, folder) -> None:
     """Write the Hugging Face layout, which opens in `transformers` and reads back exactly.
 
-    Raises ValueError for a model with smear.
+    `transformers` generates greedily from it unless told otherwise, and ends a reply where we do.
+    Raises ValueError for a model with a part that no layout has.
     """
     marks = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
     hf.write_model(folder, asdict(model.config), model.state_dict(), **marks)
     hf_tokenizer.write_tokenizer(folder, tokenizer)
+    ends = {"eos_token_id": [tokenizer.end_id, *sorted(tokenizer.runtime_ids)]}
+    write_json(Path(folder) / "generation_config.json", marks | ends)
 
 
 TEACHER = Path(__file__).parents[1] / "teacher.tiny.pt"
@@ -219,11 +224,12 @@ def tokenizer_of(path=None):
         return tokenizer
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if path else {}
-        text, default_system = saved.get("tokenizer_json"), saved.get("default_system", "")
+        text = saved.get("tokenizer_json")
     except Exception:  # load_checkpoint says what is wrong with the file
         text = None
     if not text:
         return tokenizers.tiny()
     tokenizer = hf_tokenizer.tokenizer_from(text, path)
-    tokenizer.default_system = default_system
+    tokenizer.default_system = saved.get("default_system", "")
+    tokenizer.json_calls = saved.get("json_calls", False)
     return tokenizer

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import tiktoken
 
+from data.files import chat_template, json_calls
 from data.files import tokenizer as tokenizers
-from data.files.chat_template import chat_template, default_system_of, read_template
 from data.files.tokenizer import Tokenizer
 from data.files.writing import write_text
 
@@ -128,7 +128,9 @@ def write_tokenizer(folder, tokenizer: Tokenizer) -> None:
         "eos_token": encoding.decode([tokenizer.end_id]),
         "pad_token": encoding.decode([tokenizer.pad_id]),
         "clean_up_tokenization_spaces": False,
-        "chat_template": chat_template(tokenizer),
+        "chat_template": chat_template.chat_template(
+            tokenizer, tokenizer.default_system or "", tokenizer.json_calls
+        ),
     }
     write_text(folder / "tokenizer_config.json", json.dumps(raw, indent=1) + "\n")
 
@@ -193,7 +195,8 @@ class HubTokenizer(Tokenizer):
     """A Tokenizer with what other makers' have besides.
 
     form: the Unicode form to which text is normalised ("NFC"), or None. added: finds the words
-    that are one token without being marks. A dialogue that has no system turn may get one.
+    that are one token without being marks. A dialogue that has no system turn may get one, and with
+    json_calls tools are text.
     """
 
     form: str | None = None
@@ -218,6 +221,8 @@ class HubTokenizer(Tokenizer):
     def render(self, messages: list[dict], prompt: bool = False) -> tuple[list[int], list[bool]]:
         if self.default_system and messages and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.default_system}, *messages]
+        if self.json_calls:
+            messages = json_calls.as_chatml(messages, self.default_system)
         return super().render(messages, prompt)
 
 
@@ -233,7 +238,9 @@ def read_tokenizer(folder) -> Tokenizer:
         raise ValueError(f"{path}: cannot be read ({error})") from None
     tokenizer = tokenizer_from(text, path)
     if isinstance(tokenizer, HubTokenizer):
-        tokenizer.default_system = default_system_of(read_template(Path(folder)) or "", tokenizer)
+        template = chat_template.read_template(Path(folder)) or ""
+        kind = chat_template.kind_of(template, tokenizer)
+        tokenizer.default_system, tokenizer.json_calls = kind
     return tokenizer
 
 

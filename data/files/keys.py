@@ -64,7 +64,7 @@ def key_of(tokenizer, device, **decides) -> str:
 
 def surroundings(tokenizer, device) -> dict:
     """What decides every training, whatever is trained: for a chapter's key and a stage's."""
-    return {
+    names = {
         "device": device.type,
         "threads": torch.get_num_threads(),
         "ranks": ranks(),
@@ -73,6 +73,9 @@ def surroundings(tokenizer, device) -> dict:
         "tokenizer": tokenizer.fingerprint,
         "default-system": digest(tokenizer.default_system),
     }
+    if tokenizer.json_calls:  # a key of before has no such name
+        names["json-calls"] = True
+    return names
 
 
 def key_line(names: dict) -> str:

@@ -76,6 +76,7 @@ class Tokenizer:
     source: str | None = None
     # the system turn of a dialogue that has none; None for a chat template that is not known
     default_system: str | None = ""
+    json_calls: bool = False  # tools are written as text, as json_calls.py does
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from data.files import formats
+from data.files import formats, json_calls
 from data.runtime.devices import seed_of
 
 Row = tuple[list[int], list[bool]]  # token ids and the mask of supervised ones
@@ -81,9 +81,11 @@ def ranking_rows(
 
 
 def no_mark(tokenizer, messages: list[dict]) -> bool:
-    """Whether a dialogue has tools and the tokenizer has no mark for a call."""
+    """Whether a dialogue has tools and the tokenizer has no way to write them."""
     if tokenizer.call_id is not None:
         return False
+    if tokenizer.json_calls:
+        return not json_calls.can_write(messages)
     return any(
         message["role"] == "tool" or message.get("tool_call") or message.get("tools")
         for message in messages
