@@ -33,7 +33,7 @@ Left out: teachers with another vocabulary (refused), logits kept on disk, on-po
     python distill.py --show    the joint loss of one made-up pair, number by number
 
 Watch (columns of distill.csv): `kl_positive`, `kl_negative` and `kl_rehearsal` fall; `dpo` starts
-at ln 2 = 0.693. `margin` can grow while both `positive_logprob` and `negative_logprob` fall.
+at ln 2 = 0.693 and falls. `margin` can grow while `positive_logprob` and `negative_logprob` fall.
 """
 
 import copy

@@ -33,8 +33,8 @@ Left out: training the judge (Meta-Rewarding, 2407.19594; its length control is 
 
 Watch the wins of M_{t+1} over M_t by the TRUE reward, and the judge. On the world's own answers of
 mixed quality: `pairwise` agreement, which should not fall; `ties`; `exact`, share of prompts all in
-order; rank correlations; `parsed`, verdicts that can be read. On the model's own: `own_agreement`
-(0.5: a coin), `equally_good` (share of twos), `true_gap` between chosen and rejected.
+order; rank correlations; `parsed`, verdicts read. On its own: `own_agreement` (0.5: a coin),
+`equally_good` (share of twos), `true_gap` of a pair. DPO's `loss`, `chosen_logprob`, `kl`: dpo.py.
 """
 
 import copy

@@ -212,9 +212,9 @@ def chapter_of(line: dict) -> str | None:
     return None
 
 
-def columns_of(lines) -> dict[str, list[float]]:
-    """The numbers of each column that all these lines have."""
-    names = set(lines[0]).intersection(*lines)
+def columns_of(column: str, lines) -> dict[str, list[float]]:
+    """The numbers of an alarm's column in these lines, and of those that it is held against."""
+    names = [name for name in (column, "length", "reward") if name in lines[0]]
     return {name: [line[name] for line in lines] for name in names}
 
 
@@ -245,15 +245,14 @@ class Alarms:
                 first.append(line)
             if alarm in self.given or len(last) < alarm.lines:
                 continue
-            if alarm.left(columns_of(last), columns_of(first)):
+            columns = columns_of(alarm.column, last), columns_of(alarm.column, first)
+            if alarm.left(*columns):
                 self.given.add(alarm)
                 said.append(self.words(alarm, line))
         return said
 
     def words(self, alarm: Alarm, line: dict) -> str:
-        name = "iteration" if "iteration" in line else "step"
-        long = "" if alarm.lines == 1 else f" for {alarm.lines} lines"
-        where = f"{self.stage}, {name} {line.get(name)}"
-        return (
-            f"{where}: {alarm.what}{long} ({alarm.column} {line[alarm.column]:.3g}): {alarm.words}"
-        )
+        unit = "iteration" if "iteration" in line else "step"
+        number = f"{alarm.column} {line[alarm.column]:.3g}"
+        seen = number if alarm.lines == 1 else f"{number}, {alarm.lines} lines"
+        return f"{self.stage}, {unit} {line.get(unit)}: {alarm.what} ({seen}): {alarm.words}"
