@@ -31,6 +31,16 @@ def pair(k: int) -> dict:
     return {"prompt": f"Name fruit number {k}.", "chosen": f"Plum {k}.", "rejected": "No."}
 
 
+def sanitized(k: int) -> dict:
+    """A record of MBPP's sanitized file; its test needs what it imports."""
+    return {
+        "prompt": f"Write a function that adds {k}.",
+        "code": f"def add(x):\n    return x + {k}",
+        "test_imports": ["import math"],
+        "test_list": [f"assert add(math.floor(1.5)) == {1 + k}"],
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name, make in (("math", record), ("code", program), ("preference", pair)):
@@ -74,6 +84,27 @@ def test_an_mbpp_prompt_shows_its_first_test_alone(folder):
     assert (
         "assert add(1) ==" in task.prompt and "add(5)" not in task.prompt and len(task.tests) == 2
     )
+
+
+def test_sanitized_mbpp_is_checked_with_what_its_tests_import(folder):
+    writing.write_jsonl(folder / "code.jsonl", [sanitized(k) for k in range(100)])
+    read = real.read_folder(folder)
+    task, shown = read.tasks["train"]["code"][0], read.demonstrations["code"][0]["messages"]
+    assert task.prompt == shown[0]["content"] and "assert add(math.floor(1.5)) ==" in task.prompt
+    told = [shown[1]["content"], "def add(x):\n    return 0"]
+    assert world.score_replies([task] * 2, [Reply(text) for text in told]) == [1, 0]
+
+
+def test_pairs_with_tools_are_for_the_reward_model_alone(folder):
+    tools = [{"type": "function", "function": {"name": "age"}}]
+    writing.write_jsonl(
+        folder / "preference.jsonl",
+        [pair(k) | ({"tools": tools} if k < 30 else {}) for k in range(100)],
+    )
+    read = real.read_folder(folder)
+    assert len(read.pairs) == 100 and read.pairs[0]["prompt"][0]["tools"] == tools
+    assert sum(len(tasks["chat"]) for tasks in read.tasks.values()) == 70
+    assert read.dropped == {"pairs with tools in the prompt, for all but the reward model": 30}
 
 
 def test_a_reply_that_broke_off_is_wrong_and_chat_has_no_truth():

@@ -2,12 +2,12 @@
 
     math.jsonl          GSM8K: a number after `####`, which a reply is checked against
                         (data/world/answers.py)
-    code.jsonl          MBPP: asserts, which are run in the sandbox; the first one is shown in the
-                        prompt
+    code.jsonl          MBPP, full or sanitized: asserts, which are run in the sandbox; the first
+                        one is shown in the prompt
     preference.jsonl    HH-RLHF or UltraFeedback: pairs for the reward model; their prompts are
                         those of rl_preference
     chat.jsonl          optional: instructions for overall SFT, in any layout of
-                        data/files/formats.py; without it the chosen replies are taken
+                        data/files/layouts.py; without it the chosen replies are taken
 
 Each may be gzipped (`.jsonl.gz`). `math_test.jsonl` and `code_test.jsonl` are evaluated on where
 they exist. Else a twentieth of the prompts, by a hash of their text, is held out (`rows.split`). A
@@ -41,7 +41,7 @@ class Task:
     turns: tuple[tuple[str, str], ...]  # (role, content)
     answer: str | None = None
     tests: tuple = ()  # (expression, expected)
-    setup: str = ""  # MBPP's test_setup_code, which stands after the program
+    setup: str = ""  # MBPP's imports and test_setup_code, which stand after the program
 
     @property
     def messages(self) -> list[dict]:
@@ -83,7 +83,11 @@ def read_folder(path) -> Folder:
     for domain in CHECKED:
         read_checked(folder, domain, data)
     pairs = read_file(folder, "preference", "preference", data)
-    divide("chat", list(map(chosen_reply, pairs)), data)
+    plain = [pair for pair in pairs if not uses_tools(pair["prompt"])]
+    if len(plain) < len(pairs):
+        reason = "pairs with tools in the prompt, for all but the reward model"
+        data.dropped[reason] = len(pairs) - len(plain)
+    divide("chat", list(map(chosen_reply, plain)), data)
     given = read_file(folder, "chat", "instruction", data, needed=False)
     if given:
         data.demonstrations["chat"] = [{"messages": record["messages"]} for record in given]
@@ -193,6 +197,13 @@ def task_of(domain: str, record: dict) -> Task:
         answer=record.get("answer"),
         tests=tests,
         setup=setup,
+    )
+
+
+def uses_tools(messages: list[dict]) -> bool:
+    """Whether a turn defines or calls a tool: a Task keeps no more of it than what is said."""
+    return any(
+        turn["role"] == "tool" or "tools" in turn or "tool_call" in turn for turn in messages
     )
 
 
