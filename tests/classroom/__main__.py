@@ -5,8 +5,10 @@
     python -m tests.classroom solution NAME
     python -m tests.classroom bug N --out DIR
     python -m tests.classroom museum [--out DIR] [--only N,...]
+    python -m tests.classroom lesson N [--seeds N] [--threads N] [--out DIR]
 
-The exercises, with their equations and tests, are in tests/classroom/ASSIGNMENTS.md.
+The exercises, with their equations and tests, are in tests/classroom/ASSIGNMENTS.md, the lessons,
+with what to predict, in tests/classroom/LESSONS.md.
 """
 
 import argparse
@@ -75,9 +77,20 @@ def make_museum(args) -> None:
     museum.museum(Path(home_for_tilde(args.out)), museum.chosen(args.only))
 
 
+def teach(args) -> None:
+    from tests.classroom import lessons  # as with the museum
+
+    lessons.teach(args.number, args.seeds, args.threads, Path(home_for_tilde(args.out)))
+
+
 def write_handout(args) -> None:
+    from tests.classroom import lessons
+
     ASSIGNMENTS.write_text(handout.written(EXERCISES), encoding="utf-8")
     print(f"{ASSIGNMENTS}: written from the table")
+    page = lessons.written(lessons.PAGE.read_text(encoding="utf-8"))
+    lessons.PAGE.write_text(page, encoding="utf-8")
+    print(f"{lessons.PAGE}: the kept tables are written into it")
 
 
 # ---- grading ----
@@ -196,7 +209,16 @@ def parser() -> Parser:
     one.add_argument("--out", metavar="DIR", default="runs/museum", help=told)
     told = "pictures by number, with commas between them; default: all"
     one.add_argument("--only", metavar="N,...", help=told)
-    command("handout", write_handout, "write tests/classroom/ASSIGNMENTS.md from the table")
+    one = command("lesson", teach, "test what was predicted; tests/classroom/LESSONS.md has eight")
+    one.add_argument("number", type=int, metavar="N", help="which, 1 to 8")
+    told = "seeds, from 1 on; default: 3, in lesson 7 5"
+    one.add_argument("--seeds", type=int, metavar="N", help=told)
+    told = "CPU threads; the kept tables were made with 1"
+    one.add_argument("--threads", type=int, default=1, metavar="N", help=told)
+    told = "the table, and the small models that lessons begin with"
+    one.add_argument("--out", metavar="DIR", default="runs/lessons", help=told)
+    told = "write ASSIGNMENTS.md from the table of exercises, and the kept tables into LESSONS.md"
+    command("handout", write_handout, told)
     return top
 
 
