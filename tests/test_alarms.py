@@ -76,7 +76,7 @@ def test_a_column_with_an_alarm_stands_in_its_chapters_watch_and_in_the_table_of
 LN2 = math.log(2)
 HEALTHY = {
     "sft": {"loss": 1.0},
-    "dpo": {"loss": 0.5, "chosen_logprob": -4.0, "length": 20.0},
+    "dpo": {"loss": 0.5, "chosen_logprob": -4.0},
     "reward_model": {"loss": 0.6, "accuracy": 0.7},
     "distill": {"dpo": 0.5, "kl_positive": 0.2, "positive_logprob": -6.0},
     "ppo": {
@@ -96,7 +96,7 @@ LEFT = {
     ("sft", "held_out_loss"): (0, {"held_out_loss": 1.0}, None),
     ("dpo", "loss"): (0, {"loss": LN2 + 0.0029}, {"loss": LN2 + 0.0031}),
     ("dpo", "chosen_logprob"): (1, {"chosen_logprob": -11.1}, {"chosen_logprob": -10.9}),
-    ("dpo", "kl"): (0, {"kl": 5.1}, {"kl": 4.9}),
+    ("dpo", "kl"): (0, {"kl": 5.1, "length": 20.0}, {"kl": 4.9, "length": 20.0}),
     ("reward_model", "accuracy"): (0, {"accuracy": 0.529}, {"accuracy": 0.531}),
     ("distill", "dpo"): (0, {"dpo": LN2 - 0.0029}, {"dpo": LN2 - 0.0031}),
     ("distill", "kl_positive"): (20, {"kl_positive": 0.301}, {"kl_positive": 0.299}),
@@ -160,6 +160,14 @@ def test_a_held_out_loss_that_rises_twice_is_told_and_lines_between_looks_do_not
 def test_a_kl_of_long_responses_is_measured_a_token():
     assert said_after([{"kl": 29.0, "length": 300.0}] * 9, "ppo") == []
     assert said_after([{"kl": 31.0, "length": 300.0}] * 9, "ppo") == [(4, "kl")]
+
+
+def test_lines_of_dpo_of_which_only_some_have_looked_at_samples():
+    """A look every 20 steps, as dpo.py does: at step 19, 39 and 59."""
+    look = {"kl": 5.1, "length": 20.0}
+    lines = [look if step % 20 == 19 else {} for step in range(99)]
+    assert said_after(lines, "dpo") == [(19, "kl")]
+    assert said_after([line and line | {"kl": 4.9} for line in lines], "dpo") == []
 
 
 def test_what_is_not_finite_or_missing_is_no_line_of_its_alarm():
@@ -339,7 +347,7 @@ RL = ppo.Settings(iterations=5, prompts=2, samples=4, minibatches=1, max_new=12,
         (
             3.4,
             lambda length, k: k * 7919 % 97 / 97,
-            {"lr": 0.02, "epochs": 4, "iterations": 8},
+            {"lr": 0.01, "epochs": 6},
             {"clip_fraction"},
         ),
         # a reward for the shortest reply, kl_coef 0 and large steps

@@ -213,9 +213,12 @@ def chapter_of(line: dict) -> str | None:
 
 
 def columns_of(column: str, lines) -> dict[str, list[float]]:
-    """The numbers of an alarm's column in these lines, and of those that it is held against."""
-    names = [name for name in (column, "length", "reward") if name in lines[0]]
-    return {name: [line[name] for line in lines] for name in names}
+    """The numbers of an alarm's column in these lines, and of those that it is held against.
+
+    Not every line of dpo.py has a length.
+    """
+    names = (column, "length", "reward")
+    return {name: [line[name] for line in lines if name in line] for name in names}
 
 
 class Alarms:
