@@ -42,11 +42,14 @@ def fitting(
     """
     model = getattr(network, "module", network)  # under torchrun it is wrapped
     trunk = getattr(model, "trunk", model)
-    longest = max((len(ids) for ids, _ in rows), default=1)
-    limit = room_of(trunk.embedding.weight.device) // bytes_a_token(trunk.config, trunk.recompute)
+    longest = max((len(ids) for ids, _ in rows), default=1) * each
+    fit = [most]
     if tokens is not None:
-        limit = min(limit, tokens)
-    return max(1, min(most, limit // (longest * each)))
+        fit.append(tokens // longest)
+    if hasattr(trunk, "blocks"):  # not a stand-in for a model, which takes no room
+        a_token = bytes_a_token(trunk.config, trunk.recompute)
+        fit.append(room_of(trunk.embedding.weight.device) // a_token // longest)
+    return max(1, min(fit))
 
 
 def forwards(network: nn.Module, rows: list, most: int, tokens: int | None = None) -> list[list]:
