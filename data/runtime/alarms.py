@@ -60,7 +60,7 @@ def free_fall(last: list[float], first: list[float]) -> bool:
 
 def far(last: dict) -> bool:
     """A KL above 5 nats a response, or 0.1 nats a token where responses are longer than 50."""
-    return min(last["kl"]) > max(5.0, fmean(last["length"]) / 10)
+    return min(last["kl"]) > max(5.0, fmean(last["length"] or [0.0]) / 10)
 
 
 ALARMS = (
