@@ -584,6 +584,22 @@ def test_cache_rows_can_be_dropped_repeated_and_reordered():
     assert [float(keys[i, 0, 1, 3]) for keys in cache.keys for i in range(4)] == [2, 0, 2, 2] * 2
 
 
+def test_prompts_of_unlike_length_are_read_apart_and_sampled_alike(tokenizer, monkeypatch):
+    """Lengths 1, 1, 2 and 3, 6 and 9 are three groups."""
+    config = Config(tokenizer.vocab_size, 64, 2, 32, 4, 2, 48, smear=3)
+    model = GPT(config).init_weights(0).eval()
+    for block in model.blocks:  # they start at zero, and attention would not count
+        torch.nn.init.normal_(block.attention.out.weight)
+    prompts = [random_ids(length, seed=length) for length in (9, 2, 6, 1, 3, 1)]
+    assert [len(group) for group in decoding.alike(sorted(prompts, key=len))] == [6]
+    whole = generate(model, tokenizer, prompts, n=2, max_new=12, seed=3)
+    monkeypatch.setattr(decoding, "WORTH", 1)
+    assert [len(group) for group in decoding.alike(sorted(prompts, key=len))] == [3, 2, 1]
+    apart = generate(model, tokenizer, prompts, n=2, max_new=12, seed=3)
+    assert apart.lists() == whole.lists()
+    assert torch.allclose(apart.logprobs, whole.logprobs, atol=1e-5)
+
+
 # ---- tool calls ----
 
 

@@ -67,6 +67,14 @@ class Cache:
             self.recent.copy_(last)
         return row
 
+    def put(self, first: int, part: "Cache", end: int) -> None:
+        """The rows from `first` on become those of `part`, whose columns end before `end`."""
+        rows = slice(first, first + len(part.recent))
+        for whole, read in zip((*self.keys, *self.values), (*part.keys, *part.values)):
+            whole[rows, :, end - part.length : end] = read[:, :, : part.length]
+        self.recent[rows] = part.recent
+        self.length = end
+
     def begin(self, prompt: "Cache", rows: Tensor) -> None:
         """Start with these rows of a cache that holds the prompts; an earlier batch is wiped out,
         since 0 * nan would be nan."""
@@ -385,10 +393,28 @@ def joined(results: dict, prompts: int, n: int, pad: int, device) -> Samples:
 
 # ---- one batch ----
 
+WORTH = 8192  # tokens of padding that more forwards must save; the tiny run's batches stay whole
+
 
 def kept_as(model) -> torch.dtype:
     """The precision of keys and values."""
     return torch.bfloat16 if model.embedding.weight.is_cuda else model.embedding.weight.dtype
+
+
+def alike(prompts: list[list[int]]) -> list[list[list[int]]]:
+    """The prompts, sorted by length, in groups that are read apart.
+
+    A prompt of more than twice a group's shortest begins another, unless all of that saves so
+    little padding that one forward for all is as fast.
+    """
+    groups = [[prompts[0]]]
+    for prompt in prompts[1:]:
+        if len(prompt) > 2 * len(groups[-1][0]):
+            groups.append([])
+        groups[-1].append(prompt)
+    read = sum(len(group) * len(group[-1]) for group in groups)
+    saved = len(prompts) * len(prompts[-1]) - read  # tokens
+    return groups if saved >= WORTH else [prompts]
 
 
 class Growing:
@@ -398,23 +424,43 @@ class Growing:
         self.model = model
         self.device = next(model.parameters()).device
         self.dtype = kept_as(model)
-        ids = pad_rows(prompts, pad, left=True, device=self.device)  # (B, P)
-        marks = [[True] * len(prompt) for prompt in prompts]
-        self.real = pad_rows(marks, False, left=True, device=self.device)  # (B, P)
-        self.column = ids.shape[1]  # of the next token
-        with autocast(self.device):
-            columns = self.prompt_columns(size)
-            self.cache = Cache(model.config, len(prompts), columns, self.device, self.dtype)
-            # a batch without padding needs no mask, which attention is faster without
-            self.ragged = not bool(self.real.all())
-            attend = self.real if self.ragged else None
-            # each prompt is read once
-            logits = model.head(model.hidden(ids, attend, self.cache)[:, -1])  # (B, V)
+        self.real = self.marks(prompts)  # (B, P)
+        self.column = self.real.shape[1]  # of the next token
+        # a batch without padding needs no mask, which attention is faster without
+        self.ragged = not bool(self.real.all())
+        columns = self.prompt_columns(size)
+        self.cache = Cache(model.config, len(prompts), columns, self.device, self.dtype)
+        logits = self.read_prompts(prompts, pad)  # (B, V)
         copies = torch.arange(len(prompts), device=self.device).repeat_interleave(n)
         self.logits = logits[copies]  # (N, V)
         self.real = self.real[copies]  # (N, P)
         # and then (N, columns), True where a row that is read has a token
         self.spread(copies, size)
+
+    def marks(self, prompts: list[list[int]]) -> Tensor:
+        """(B, P), False at the padding on the left."""
+        marks = [[True] * len(prompt) for prompt in prompts]
+        return pad_rows(marks, False, left=True, device=self.device)
+
+    def read_prompts(self, prompts: list[list[int]], pad: int) -> Tensor:
+        """The logits (B, V) after each prompt, whose keys and values are then in the cache."""
+        logits = []
+        groups = alike(prompts)
+        first = 0
+        for group in groups:
+            ids = pad_rows(group, pad, left=True, device=self.device)  # (b, p)
+            real = self.marks(group)
+            attend = None if bool(real.all()) else real
+            cache = self.cache
+            if len(groups) > 1:
+                shape = (len(group), ids.shape[1])
+                cache = Cache(self.model.config, *shape, self.device, self.dtype)
+            with autocast(self.device):
+                logits.append(self.model.head(self.model.hidden(ids, attend, cache)[:, -1]))
+            if len(groups) > 1:
+                self.cache.put(first, cache, self.column)
+            first += len(group)
+        return torch.cat(logits)
 
     def prompt_columns(self, size: int) -> int:
         return size
