@@ -108,14 +108,16 @@ LESSONS = (
         ),
     ),
     Lesson(
-        "pipeline",
-        lessons_rl.add_or_concentrate,
-        columns=(
-            Column("pass_1", "pass@1"),
-            Column("pass_8", "pass@8"),
-            Column("never", "never right in 16, percent"),
+        "distill",
+        lessons_rl.three_losses,
+        columns=(Column("greedy", "greedy, percent"), Column("sampled", "sampled, percent")),
+        compared=(
+            ("L_DPO", "start"),
+            ("L_pos", "start"),
+            ("L_neg", "start"),
+            ("all three", "start"),
+            ("all three", "L_pos"),
         ),
-        compared=(("RL", "start"), ("SFT", "start"), ("RL", "SFT")),
     ),
     Lesson(
         "self_reward",
@@ -132,16 +134,14 @@ LESSONS = (
         seeds=5,
     ),
     Lesson(
-        "distill",
-        lessons_rl.three_losses,
-        columns=(Column("greedy", "greedy, percent"), Column("sampled", "sampled, percent")),
-        compared=(
-            ("L_DPO", "start"),
-            ("L_pos", "start"),
-            ("L_neg", "start"),
-            ("all three", "start"),
-            ("all three", "L_pos"),
+        "pipeline",
+        lessons_rl.add_or_concentrate,
+        columns=(
+            Column("pass_1", "pass@1"),
+            Column("pass_8", "pass@8"),
+            Column("never", "never right in 16, percent"),
         ),
+        compared=(("RL", "start"), ("SFT", "start"), ("RL", "SFT")),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What lessons 5 to 8 measure: ppo, pipeline, self_reward, distill. Their texts: lessons.py."""
+"""What lessons 5 to 8 measure: ppo, distill, self_reward, pipeline. Their texts: lessons.py."""
 
 import copy
 import random
@@ -11,7 +11,6 @@ import sft
 from data import world
 from data.runtime import judging
 from data.runtime.evaluation import evaluate, pass_rates
-from data.runtime.rollouts import ready_tasks
 from data.runtime.rows import repeated
 from model import GPT
 from tests.classroom.lessons_room import (
@@ -26,7 +25,7 @@ from tests.experiments.overoptimise import measured
 from tests.experiments.pass_at_k import SAMPLES, pass_at
 
 # two families that the tiny student gets half right after a few hundred steps
-REASONED = ("product", "comparison")
+REASONED = ("sum", "difference")
 
 # ---- lesson 5: ppo.py ----
 
@@ -56,45 +55,44 @@ def no_kl(
             desk.note(seed, name, score=numbers["rm"], true=numbers["true"], kl=numbers["kl"])
 
 
-# ---- lesson 6: pipeline.py ----
+# ---- lesson 6: distill.py ----
+
+# weights of L_DPO, L_pos and L_neg; the last row is the chapter's default
+LOSSES = {"L_DPO": (1.0, 0.0, 0.0), "L_pos": (0.0, 1.0, 0.0), "L_neg": (0.0, 0.0, 1.0)}
+LOSSES["all three"] = tuple(
+    getattr(distill.Settings, name) for name in ("dpo_coef", "pos_coef", "neg_coef")
+)
 
 
-def reasoner(desk: Desk, seed: int, steps: int = 300, count: int = 1500) -> GPT:
-    """A student that has seen products and comparisons alone."""
-    return student(desk, "reasoner", REASONED, seed, steps=steps, count=count)
+def reasoner(desk: Desk, seed: int, sft_steps: int = 300) -> GPT:
+    """A student that has seen sums and differences alone."""
+    return student(desk, "reasoner", REASONED, seed, sft_steps)
 
 
-def add_or_concentrate(
-    desk: Desk, iterations: int = 10, candidates: int = 128, prompts: int = 80, **small
+def three_losses(
+    desk: Desk, steps: int = 60, queries: int = 400, prompts: int = 150, **small
 ) -> None:
-    """pass@1 and pass@8 before and after RL, and after as many updates of SFT."""
+    """Each loss of distillation alone, without rehearsal, which is a loss of its own."""
     tokenizer = desk.tokenizer
-    desk.expected = 3 * len(desk.seeds)
+    desk.expected = 5 * len(desk.seeds)
+    teacher = desk.teacher()
     for seed in desk.seeds:
         start = reasoner(desk, seed, **small)
-        settings = ppo.STAGE_SETTINGS["rl_stem"]
-        settings = replace(settings, iterations=iterations, prompts=16, candidates=candidates)
-        asked = drawn(REASONED, candidates, seed + 1000)
-        ready, _ = ready_tasks(start, tokenizer, "rl_stem", settings, seed, asked)
-        unseen = drawn(REASONED, prompts, seed, "test")
-        for name in ("start", "RL", "SFT"):
-            policy = copy.deepcopy(start)
-            if name == "RL" and ready:
+        tasks = drawn(REASONED, queries, seed + 2000)
+        settings = distill.Settings(steps=steps, queries=queries)
+        how = {"seed": seed, "tasks": tasks}
+        pairs = distill.preference_data(teacher, start, tokenizer, settings, **how)[0]
+        unseen = {"math": drawn(REASONED, prompts, seed, "test")}
+        for name, weights in (("start", None), *LOSSES.items()):
+            model = copy.deepcopy(start)
+            if weights is not None:
+                dpo_coef, pos_coef, neg_coef = weights
+                coefs = {"dpo_coef": dpo_coef, "pos_coef": pos_coef, "neg_coef": neg_coef}
+                used = replace(settings, **coefs)
                 how = {"seed": seed, "stage": "lesson_6"}
-                ppo.train(policy, tokenizer, ready, settings, **how)
-            if name == "SFT":
-                # the world's own answers to all the prompts that RL could choose from
-                updates = iterations * settings.minibatches
-                rows = demonstrations(tokenizer, asked, seed)
-                rows = repeated(rows, 32 * updates, random.Random(seed))
-                how = {"seed": seed, "stage": "lesson_6"}
-                sft.train(policy, tokenizer, rows, sft.Settings(updates, rows=32), **how)
-            rates = pass_rates(policy, tokenizer, unseen, samples=SAMPLES, seed=seed)
-            rights = [round(rate * SAMPLES) for rate in rates]
-            once = sum(pass_at(1, right, SAMPLES) for right in rights) / len(rights)
-            eight = sum(pass_at(8, right, SAMPLES) for right in rights) / len(rights)
-            never = sum(right == 0 for right in rights) / len(rights)
-            desk.note(seed, name, pass_1=100 * once, pass_8=100 * eight, never=100 * never)
+                distill.train(model, teacher, tokenizer, pairs, [], used, **how)
+            scores = evaluate(model, tokenizer, prompts, seed=seed, tasks=unseen)["math"]
+            desk.note(seed, name, greedy=100 * scores["greedy"], sampled=100 * scores["sampled"])
 
 
 # ---- lesson 7: self_reward.py ----
@@ -116,10 +114,12 @@ def blind_judge(desk: Desk, prompts: int = 60, responses: int = 4) -> None:
             how = tokenizer, questions, groups
             judged, _ = self_reward.generate_rewards(model, *how, settings, seed)
             found = judging.audit(*how, judged, [None] * len(groups))
-            numbers = {"differ": 100 * (1 - found["equally_good"])}
-            for column in ("agreement", "correct", "complete", "polite", "concise"):
-                agreed = found[f"own_{column}"]
-                numbers[column] = None if agreed is None else 100 * agreed
+            same = found.pop("equally_good")
+            found["own_differ"] = None if same is None else 1 - same
+            numbers = {}
+            for column in ("differ", "agreement", "correct", "complete", "polite", "concise"):
+                share = found[f"own_{column}"]
+                numbers[column] = None if share is None else 100 * share
             desk.note(seed, name, **numbers)
 
 
@@ -133,36 +133,35 @@ def written_rows(tokenizer, task, count: int, seed: int) -> list:
     return rows
 
 
-# ---- lesson 8: distill.py ----
-
-# weights of L_DPO, L_pos and L_neg; the last row is the chapter's default
-LOSSES = {"L_DPO": (1.0, 0.0, 0.0), "L_pos": (0.0, 1.0, 0.0), "L_neg": (0.0, 0.0, 1.0)}
-LOSSES["all three"] = tuple(
-    getattr(distill.Settings, name) for name in ("dpo_coef", "pos_coef", "neg_coef")
-)
+# ---- lesson 8: pipeline.py ----
 
 
-def three_losses(
-    desk: Desk, steps: int = 30, queries: int = 400, prompts: int = 150, **small
+def add_or_concentrate(
+    desk: Desk, iterations: int = 10, candidates: int = 128, prompts: int = 80, **small
 ) -> None:
-    """Each loss of distillation alone, without rehearsal, which is a loss of its own."""
+    """pass@1 and pass@8 before and after RL, and after as many updates of SFT."""
     tokenizer = desk.tokenizer
-    desk.expected = 5 * len(desk.seeds)
-    teacher = desk.teacher()
+    desk.expected = 3 * len(desk.seeds)
     for seed in desk.seeds:
         start = reasoner(desk, seed, **small)
-        tasks = drawn(REASONED, queries, seed + 2000)
-        settings = distill.Settings(steps=steps, queries=queries)
-        how = {"seed": seed, "tasks": tasks}
-        pairs = distill.preference_data(teacher, start, tokenizer, settings, **how)[0]
-        unseen = {"math": drawn(REASONED, prompts, seed, "test")}
-        for name, weights in (("start", None), *LOSSES.items()):
-            model = copy.deepcopy(start)
-            if weights is not None:
-                dpo_coef, pos_coef, neg_coef = weights
-                coefs = {"dpo_coef": dpo_coef, "pos_coef": pos_coef, "neg_coef": neg_coef}
-                used = replace(settings, **coefs)
+        settings = ppo.STAGE_SETTINGS["rl_stem"]
+        settings = replace(settings, iterations=iterations, prompts=16, candidates=candidates)
+        asked = drawn(REASONED, candidates, seed + 1000)
+        unseen = drawn(REASONED, prompts, seed, "test")
+        for name in ("start", "RL", "SFT"):
+            policy = copy.deepcopy(start)
+            if name == "RL":
+                ppo.rl_stem(policy, tokenizer, settings, seed=seed, tasks=asked)
+            if name == "SFT":
+                # the world's own answers to the prompts that RL chooses from
+                updates = iterations * settings.minibatches
+                rows = demonstrations(tokenizer, asked, seed)
+                rows = repeated(rows, 32 * updates, random.Random(seed))
                 how = {"seed": seed, "stage": "lesson_8"}
-                distill.train(model, teacher, tokenizer, pairs, [], used, **how)
-            scores = evaluate(model, tokenizer, prompts, seed=seed, tasks=unseen)["math"]
-            desk.note(seed, name, greedy=100 * scores["greedy"], sampled=100 * scores["sampled"])
+                sft.train(policy, tokenizer, rows, sft.Settings(updates, rows=32), **how)
+            rates = pass_rates(policy, tokenizer, unseen, samples=SAMPLES, seed=seed)
+            rights = [round(rate * SAMPLES) for rate in rates]
+            once = sum(pass_at(1, right, SAMPLES) for right in rights) / len(rights)
+            eight = sum(pass_at(8, right, SAMPLES) for right in rights) / len(rights)
+            never = sum(right == 0 for right in rights) / len(rights)
+            desk.note(seed, name, pass_1=100 * once, pass_8=100 * eight, never=100 * never)

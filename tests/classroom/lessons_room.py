@@ -105,9 +105,9 @@ def demonstrations(tokenizer, tasks: list, seed: int) -> list:
     return told_rows("lesson", tokenizer, records, 256)
 
 
-def student(desk: Desk, name: str, families, seed: int, *, steps: int, count: int) -> GPT:
+def student(desk: Desk, name: str, families, seed: int, steps: int) -> GPT:
     """The tiny student after SFT from random weights on some families, kept in the folder."""
-    rows = demonstrations(desk.tokenizer, drawn(families, count, seed), seed)
+    rows = demonstrations(desk.tokenizer, drawn(families, 1500, seed), seed)
     settings = sft.Settings(steps)
 
     def fresh() -> GPT:
@@ -122,9 +122,9 @@ def student(desk: Desk, name: str, families, seed: int, *, steps: int, count: in
     return desk.kept(f"{name}.seed{seed}", fresh, training, **decides)
 
 
-def chat_student(desk: Desk, seed: int, steps: int = 300, count: int = 1500) -> GPT:
+def chat_student(desk: Desk, seed: int, sft_steps: int = 300) -> GPT:
     """A student that has seen chat alone, of mixed quality: most answers are impolite or wrong."""
-    return student(desk, "chat", CHAT, seed, steps=steps, count=count)
+    return student(desk, "chat", CHAT, seed, sft_steps)
 
 
 def chat_reward_model(desk: Desk, policy: GPT, seed: int, prompts: int) -> rewards.RewardModel:
