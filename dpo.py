@@ -55,7 +55,7 @@ from data.runtime.log import Log
 from data.runtime.pairs import Pair, file_pairs, tenth_held_out
 from data.runtime.room import fitting, forwards
 from data.runtime.rows import Passes, Row, pad_batch, supervised_count, tokens_of
-from data.runtime.told import dpo_summary, held_out_pairs
+from data.runtime.told import dpo_result, dpo_summary, held_out_pairs
 from data.world import chat as world_chat
 from model import GPT, Optimizers, learning_rate_scale, token_logprobs
 from sft import rehearse, starting_model
@@ -325,7 +325,7 @@ def run(args) -> None:
     model = starting_model(args, "student", tokenizer, device)
     out = alone.folder()
     if records is not None:
-        pairs, held_out = file_pairs(args.data, records, dropped, tokenizer, model.config.context)
+        pairs, held_out = file_pairs(alone, records, dropped, model.config.context)
     else:
         made = annotated_pairs(model, tokenizer, seed=args.seed, prompts=32 if args.smoke else 320)
         pairs, held_out = tenth_held_out(made)
@@ -342,8 +342,8 @@ def run(args) -> None:
     if records is None:
         alone.scores("after", model)
     losses, chosen, rejected = dpo_loss(*after, *before, beta=settings.beta, kind=settings.kind)
-    print(held_out_pairs(losses, chosen - rejected, before, after))
-    print(dpo_summary(measured, out))
+    result = held_out_pairs(losses, chosen - rejected, before, after)
+    alone.ends(f"{dpo_result(result)}\n{dpo_summary(measured, out)}", held_out=result, **measured)
 
 
 if __name__ == "__main__":

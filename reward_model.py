@@ -342,7 +342,7 @@ def run(args) -> None:
     training = functools.partial(reward_model, policy, alone.tokenizer, settings, **how, **files)
     model, measured = alone.once(path, policy, settings, training, into=lambda: RewardModel(policy))
     measured |= held_out_report(model, policy, alone.tokenizer, settings, **how)
-    print(annotator.result_lines(measured, settings.ties, out))
+    alone.ends(annotator.result_lines(measured, settings.ties, out), **measured)
 
 
 if __name__ == "__main__":

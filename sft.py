@@ -320,9 +320,9 @@ def run(args) -> None:
     field = "pretrain" if args.pretrain else "cold_start"
     settings = getattr(schedule, field)
     steps = args.steps or settings.steps
-    settings = replace(settings, steps=steps, held_out_every=-(-steps // 4))
+    settings = alone.batch(replace(settings, steps=steps, held_out_every=-(-steps // 4)))
     if records is not None:
-        rows = lessons.file_rows(args.data, records, dropped, tokenizer, model.config.context)
+        rows = alone.dialogues(records, dropped, model, held_out_loss)
     name = "pretrain" if args.pretrain else "sft"
     how = {"seed": args.seed, "device": device, "log": out / f"{name}.csv"}
 
@@ -336,13 +336,13 @@ def run(args) -> None:
             measured = stage(model, tokenizer, replace(schedule, **{field: settings}), **how)
         return model, measured
 
-    compared = not args.pretrain and not args.data
+    compared = not args.pretrain and (args.test or not args.data)
     if compared:
         alone.scores("before", model)
     _, measured = alone.once(out / f"{name}.pt", model, settings, training)
     if compared:
         alone.scores("after", model)
-    print(sft_result(args, measured), sft_summary(measured, out, name), sep="\n")
+    alone.ends(f"{sft_result(args, measured)}\n{sft_summary(measured, out, name)}", **measured)
 
 
 if __name__ == "__main__":

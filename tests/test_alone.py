@@ -1,5 +1,7 @@
 """What the chapters share: log, whole passes, resume, settings of a size, the command line."""
 
+import json
+import math
 import random
 from argparse import Namespace
 from dataclasses import dataclass, field
@@ -8,9 +10,10 @@ import pytest
 import torch
 
 from data.files.checkpoints import Resume
-from data.runtime import alone, sizes
+from data.runtime import alone, sizes, told
 from data.runtime.alone import Alone, sft_checkpoint
 from data.runtime.log import Log
+from data.runtime.pairs import file_pairs
 from data.runtime.rows import Passes, pad_batch, that_fit
 
 CPU = torch.device("cpu")
@@ -193,6 +196,48 @@ def test_a_folder_is_that_of_the_command_and_apart_with_smoke(monkeypatch):
     assert Alone(command_of(), "x").folder() == "runs/x"
     assert Alone(command_of(smoke=True), "x").folder() == "runs/x-smoke"
     assert Alone(command_of(out="there"), "x").folder() == "there"
+
+
+def test_held_out_pairs_by_hand():
+    """Margins 1, -1, 2 and 0: two of four above 0, Wilson's interval 0.15 to 0.85."""
+    losses, margins = torch.tensor([0.5, 1.0, 0.25, 0.75]), torch.tensor([1.0, -1.0, 2.0, 0.0])
+    before = torch.tensor([-3.0, -2.0, -4.0, -1.0]), torch.tensor([-2.0, -3.0, -4.0, -2.0])
+    after = torch.tensor([-1.0, -2.0, -3.0, -1.0]), torch.tensor([-2.0, -3.0, -4.0, -4.0])
+    result = told.held_out_pairs(losses, margins, before, after)
+    assert result["pairs"] == 4 and result["loss"] == 0.625 and result["margin"] == 0.5
+    assert result["accuracy"] == 0.5
+    assert result["accuracy_low"] == pytest.approx(0.150, abs=1e-3)
+    assert result["accuracy_high"] == pytest.approx(0.850, abs=1e-3)
+    assert (result["chosen_before"], result["rejected_before"]) == (-2.5, -2.75)
+    assert (result["chosen_after"], result["rejected_after"]) == (-1.75, -3.25)
+    assert (result["likelier_before"], result["likelier_after"]) == (0.5, 1.0)  # a tie is no win
+
+
+def test_a_command_ends_with_its_cost_and_its_numbers_without_anybodys_folders(tmp_path, capsys):
+    data = tmp_path / "pairs.jsonl"
+    command = Alone(command_of(out=str(tmp_path / "out"), data=str(data)), "x")
+    command.folder()
+    command.result["before"] = 0.5
+    command.ends("the result", loss=1.5, accuracy=math.nan)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "the result" and " s with evaluation" in lines[1]
+    text = (tmp_path / "out" / "result.json").read_text()
+    kept = json.loads(text)
+    assert (kept["before"], kept["loss"], kept["accuracy"]) == (0.5, 1.5, None)
+    assert kept["flags"]["data"] == "pairs.jsonl" and str(tmp_path) not in text
+    assert kept["total_seconds"] >= 0 and kept["flags"]["threads"] == 1
+
+
+def test_records_are_cut_after_the_held_out_ones_are_put_apart(tokenizer):
+    records = [
+        {"prompt": [{"role": "user", "content": f"{k}?"}], "chosen": "a", "rejected": "b"}
+        for k in range(40)
+    ]
+    given = command_of(data="pairs.jsonl", records=None, context=None)
+    whole = file_pairs(Alone(given, "x", tokenizer), records, {}, 64)
+    given.records = 4
+    few = file_pairs(Alone(given, "x", tokenizer), records, {}, 64)
+    assert few == (whole[0][:4], whole[1]) and len(whole[0]) + len(whole[1]) == 40
 
 
 def test_the_sft_model_is_the_one_given_then_a_runs_then_one_that_is_made_once(

@@ -732,7 +732,8 @@ def test_own_pairs_are_trained_on_and_leave_a_checkpoint_and_a_log(command, tmp_
     assert not torch.equal(weights_of(model), weights_of(load_checkpoint(tmp_path / "init.pt")[0]))
     lines = read_csv(tmp_path / "out" / "dpo.csv")
     assert len(lines) == 2 and lines[0]["loss"] == pytest.approx(LN2, abs=1e-5)
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"dpo.pt", "dpo.csv"}
+    left = {file.name for file in (tmp_path / "out").iterdir()}
+    assert left == {"dpo.pt", "dpo.csv", "result.json"}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ from tests.experiments import (
 
 # what replaces a measurement: whatever is looked up in it is there
 SCORES = {
-    domain: {"greedy": 0.5, "sampled": 0.5, "cool": 0.5, "n": 1}
+    domain: {"greedy": 0.5, "sampled": 0.5, "cool": 0.5, "n": 1, "low": 0.1, "high": 0.9}
     for domain in (*world.DOMAINS, "phrasing")
 }
 SIZES = ("tiny", "small", "base")
@@ -221,6 +221,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
     )
     answers = {
         "evaluate": SCORES,
+        "held_out_loss": 0.5,
         "save_checkpoint": None,
         "rehearsal_data": lambda **given: [f"rehearsal {given['size']} {given['seed']}"],
         "chat_prompts": lambda **given: [f"prompt {given['size']} {given['seed']}"],
@@ -581,8 +582,10 @@ for name, flags in {
     for flag, value in flags.items():
         given = f"--{flag.replace('_', '-')} {value}"
         TABLE += [(name, flag, given, of(TRAINER[name], "settings", flag), value)]
-
 OWN_DIALOGUES = "--data dialogues.jsonl"
+OWN_PAIRS = "--data pairs.jsonl"
+HELD_OUT_OF_10, HELD_OUT_OF_20 = 3, 1  # of its 40 prompts
+SHORT = 16  # tokens, which the ten prompts with one digit keep to
 ROLLOUT = "--show-rollout"
 SFT_STAGES = ["pretrain", "cold_start_sft", "overall_sft"]
 TINY_SMOKE = {who: sft.smoke(schedule) for who, schedule in sft.SCHEDULES["tiny"].items()}
@@ -603,6 +606,73 @@ TABLE += [
     ("dpo", "show", "--show", times("show", "train"), [1, 0]),
     ("reward_model", "data", "--data pairs.jsonl", size_of("reward_model", "rankings"), 40),
     ("reward_model", "show", "--show", times("show", "reward_model"), [1, 0]),
+    ("sft", "rows", "--rows 3", of("cold_start_sft", "schedule", "cold_start", "rows"), 3),
+    (
+        "sft",
+        "rows",
+        f"--rows 3 --size base {OWN_DIALOGUES}",
+        lambda seen: attrgetter("rows", "batch_tokens")(seen.sft_on_rows["settings"]),
+        (3, 0),
+        f"--size base {OWN_DIALOGUES}",
+    ),
+    (
+        "sft",
+        "records",
+        f"--records 5 {OWN_DIALOGUES}",
+        size_of("sft_on_rows", "rows"),
+        5 + HELD_OUT_OF_20,
+        OWN_DIALOGUES,
+    ),
+    (
+        "sft",
+        "context",
+        f"--context {SHORT} {OWN_DIALOGUES}",
+        size_of("sft_on_rows", "rows"),
+        10,
+        OWN_DIALOGUES,
+    ),
+    (
+        "sft",
+        "test",
+        f"--test files/math.jsonl {OWN_DIALOGUES}",
+        lambda seen: [(*one["tasks"], one["temperatures"]) for one in seen.of("evaluate")],
+        2 * [("math", {"greedy": 0.0})],
+        OWN_DIALOGUES,
+    ),
+    ("dpo", "rows", "--rows 3", of("train", "settings", "rows"), 3),
+    (
+        "dpo",
+        "records",
+        f"--records 5 {OWN_PAIRS}",
+        lambda seen: (len(seen.train["pairs"]), len(seen.reference_logprobs["pairs"])),
+        (5, HELD_OUT_OF_10),
+        OWN_PAIRS,
+    ),
+    (
+        "dpo",
+        "context",
+        f"--context {SHORT} {OWN_PAIRS}",
+        lambda seen: len(seen.train["pairs"]) + len(seen.reference_logprobs["pairs"]),
+        10,
+        OWN_PAIRS,
+    ),
+    ("reward_model", "rows", "--rows 3", of("reward_model", "settings", "rows"), 3),
+    (
+        "reward_model",
+        "records",
+        f"--records 5 {OWN_PAIRS}",
+        size_of("reward_model", "rankings"),
+        5 + HELD_OUT_OF_10,
+        OWN_PAIRS,
+    ),
+    (
+        "reward_model",
+        "context",
+        f"--context {SHORT} {OWN_PAIRS}",
+        size_of("reward_model", "rankings"),
+        10,
+        OWN_PAIRS,
+    ),
     ("reward_model", "rank", "--rank init.pt", loaded, ["init.pt"]),
     ("reward_model", "rank", "--rank init.pt", times("reward_model", "sample_outputs"), [0, 1]),
     ("ppo", "stage", "--stage rl_code", of("rl_stage", "stage"), "rl_code"),

@@ -771,7 +771,7 @@ def test_own_records_are_trained_on_and_leave_a_checkpoint_and_a_log(tmp_path, m
         monkeypatch, capsys, "--data", fixture, "--steps", 2, "--out", tmp_path
     )
     assert code == 0 and "held-out loss" in out, err
-    assert {file.name for file in tmp_path.iterdir()} == {"sft.pt", "sft.csv"}
+    assert {file.name for file in tmp_path.iterdir()} == {"sft.pt", "sft.csv", "result.json"}
     model, saved = load_checkpoint(tmp_path / "sft.pt", tokenizers.tiny())
     assert (
         saved["stage"] == "sft"

@@ -5,7 +5,8 @@ and after, and a checkpoint that the same command does not train again. Models a
 that train come as arguments.
 """
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,17 @@ from data.files.checkpoints import (
     save_checkpoint,
     tokenizer_of,
 )
+from data.files.writing import write_json
+from data.runtime import lessons
 from data.runtime.command import made_folder, out_folder
-from data.runtime.devices import start
+from data.runtime.devices import rank, start
 from data.runtime.evaluation import evaluate, table_head, table_line
+from data.runtime.machine import peak_memory_mb
+from data.runtime.measures import finite
+from data.runtime.real_rows import REPLY, test_tasks
 from data.runtime.sizes import sized
+
+PATHS = ("init", "data", "test", "out")  # flags that name files
 
 
 class Alone:
@@ -38,14 +46,17 @@ class Alone:
         self.device = start(args)
         self.tokenizer = tokenizer or tokenizer_of(args.init)
         self.has_head = False  # of the table
+        self.began = time.perf_counter()
+        self.result = {}  # what is told at the end, for result.json
+        self.tasks = None  # of --test, by domain
 
     def settings(self, tiny, *flags: str, **given):
         """`tiny`, the settings of size tiny, as --size, the named flags and --smoke change them.
 
         A flag that is not given changes nothing. `given`: other changes; a flag goes over them.
         """
-        for flag in flags:
-            value = getattr(self.args, flag)
+        for flag in (*flags, "rows"):
+            value = getattr(self.args, flag, None)
             if value is not None:
                 given[flag] = value
         return sized(tiny, self.name, self.args.size, self.args.smoke, **given)
@@ -57,6 +68,30 @@ class Alone:
         records, dropped, notes = formats.read_records(self.args.data, kind)
         tell_notes(notes)
         return records, dropped
+
+    def context(self, own: int) -> int:
+        """The most tokens of a record: --context, or the model's `own`."""
+        return min(own, self.args.context or own)
+
+    def dialogues(self, records: list[dict], dropped: dict, model, held_out_loss) -> list:
+        """The dialogues of --data as rows, and a line with the loss on what is held out of them.
+
+        held_out_loss(model, tokenizer, rows, device) gives it, in nats a token.
+        """
+        args = self.args
+        context = self.context(model.config.context)
+        rows = lessons.file_rows(args.data, records, dropped, self.tokenizer, context)
+        trained_on, held_out = lessons.held_out_rows("sft", rows)
+        loss = held_out_loss(model, self.tokenizer, held_out, self.device)
+        print(f"held-out loss before {loss:.3f}", flush=True)
+        self.result["held_out_loss_before"] = loss
+        return trained_on[: args.records] + held_out
+
+    def batch(self, settings):
+        """sft.Settings with --rows in place of the size's batch."""
+        if self.args.rows is None:
+            return settings
+        return replace(settings, rows=self.args.rows, batch_tokens=0)
 
     def text(self) -> str | None:
         """The plain text of --data, or None without it.
@@ -76,20 +111,51 @@ class Alone:
     def folder(self) -> Path:
         """The folder of what the command leaves, held for this process alone."""
         smoke = "-smoke" if self.args.smoke else ""
-        return out_folder(self.args.out or f"runs/{self.name}{smoke}")
+        self.out = out_folder(self.args.out or f"runs/{self.name}{smoke}")
+        return self.out
 
     def tell_size(self, model) -> None:
         count = sum(parameter.numel() for parameter in model.parameters())
         print(f"{count:,} parameters, {self.device}, {torch.get_num_threads()} threads")
 
     def scores(self, name: str, model) -> None:
-        """A line of the table: the model's scores on the held-out prompts."""
+        """A line of the table: the model's scores on the held-out prompts, or on --test."""
+        if getattr(self.args, "test", None):
+            return self.exact_match(name, model)
         if not self.has_head:
             print(table_head())
             self.has_head = True
         n = min(4, self.args.eval_n) if self.args.smoke else self.args.eval_n
         scores = evaluate(model, self.tokenizer, n, seed=self.args.seed)
         print(table_line(name, scores), flush=True)
+
+    def exact_match(self, name: str, model) -> None:
+        """A line: the share of the first --eval-n problems of --test that are answered rightly."""
+        self.tasks = self.tasks or test_tasks(self.args.test)
+        how = {"seed": self.args.seed, "tasks": self.tasks, "max_new": REPLY}
+        how["temperatures"] = {"greedy": 0.0}
+        for domain, scores in evaluate(model, self.tokenizer, self.args.eval_n, **how).items():
+            told = "{greedy:.3f} of {n} problems (95%: {low:.3f} to {high:.3f})".format(**scores)
+            print(f"{domain}, right answers {name}: {told}", flush=True)
+            self.result[f"{domain}_{name}"] = scores
+
+    def ends(self, told: str, **measured) -> None:
+        """Prints the result and what it cost, and keeps the numbers in result.json."""
+        seconds = time.perf_counter() - self.began
+        memory = peak_memory_mb()
+        cost = f"{seconds:.0f} s with evaluation"
+        if memory:
+            cost += f", peak memory {memory:,.0f} MB"
+        print(f"{told}\n{cost}")
+        flags = {}
+        for flag, value in vars(self.args).items():
+            # a path says where somebody keeps things, and a name is enough
+            flags[flag] = Path(value).name if flag in PATHS and value else value
+        where = {"device": self.device.type, "threads": torch.get_num_threads()}
+        result = {"flags": flags | where, **self.result, **measured}
+        result |= {"total_seconds": round(seconds, 1), "peak_memory_mb": memory}
+        if not rank():
+            write_json(Path(self.out) / "result.json", finite(result))
 
     def once(self, path: Path, model, settings, train, *, into=None, **entering):
         """train() -> (trained model, measured), saved straight after it; or what an equal command

@@ -20,7 +20,7 @@ from data.runtime.command import ask, out_folder
 from data.runtime.decoding import generate
 from data.runtime.devices import seed_of
 from data.runtime.evaluation import sampled_rows
-from data.runtime.measures import calibration, pair_accuracy, pairs_of, won
+from data.runtime.measures import calibration, pair_accuracy, pairs_of, wilson, won
 from data.runtime.room import fitting
 from data.runtime.rows import Row, check_prompts, ranking_rows, split
 from data.world import chat as world_chat
@@ -219,11 +219,15 @@ def file_rankings(alone, context: int) -> list[dict] | None:
     records, dropped = alone.records("ranking")
     if records is None:
         return None
-    rankings = rankings_of(records, alone.tokenizer, context, dropped)
+    rankings = rankings_of(records, alone.tokenizer, alone.context(context), dropped)
     if dropped:
         print(formats.dropped_line(dropped))
-    check_prompts(alone.args.data, [ranking["opening"] for ranking in rankings], dropped)
-    return rankings
+    openings = [ranking["opening"] for ranking in rankings]
+    check_prompts(alone.args.data, openings, dropped)
+    trained_on, held_out = split("reward_model", rankings, openings, 10)
+    trained_on = trained_on[: alone.args.records]
+    print(f"{len(trained_on)} rankings to train on, {len(held_out)} held out", flush=True)
+    return trained_on + held_out  # the same are held out again
 
 
 def rankings_of(records: list[dict], tokenizer, context: int, dropped: dict) -> list[dict]:
@@ -329,6 +333,11 @@ def result_lines(measured: dict, ties: str, out: Path) -> str:
             lines.append("calibration           " + ", ".join(bins))
         elif name == "accuracy" and math.isnan(value):
             lines.append("no strict pair is held out, so no accuracy")
+        elif name == "accuracy" and measured.get("calibration"):
+            pairs = sum(row["pairs"] for row in measured["calibration"])
+            low, high = wilson(value * pairs, pairs)
+            told = f"{value:.3f} (95%: {low:.3f} to {high:.3f}, {pairs} pairs)"
+            lines.append(f"{name:22}{told}")
         else:
             told = f"{value:.3f}" if isinstance(value, float) else str(value)
             lines.append(f"{name:22}{told}")

@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from data.runtime import own_files
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -21,6 +23,7 @@ LEAST = {
     "iterations": 1,
     "rounds": 1,
     "eval_n": 1,
+    **own_files.LEAST,
     "threads": 1,
     "rehearsal_rows": 0,
     "temperature": 0,
@@ -340,6 +343,7 @@ def chapter_flags(
     parser.add_argument("--init", default=None, help=init)
     told = "print the loss of two made-up responses, number by number, and stop"
     parser.add_argument("--show", action="store_true", help=told)
+    own_files.add_flags(parser, name)
     if evaluated:
         told = "held-out prompts a domain"
         parser.add_argument("--eval-n", type=int, default=128, help=told)

@@ -16,6 +16,15 @@ def mean_of(values: list[float | None]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
+def finite(value):
+    """The same with None for what is not a number, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def wilson(right: float, n: int) -> tuple[float, float]:
     """Wilson's 95% interval of a share, `right` of n (Wilson 1927); never of width 0.
 

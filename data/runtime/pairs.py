@@ -8,11 +8,15 @@ Pair = tuple[Row, Row]  # chosen and rejected: one prompt, two responses, the ma
 
 
 def file_pairs(
-    name: str, records: list[dict], dropped: dict, tokenizer, context: int
+    alone, records: list[dict], dropped: dict, context: int
 ) -> tuple[list[Pair], list[Pair]]:
-    """(trained on, held out): the pairs of a file, a tenth of its prompts held out."""
+    """(trained on, held out): the pairs of --data, a tenth of its prompts held out.
+
+    `alone`: the command, an alone.Alone; `context`: the model's.
+    """
+    name = alone.args.data
     rankings = map(as_ranking, records)
-    kept, left_out = ranking_rows(tokenizer, rankings, context)
+    kept, left_out = ranking_rows(alone.tokenizer, rankings, alone.context(context))
     dropped = dropped | left_out
     if dropped:
         print(formats.dropped_line(dropped))
@@ -21,7 +25,8 @@ def file_pairs(
         raise ValueError(f"{name}: no pair is left to train on{because}; give more data")
     openings = [formats.opening(record["prompt"]) for record, _ in kept]
     check_prompts(name, openings, dropped)
-    return split(name, [tuple(rows) for _, rows in kept], openings, 10)
+    pairs, held_out = split(name, [tuple(rows) for _, rows in kept], openings, 10)
+    return pairs[: alone.args.records], held_out
 
 
 def tenth_held_out(made: list) -> tuple[list, list]:

@@ -68,6 +68,20 @@ def file_tests(run: Run) -> dict:
     return {"tasks": tasks, "max_new": REPLY}
 
 
+def test_tasks(path) -> dict:
+    """{domain: tasks} of a file of problems with checked answers: math, or code with tests.
+
+    Raises formats.DataError for a broken record, ValueError where nothing can be checked.
+    """
+    records, _, _ = formats.read_records(path, "instruction")
+    folder = real.Folder(tasks={}, demonstrations={})
+    domain = "code" if any("tests" in record for record in records) else "math"
+    tasks = [task for task, _ in real.answered_tasks(domain, records, folder)]
+    if not tasks:
+        raise ValueError(f"{path}: nothing can be checked{formats.because(folder.dropped)}")
+    return {domain: tasks}
+
+
 def fit_files(run: Run) -> None:
     """Drops prompts that leave no room for a reply; prints what was left out while reading.
 

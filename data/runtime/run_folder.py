@@ -15,6 +15,7 @@ from data.files import writing
 from data.files.checkpoints import damage, digest, remove_middle
 from data.runtime.evaluation import table_line
 from data.runtime.machine import environment, peak_memory_mb
+from data.runtime.measures import finite
 from data.runtime.run import Run
 
 # ---- results.json ----
@@ -61,15 +62,6 @@ def read_json(path: Path, default):
 
 def write_results(out: Path, results: dict) -> None:
     writing.write_json(out / "results.json", finite(results))
-
-
-def finite(value):
-    """The same with None for what is not a number, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def keys_of(stages: list) -> list[tuple[str, str]]:

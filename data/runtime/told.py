@@ -4,21 +4,35 @@ from pathlib import Path
 
 from torch import Tensor
 
+from data.runtime.measures import wilson
 
-def held_out_pairs(losses: Tensor, margins: Tensor, before: tuple, after: tuple) -> str:
-    """A line about DPO's held-out pairs.
 
-    `before` and `after`: (chosen, rejected) log-probabilities of the policy, (P,) each.
+def held_out_pairs(losses: Tensor, margins: Tensor, before: tuple, after: tuple) -> dict:
+    """What DPO's held-out pairs say, as means over the pairs.
+
+    `before` and `after`: (chosen, rejected) log-probabilities of the policy, (P,) each. "likelier":
+    the share of the pairs whose chosen response has the higher one.
     """
-    accuracy = (margins > 0).float().mean()
-    chosen, rejected = (
-        f"{float(was.mean()):.1f} -> {float(now.mean()):.1f}" for was, now in zip(before, after)
-    )
+    accuracy = float((margins > 0).float().mean())
+    low, high = wilson(accuracy * len(margins), len(margins))
+    result = {"pairs": len(margins), "loss": float(losses.mean()), "accuracy": accuracy}
+    result |= {"accuracy_low": low, "accuracy_high": high, "margin": float(margins.mean())}
+    for name, (chosen, rejected) in (("before", before), ("after", after)):
+        result[f"chosen_{name}"] = float(chosen.mean())
+        result[f"rejected_{name}"] = float(rejected.mean())
+        result[f"likelier_{name}"] = float((chosen > rejected).float().mean())
+    return result
+
+
+def dpo_result(held_out: dict) -> str:
+    """Two lines about what `held_out_pairs` gives."""
     return (
-        f"held-out pairs: loss {float(losses.mean()):.3f}, accuracy {float(accuracy):.2f}, "
-        f"margin {float(margins.mean()):.3f}; "
-        f"log-probability chosen {chosen}, rejected {rejected}"
-    )
+        "held-out pairs: loss {loss:.3f}, accuracy {accuracy:.2f}, margin {margin:.3f}; "
+        "log-probability chosen {chosen_before:.1f} -> {chosen_after:.1f}, "
+        "rejected {rejected_before:.1f} -> {rejected_after:.1f}\n"
+        "of {pairs} pairs: accuracy's 95% interval {accuracy_low:.2f} to {accuracy_high:.2f}; "
+        "chosen likelier than rejected in {likelier_before:.2f} -> {likelier_after:.2f}"
+    ).format(**held_out)
 
 
 def dpo_summary(measured: dict, out: Path) -> str:
