@@ -28,7 +28,7 @@ import sft
 from data import world
 from data.files import tokenizer as tokenizers
 from data.files.checkpoints import TEACHER, save_checkpoint
-from data.runtime import annotator
+from data.runtime import annotator, judging
 from data.runtime.decoding import generate
 from data.runtime.lessons import development_rows
 from data.runtime.measures import pair_accuracy
@@ -111,7 +111,7 @@ def dpo_run(folder: Path, seed: int, log: Path) -> list[dict]:
     return lines_of(log)
 
 
-RANKING = reward_model.Settings(prompts=240, epochs=1, rows=8, held_out=48)
+RANKING = reward_model.Settings(prompts=240, held_out=64)
 
 
 def ranked(folder: Path, seed: int, log: Path) -> tuple:
@@ -137,7 +137,8 @@ def rewards_beside(folder: Path, seed: int, log: Path) -> list[dict]:
             for k, score in zip(some, got.tolist()):
                 scores[k] = score
         groups = [scores[i : i + 4] for i in range(0, len(scores), 4)]
-        lines.append({"rows": size, "held_out_accuracy": pair_accuracy(groups, levels)})
+        line = {"rows": size, "mean_score": sum(scores) / len(scores)}
+        lines.append(line | {"held_out_accuracy": pair_accuracy(groups, levels)})
     return lines
 
 
@@ -152,9 +153,10 @@ def rewards_of_ties(folder: Path, seed: int, log: Path) -> list[dict]:
 
 def rl(folder: Path, seed: int, log: Path, **changed) -> list[dict]:
     """Questions that need a tool; the reward is the verifier's."""
+    rng = world.generator(seed, "museum")
     policy = model_of(folder / "sft.pt")
-    tasks = world.draw_tasks(world.generator(seed, "museum"), ("agent",), 96)
-    settings = replace(ppo.Settings(prompts=8, iterations=10, minibatches=2), **changed)
+    tasks = world.draw_tasks(rng, ("agent",), 96, levels=(1, 2, 3))
+    settings = replace(ppo.Settings(prompts=6, iterations=8, minibatches=2), **changed)
     ppo.train(policy, TOKENIZER, tasks, settings, seed=seed, stage="museum", log=log)
     return lines_of(log)
 
@@ -171,13 +173,23 @@ def distilled(folder: Path, seed: int, log: Path) -> list[dict]:
 
 
 def judged(folder: Path, seed: int, log: Path) -> list[dict]:
-    """How well a judge judges whose verdicts are drawn at rising temperatures."""
+    """How the teacher judges, its verdicts drawn at rising temperatures."""
     model = model_of(TEACHER)
     lines = []
-    for temperature in (0.4, 0.8, 1.2, 1.6):
-        settings = self_reward.Settings(held_out=16, temperature=temperature, top_p=1.0)
-        line = {"temperature": temperature}
-        lines.append(line | self_reward.judge_report(model, TOKENIZER, settings, seed, "dev"))
+    for temperature in (0.5, 1.0, 1.5, 1.75, 2.0):
+        given = []
+
+        def judge(questions, responses, settings, seed):
+            scores, verdicts = self_reward.judge(
+                model, TOKENIZER, questions, responses, settings, seed
+            )
+            given.extend(score for score in scores if score is not None)
+            return scores, verdicts
+
+        settings = self_reward.Settings(held_out=32, temperature=temperature, top_p=1.0)
+        line = judging.report(judge, settings, seed, "dev")
+        line |= {"temperature": temperature, "mean_score": sum(given) / max(1, len(given))}
+        lines.append(line)
     return lines
 
 
@@ -189,7 +201,7 @@ RUNS = {
     "the reward is read at the padding": rewards_beside,
     "a tie counts as a win": rewards_of_ties,
     "the reference learns along": partial(rl, kl_coef=0.05),
-    "the KL has the wrong sign": partial(rl, estimator="gae", kl_coef=0.2),
+    "the KL has the wrong sign": partial(rl, estimator="gae", kl_coef=0.5),
     "advantages are not centred": rl,
     "old log-probabilities at another temperature": partial(rl, iterations=4),
     "advantages run through what a tool wrote": partial(rl, estimator="gae"),

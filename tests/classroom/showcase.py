@@ -34,7 +34,6 @@ def by_iteration(y: str, label: str, **scale) -> Curve:
 STARTS = ("base.pt", "sft.pt")  # what exhibits.py makes first
 
 KL = by_iteration("kl", "KL to the start, nats a response")
-ENTROPY = by_iteration("entropy", "entropy, nats a token")
 TRUE_REWARD = by_iteration("true_reward", "share of right answers")
 
 EXHIBITS = (
@@ -50,7 +49,7 @@ EXHIBITS = (
     Exhibit(
         "the end mark is left out of the loss",
         "SFT, and what the model then writes",
-        "SFT of a base model on dialogues; now and then it answers 48 prompts in at most 64 tokens.",
+        "SFT of a base model on dialogues; at times it answers 48 prompts in at most 64 tokens.",
         (
             by_step("length", "tokens of a response"),
             by_step("truncated", "share cut off by the length limit"),
@@ -72,6 +71,7 @@ EXHIBITS = (
         "A reward model learns from rankings; then it scores held-out ones, so many rows at once.",
         (
             by_step("loss", "loss"),
+            Curve("rows", "mean_score", "rows scored at once", "mean score, held out", "log"),
             Curve("rows", "held_out_accuracy", "rows scored at once", "accuracy, held out", "log"),
         ),
     ),
@@ -88,19 +88,19 @@ EXHIBITS = (
         "the reference learns along",
         "RL with a KL penalty",
         "RL on questions that need a tool, with a group baseline and a KL penalty.",
-        (KL, ENTROPY, TRUE_REWARD),
+        (KL, TRUE_REWARD),
     ),
     Exhibit(
         "the KL has the wrong sign",
         "PPO with a KL penalty",
-        "PPO with a critic on questions that need a tool, and a KL penalty of 0.2.",
-        (KL, ENTROPY, TRUE_REWARD),
+        "PPO with a critic on questions that need a tool, and a KL penalty.",
+        (KL, TRUE_REWARD),
     ),
     Exhibit(
         "advantages are not centred",
         "RL with a group baseline",
         "RL on questions that need a tool, with a group baseline.",
-        (by_iteration("loss", "loss"), ENTROPY, TRUE_REWARD),
+        (by_iteration("loss", "loss"), TRUE_REWARD),
     ),
     Exhibit(
         "old log-probabilities at another temperature",
@@ -118,9 +118,8 @@ EXHIBITS = (
         "PPO with a critic",
         "PPO with a critic on questions that need a tool.",
         (
-            by_iteration("value_loss", "loss of the critic"),
+            by_iteration("value_loss", "loss of the critic", y_scale="log"),
             by_iteration("explained_variance", "explained variance of the returns"),
-            TRUE_REWARD,
         ),
     ),
     Exhibit(
@@ -139,6 +138,7 @@ EXHIBITS = (
         "A model judges answers whose truth is known, at rising sampling temperatures.",
         (
             Curve("temperature", "parsed", "temperature", "share of verdicts that are read"),
+            Curve("temperature", "mean_score", "temperature", "mean score of an answer"),
             Curve("temperature", "pairwise", "temperature", "agreement with the truth"),
         ),
     ),
