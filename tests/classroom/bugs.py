@@ -35,8 +35,8 @@ BUGS = (
     Bug(
         "the end mark is left out of the loss",
         "data/files/tokenizer.py",
-        '            add(self.encode(message.get("content", "")) + [self.end_id], learned)',
-        '            add(self.encode(message.get("content", "")), learned) or add([self.end_id])',
+        "            add([self.end_id], learned)",
+        "            add([self.end_id])",
         "the model never stops: every answer runs into the length limit",
         "length and truncated rise as it learns; in a healthy run truncated falls to 0",
         "tests/test_tokenizer.py::test_supervised_tokens_are_the_answer_and_its_end_mark",

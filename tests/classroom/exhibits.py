@@ -111,19 +111,12 @@ def dpo_run(folder: Path, seed: int, log: Path) -> list[dict]:
     return lines_of(log)
 
 
-RANKING = reward_model.Settings(prompts=240, held_out=64)
-
-
-def ranked(folder: Path, seed: int, log: Path) -> tuple:
-    """(a reward model, held-out rankings)."""
-    policy = model_of(folder / "sft.pt")
-    made = reward_model.reward_model(policy, TOKENIZER, RANKING, seed=seed, log=log)[0]
-    return made, annotator.rankings_of_part(policy, TOKENIZER, RANKING, seed, "test")
-
-
 def rewards_beside(folder: Path, seed: int, log: Path) -> list[dict]:
-    """The accuracy on held-out rankings by how many rows are scored in one forward."""
-    model, rankings = ranked(folder, seed, log)
+    """Scores of held-out outputs by how many rows are read in one forward."""
+    policy = model_of(folder / "sft.pt")
+    settings = reward_model.Settings(prompts=240, held_out=64)
+    model, _ = reward_model.reward_model(policy, TOKENIZER, settings, seed=seed, log=log)
+    rankings = annotator.rankings_of_part(policy, TOKENIZER, settings, seed, "test")
     rows = [row for ranking in rankings for row in ranking["rows"]]
     levels = [annotator.parse_ranking(one["ranking"], len(one["rows"])) for one in rankings]
     order = list(range(len(rows)))
@@ -143,20 +136,23 @@ def rewards_beside(folder: Path, seed: int, log: Path) -> list[dict]:
 
 
 def rewards_of_ties(folder: Path, seed: int, log: Path) -> list[dict]:
-    model, rankings = ranked(folder, seed, log)
-    how = TOKENIZER, rankings, reward_model.predicted_reward
-    return lines_of(log) + annotator.report(model, *how)["calibration"]
+    """Two outputs a prompt, of which many are alike."""
+    policy = model_of(folder / "sft.pt")
+    settings = reward_model.Settings(prompts=480, outputs=2, rows=32)
+    reward_model.reward_model(policy, TOKENIZER, settings, seed=seed, log=log)
+    return lines_of(log)
 
 
 # ---- reinforcement learning ----
 
 
 def rl(folder: Path, seed: int, log: Path, **changed) -> list[dict]:
-    """Questions that need a tool; the reward is the verifier's."""
+    """The same twelve questions that need a tool in every iteration, so that what bends is not the
+    questions; the reward is the verifier's."""
     rng = world.generator(seed, "museum")
     policy = model_of(folder / "sft.pt")
-    tasks = world.draw_tasks(rng, ("agent",), 96, levels=(1, 2, 3))
-    settings = replace(ppo.Settings(prompts=6, iterations=8, minibatches=2), **changed)
+    tasks = world.draw_tasks(rng, ("agent",), 12, levels=(1, 2, 3))
+    settings = replace(ppo.Settings(prompts=12, samples=6, iterations=8, minibatches=2), **changed)
     ppo.train(policy, TOKENIZER, tasks, settings, seed=seed, stage="museum", log=log)
     return lines_of(log)
 

@@ -33,7 +33,7 @@ def by_iteration(y: str, label: str, **scale) -> Curve:
 
 STARTS = ("base.pt", "sft.pt")  # what exhibits.py makes first
 
-KL = by_iteration("kl", "KL to the start, nats a response")
+KL = by_iteration("kl", "KL to the start, nats")
 TRUE_REWARD = by_iteration("true_reward", "share of right answers")
 
 EXHIBITS = (
@@ -42,8 +42,8 @@ EXHIBITS = (
         "SFT",
         "SFT of a base model on dialogues.",
         (
-            by_step("loss", "loss, nats a supervised token"),
-            by_step("held_out_loss", "the same, held out"),
+            by_step("loss", "loss, nats"),
+            by_step("held_out_loss", "loss, held out"),
         ),
     ),
     Exhibit(
@@ -52,7 +52,7 @@ EXHIBITS = (
         "SFT of a base model on dialogues; at times it answers 48 prompts in at most 64 tokens.",
         (
             by_step("length", "tokens of a response"),
-            by_step("truncated", "share cut off by the length limit"),
+            by_step("truncated", "share cut off by the limit"),
         ),
     ),
     Exhibit(
@@ -62,7 +62,7 @@ EXHIBITS = (
         (
             by_step("loss", "loss"),
             by_step("margin", "margin of the implicit rewards"),
-            by_step("chosen_logprob", "log-probability of the chosen, nats"),
+            by_step("chosen_logprob", "log-probability of the chosen"),
         ),
     ),
     Exhibit(
@@ -78,48 +78,46 @@ EXHIBITS = (
     Exhibit(
         "a tie counts as a win",
         "A reward model",
-        "A reward model learns from rankings; then its certainty is compared with what is right.",
+        "A reward model learns from rankings of two responses to a prompt.",
         (
             by_step("loss", "loss"),
-            Curve("predicted", "observed", "predicted share of wins", "observed, held out"),
+            by_step("accuracy", "pairs in the right order"),
         ),
     ),
     Exhibit(
         "the reference learns along",
         "RL with a KL penalty",
-        "RL on questions that need a tool, with a group baseline and a KL penalty.",
+        "RL on twelve questions that need a tool, with a group baseline and a KL penalty.",
         (KL, TRUE_REWARD),
     ),
     Exhibit(
         "the KL has the wrong sign",
         "PPO with a KL penalty",
-        "PPO with a critic on questions that need a tool, and a KL penalty.",
+        "PPO with a critic on twelve questions that need a tool, and a KL penalty.",
         (KL, TRUE_REWARD),
     ),
     Exhibit(
         "advantages are not centred",
         "RL with a group baseline",
-        "RL on questions that need a tool, with a group baseline.",
+        "RL on twelve questions that need a tool, with a group baseline.",
         (by_iteration("loss", "loss"), TRUE_REWARD),
     ),
     Exhibit(
         "old log-probabilities at another temperature",
         "RL with a group baseline",
-        "The first iterations of RL on questions that need a tool.",
+        "The first iterations of RL on twelve questions that need a tool.",
         (
-            by_iteration(
-                "first_log_ratio", "largest log-ratio before any update, nats", y_scale="log"
-            ),
+            by_iteration("first_log_ratio", "largest log-ratio at first", y_scale="log"),
             by_iteration("clip_fraction", "share of clipped tokens"),
         ),
     ),
     Exhibit(
         "advantages run through what a tool wrote",
         "PPO with a critic",
-        "PPO with a critic on questions that need a tool.",
+        "PPO with a critic on twelve questions that need a tool.",
         (
             by_iteration("value_loss", "loss of the critic", y_scale="log"),
-            by_iteration("explained_variance", "explained variance of the returns"),
+            by_iteration("explained_variance", "explained variance"),
         ),
     ),
     Exhibit(
@@ -127,9 +125,8 @@ EXHIBITS = (
         "Distillation",
         "A student learns from a larger teacher.",
         (
-            by_step("kl_positive", "KL on the teacher's responses, nats a token"),
-            by_step("kl_negative", "KL on the student's own, nats a token"),
-            by_step("positive_logprob", "log-probability of the teacher's, nats"),
+            by_step("kl_positive", "KL on the teacher's responses"),
+            by_step("positive_logprob", "their log-probability, nats"),
         ),
     ),
     Exhibit(
