@@ -26,7 +26,7 @@ SMALLEST = (
     {"iterations": 1, "rankings": 16, "prompts": 8, "sft_steps": 3},
     {"steps": 2, "queries": 16, "prompts": 6, "sft_steps": 3},
     {"prompts": 3, "responses": 2},
-    {"iterations": 1, "candidates": 24, "prompts": 6, "sft_steps": 150},
+    {"iterations": 1, "candidates": 48, "prompts": 6, "sft_steps": 150},
 )
 
 

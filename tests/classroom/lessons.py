@@ -78,7 +78,10 @@ LESSONS = (
             Column("fell", "chosen that fell, percent", 0),
             Column("chat", "rubric, sampled, percent"),
         ),
-        compared=(("DPO", "start"), ("DPO, nll_coef 1", "start"), ("DPO, nll_coef 1", "DPO")),
+        compared=(
+            ("DPO, 10 times the rate", "DPO"),
+            ("the same, nll_coef 1", "DPO, 10 times the rate"),
+        ),
     ),
     Lesson(
         "reward_model",
@@ -140,8 +143,9 @@ LESSONS = (
             Column("pass_1", "pass@1"),
             Column("pass_8", "pass@8"),
             Column("never", "never right in 16, percent"),
+            Column("trained_on", "pass@1, prompts of RL"),
         ),
-        compared=(("RL", "start"), ("SFT", "start"), ("RL", "SFT")),
+        compared=(("RL", "start"), ("RL, no rehearsal", "start"), ("SFT", "start"), ("RL", "SFT")),
     ),
 )
 

@@ -11,6 +11,7 @@ import sft
 from data import world
 from data.runtime import judging
 from data.runtime.evaluation import evaluate, pass_rates
+from data.runtime.rollouts import ready_tasks
 from data.runtime.rows import repeated
 from model import GPT
 from tests.classroom.lessons_room import (
@@ -70,7 +71,7 @@ def reasoner(desk: Desk, seed: int, sft_steps: int = 300) -> GPT:
 
 
 def three_losses(
-    desk: Desk, steps: int = 60, queries: int = 400, prompts: int = 150, **small
+    desk: Desk, steps: int = 100, queries: int = 400, prompts: int = 150, **small
 ) -> None:
     """Each loss of distillation alone, without rehearsal, which is a loss of its own."""
     tokenizer = desk.tokenizer
@@ -98,7 +99,7 @@ def three_losses(
 # ---- lesson 7: self_reward.py ----
 
 
-def blind_judge(desk: Desk, prompts: int = 60, responses: int = 4) -> None:
+def blind_judge(desk: Desk, prompts: int = 120, responses: int = 4) -> None:
     """The given teacher judges written responses of mixed quality, and its own answers."""
     tokenizer = desk.tokenizer
     desk.expected = 2 * len(desk.seeds)
@@ -137,31 +138,42 @@ def written_rows(tokenizer, task, count: int, seed: int) -> list:
 
 
 def add_or_concentrate(
-    desk: Desk, iterations: int = 10, candidates: int = 128, prompts: int = 80, **small
+    desk: Desk, iterations: int = 10, candidates: int = 384, prompts: int = 80, **small
 ) -> None:
     """pass@1 and pass@8 before and after RL, and after as many updates of SFT."""
     tokenizer = desk.tokenizer
-    desk.expected = 3 * len(desk.seeds)
+    desk.expected = 4 * len(desk.seeds)
     for seed in desk.seeds:
         start = reasoner(desk, seed, **small)
         settings = ppo.STAGE_SETTINGS["rl_stem"]
         settings = replace(settings, iterations=iterations, prompts=16, candidates=candidates)
         asked = drawn(REASONED, candidates, seed + 1000)
+        ready, _ = ready_tasks(start, tokenizer, "rl_stem", settings, seed, asked)
+        if not ready:
+            raise ValueError(f"lesson 8: the student of seed {seed} gets no prompt right at times")
         unseen = drawn(REASONED, prompts, seed, "test")
-        for name in ("start", "RL", "SFT"):
+        earlier = demonstrations(tokenizer, drawn(REASONED, 1500, seed), seed)
+        for name in ("start", "RL", "RL, no rehearsal", "SFT"):
             policy = copy.deepcopy(start)
-            if name == "RL":
-                ppo.rl_stem(policy, tokenizer, settings, seed=seed, tasks=asked)
+            how = {"seed": seed, "stage": "lesson_8"}
+            if name.startswith("RL"):
+                rehearsal = [] if "no rehearsal" in name else earlier
+                ppo.train(policy, tokenizer, ready, settings, rehearsal=rehearsal, **how)
             if name == "SFT":
-                # the world's own answers to the prompts that RL chooses from
                 updates = iterations * settings.minibatches
-                rows = demonstrations(tokenizer, asked, seed)
-                rows = repeated(rows, 32 * updates, random.Random(seed))
-                how = {"seed": seed, "stage": "lesson_8"}
+                rng = random.Random(seed)
+                rows = repeated(demonstrations(tokenizer, ready, seed), 16 * updates, rng)
+                rows += repeated(earlier, 16 * updates, rng)
+                rng.shuffle(rows)
                 sft.train(policy, tokenizer, rows, sft.Settings(updates, rows=32), **how)
-            rates = pass_rates(policy, tokenizer, unseen, samples=SAMPLES, seed=seed)
-            rights = [round(rate * SAMPLES) for rate in rates]
-            once = sum(pass_at(1, right, SAMPLES) for right in rights) / len(rights)
-            eight = sum(pass_at(8, right, SAMPLES) for right in rights) / len(rights)
-            never = sum(right == 0 for right in rights) / len(rights)
-            desk.note(seed, name, pass_1=100 * once, pass_8=100 * eight, never=100 * never)
+            numbers = {"trained_on": passed(policy, tokenizer, ready[:prompts], seed)["pass_1"]}
+            desk.note(seed, name, **numbers, **passed(policy, tokenizer, unseen, seed))
+
+
+def passed(policy: GPT, tokenizer, tasks: list, seed: int) -> dict:
+    """Percent of the tasks that one and that eight samples get right, and that none of 16 did."""
+    rates = pass_rates(policy, tokenizer, tasks, samples=SAMPLES, seed=seed)
+    rights = [round(rate * SAMPLES) for rate in rates]
+    shares = {f"pass_{k}": [pass_at(k, right, SAMPLES) for right in rights] for k in (1, 8)}
+    shares["never"] = [right == 0 for right in rights]
+    return {name: 100 * sum(values) / len(values) for name, values in shares.items()}

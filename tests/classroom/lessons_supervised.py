@@ -96,19 +96,23 @@ def prompt_mask(desk: Desk, steps: int = 250, count: int = 1500, prompts: int = 
 def displacement(
     desk: Desk, steps: int = 40, prompts: int = 240, held_out: int = 80, **small
 ) -> None:
-    """DPO of a chat student, without and with a likelihood term on the chosen response."""
+    """DPO of a chat student: gently, far, and far with a likelihood term on the chosen response."""
     tokenizer = desk.tokenizer
-    desk.expected = 3 * len(desk.seeds)
+    settings = dpo.Settings(steps=steps, rows=16)
+    far = replace(settings, lr=10 * settings.lr)
+    conditions = {"start": None, "DPO": settings, "DPO, 10 times the rate": far}
+    conditions["the same, nll_coef 1"] = replace(far, nll_coef=1.0)
+    desk.expected = len(conditions) * len(desk.seeds)
     for seed in desk.seeds:
         start = chat_student(desk, seed, **small)
         pairs = dpo.annotated_pairs(start, tokenizer, seed=seed, prompts=prompts)
         other = dpo.annotated_pairs(start, tokenizer, seed=seed + 1000, prompts=held_out)
         before = dpo.reference_logprobs(start, tokenizer, other, CPU)  # two of (pairs,)
-        for name, nll_coef in (("start", None), ("DPO", 0.0), ("DPO, nll_coef 1", 1.0)):
+        for name, settings in conditions.items():
             model = copy.deepcopy(start)
-            if nll_coef is not None:
-                settings = dpo.Settings(steps=steps, rows=16, nll_coef=nll_coef)
-                how = {"seed": seed, "log": desk.out / f"lesson3.seed{seed}.nll{nll_coef:g}.csv"}
+            if settings is not None:
+                told = f"lr{settings.lr:g}.nll{settings.nll_coef:g}"
+                how = {"seed": seed, "log": desk.out / f"lesson3.seed{seed}.{told}.csv"}
                 dpo.train(model, tokenizer, pairs, settings, **how)
             after = dpo.reference_logprobs(model, tokenizer, other, CPU)
             chosen, rejected = (now - then for now, then in zip(after, before))  # (pairs,) each
