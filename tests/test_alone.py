@@ -216,12 +216,12 @@ def test_held_out_pairs_by_hand():
 def test_a_command_ends_with_its_cost_and_its_numbers_without_anybodys_folders(tmp_path, capsys):
     data = tmp_path / "pairs.jsonl"
     command = Alone(command_of(out=str(tmp_path / "out"), data=str(data)), "x")
-    command.folder()
+    command.checkpoint = command.folder() / "x.pt"
     command.result["before"] = 0.5
     command.ends("the result", loss=1.5, accuracy=math.nan)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "the result" and " s with evaluation" in lines[1]
-    text = (tmp_path / "out" / "result.json").read_text()
+    text = (tmp_path / "out" / "x.json").read_text()
     kept = json.loads(text)
     assert (kept["before"], kept["loss"], kept["accuracy"]) == (0.5, 1.5, None)
     assert kept["flags"]["data"] == "pairs.jsonl" and str(tmp_path) not in text

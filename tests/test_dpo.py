@@ -733,7 +733,7 @@ def test_own_pairs_are_trained_on_and_leave_a_checkpoint_and_a_log(command, tmp_
     lines = read_csv(tmp_path / "out" / "dpo.csv")
     assert len(lines) == 2 and lines[0]["loss"] == pytest.approx(LN2, abs=1e-5)
     left = {file.name for file in (tmp_path / "out").iterdir()}
-    assert left == {"dpo.pt", "dpo.csv", "result.json"}
+    assert left == {"dpo.pt", "dpo.csv", "dpo.json"}
 
 
 @pytest.mark.parametrize(

@@ -1151,7 +1151,7 @@ def test_own_rankings_are_trained_on_and_leave_a_reward_model_and_a_log(
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "reward_model.pt",
         "reward_model.csv",
-        "result.json",
+        "reward_model.json",
     }
     load_reward_model(tmp_path / "out" / "reward_model.pt", tokenizer)
 

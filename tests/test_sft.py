@@ -771,7 +771,7 @@ def test_own_records_are_trained_on_and_leave_a_checkpoint_and_a_log(tmp_path, m
         monkeypatch, capsys, "--data", fixture, "--steps", 2, "--out", tmp_path
     )
     assert code == 0 and "held-out loss" in out, err
-    assert {file.name for file in tmp_path.iterdir()} == {"sft.pt", "sft.csv", "result.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"sft.pt", "sft.csv", "sft.json"}
     model, saved = load_checkpoint(tmp_path / "sft.pt", tokenizers.tiny())
     assert (
         saved["stage"] == "sft"
@@ -803,7 +803,11 @@ def test_the_held_out_loss_is_looked_at_four_times_at_most(
 def test_pretraining_and_sft_keep_their_files_apart(tmp_path, monkeypatch, capsys):
     code, out, err = run_command(monkeypatch, capsys, "--pretrain", "--smoke", "--out", tmp_path)
     assert code == 0, err
-    assert {file.name for file in tmp_path.iterdir()} == {"pretrain.pt", "pretrain.csv"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "pretrain.pt",
+        "pretrain.csv",
+        "pretrain.json",
+    }
 
 
 def test_every_look_at_the_held_out_loss_is_returned(tiny_model, tokenizer):

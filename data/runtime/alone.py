@@ -47,7 +47,7 @@ class Alone:
         self.tokenizer = tokenizer or tokenizer_of(args.init)
         self.has_head = False  # of the table
         self.began = time.perf_counter()
-        self.result = {}  # what is told at the end, for result.json
+        self.result = {}  # what is told before the end, for the result's file
         self.tasks = None  # of --test, by domain
 
     def settings(self, tiny, *flags: str, **given):
@@ -111,8 +111,7 @@ class Alone:
     def folder(self) -> Path:
         """The folder of what the command leaves, held for this process alone."""
         smoke = "-smoke" if self.args.smoke else ""
-        self.out = out_folder(self.args.out or f"runs/{self.name}{smoke}")
-        return self.out
+        return out_folder(self.args.out or f"runs/{self.name}{smoke}")
 
     def tell_size(self, model) -> None:
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -140,7 +139,7 @@ class Alone:
             self.result[f"{domain}_{name}"] = scores
 
     def ends(self, told: str, **measured) -> None:
-        """Prints the result and what it cost, and keeps the numbers in result.json."""
+        """Prints the result and what it cost, and keeps the numbers beside the checkpoint."""
         seconds = time.perf_counter() - self.began
         memory = peak_memory_mb()
         cost = f"{seconds:.0f} s with evaluation"
@@ -155,7 +154,7 @@ class Alone:
         result = {"flags": flags | where, **self.result, **measured}
         result |= {"total_seconds": round(seconds, 1), "peak_memory_mb": memory}
         if not rank():
-            write_json(Path(self.out) / "result.json", finite(result))
+            write_json(self.checkpoint.with_suffix(".json"), finite(result))
 
     def once(self, path: Path, model, settings, train, *, into=None, **entering):
         """train() -> (trained model, measured), saved straight after it; or what an equal command
@@ -165,6 +164,7 @@ class Alone:
         `entering`: other models that decide the training.
         """
         args, tokenizer = self.args, self.tokenizer
+        self.checkpoint = Path(path)
         key = key_of_run(args, tokenizer, self.device, weights=model, **entering)
         into = into or (lambda: model)
         return once(path, key, into, tokenizer, path.stem, train, settings=asdict(settings))

@@ -317,8 +317,7 @@ def common_flags(doc: str, folder: str) -> argparse.ArgumentParser:
     told = f"folder for what the run leaves behind; default: {folder}"
     parser.add_argument("--out", default=None, help=told)
     told = (
-        "your own records instead of the tiny world's: a file or a folder of files "
-        "(data/README.md)"
+        "your own records instead of the tiny world's: a file or a folder of files (data/README.md)"
     )
     parser.add_argument("--data", default=None, help=told)
     told = "a few steps of everything, to see that it runs"
