@@ -94,7 +94,7 @@ def named(key: str) -> dict[str, str]:
 
 
 # flags that a key has elsewhere, or needs not
-NOT_TRAINED_BY = ("out", "eval_n", "rounds", "device", "threads", "data", "recompute")
+NOT_TRAINED_BY = ("out", "eval_n", "test", "rounds", "device", "threads", "data", "recompute")
 
 
 def key_of_run(args, tokenizer, device, **models) -> str:
