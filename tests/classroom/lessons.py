@@ -50,7 +50,7 @@ LESSONS = (
         lessons_supervised.copying,
         columns=(
             Column("right", "right, percent"),
-            Column("early", "loss after a third of the steps, nats", 2),
+            Column("early", "loss after half of the steps, nats", 2),
             Column("loss", "loss at the end", 2),
         ),
         compared=(
@@ -203,6 +203,12 @@ def difference(one: list, other: list, digits: int) -> str:
     return f"{cell}, not distinguishable" if abs(mean) <= half else cell
 
 
+def mean_told(values: list[float], digits: int) -> str:
+    """A mean with its interval; what rounds to 0 has no sign."""
+    mean, half = interval(values)
+    return told((round(mean, digits) + 0.0, half), digits, "")
+
+
 def table(lesson: Lesson, rows: dict) -> str:
     """A row a condition, mean and 95% t interval over the seeds, then rows of differences."""
     lines = [head("", *(column.heading for column in lesson.columns))]
@@ -210,7 +216,7 @@ def table(lesson: Lesson, rows: dict) -> str:
         cells = []
         for column in lesson.columns:
             values = known(numbers[column.key])
-            cells.append(told(interval(values), column.digits, "") if values else "-")
+            cells.append(mean_told(values, column.digits) if values else "-")
         lines.append(row(name, *cells))
     for one, other in lesson.compared:
         cells = []

@@ -26,7 +26,7 @@ from tests.experiments.ties import calibration_error
 
 
 def repeated_rows(count: int, *key) -> list[Row]:
-    """Different tokens in random order, of which a stretch comes twice, 4 to 12 tokens long.
+    """Different tokens in random order, of which a stretch comes twice, 8 to 16 tokens long.
 
     The second is learned but for its first token: nothing says that a stretch begins again. What
     stands between differs in length, so that no fixed number of places back is right.
@@ -34,9 +34,9 @@ def repeated_rows(count: int, *key) -> list[Row]:
     rng = world.generator("lesson 1", *key)
     rows = []
     for _ in range(count):
-        tokens = rng.sample(range(256), 24)
-        start = rng.randrange(12)
-        stretch = tokens[start : start + rng.randint(4, 12)]
+        tokens = rng.sample(range(32), 24)
+        start = rng.randrange(9)
+        stretch = tokens[start : start + rng.randint(8, 16)]
         learned = [False] * (len(tokens) + 1) + [True] * (len(stretch) - 1)
         rows.append((tokens + stretch, learned))
     return rows
@@ -50,17 +50,17 @@ def right_share(model: GPT, tokenizer, rows: list[Row]) -> float:
     return float((model(ids, select=select).argmax(1) == targets).float().mean())
 
 
-def copying(desk: Desk, steps: int = 300, held_out: int = 256) -> None:
+def copying(desk: Desk, steps: int = 500, held_out: int = 256) -> None:
     """One layer and two, with smear and without, on rows in which a stretch comes twice."""
     tokenizer = desk.tokenizer
     desk.expected = 4 * len(desk.seeds)
     for seed in desk.seeds:
-        rows = repeated_rows(16 * steps, seed)
+        rows = repeated_rows(8 * steps, seed)
         fresh = repeated_rows(held_out, seed, "held out")
         for layers, smear in ((1, 0), (1, 3), (2, 0), (2, 3)):
             config = replace(SIZES["tiny"]["student"], layers=layers, smear=smear)
             model = GPT(replace(config, vocab_size=tokenizer.vocab_size)).init_weights(seed)
-            settings = sft.Settings(steps, rows=16, held_out_every=max(1, steps // 3))
+            settings = sft.Settings(steps, rows=8, held_out_every=max(1, steps // 2))
             how = {"seed": seed, "stage": "lesson_1", "held_out": fresh}
             looks = sft.train(model, tokenizer, rows, settings, **how)["held_out_losses"]
             name = f"{layers} layer{'s' if layers > 1 else ''}, smear {smear}"
