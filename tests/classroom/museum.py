@@ -142,7 +142,7 @@ def draw(picture: int, found: dict, path: Path) -> None:
         if curve.x_scale == "log":
             axis.set_xscale("log", base=2)
         if curve.y_scale == "log":
-            axis.set_yscale("log", nonpositive="mask")
+            axis.set_yscale("log")
         if curve.x in ("step", "iteration"):
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)

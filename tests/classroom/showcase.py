@@ -107,7 +107,7 @@ EXHIBITS = (
         "RL with a group baseline",
         "The first iterations of RL on twelve questions that need a tool.",
         (
-            by_iteration("first_log_ratio", "largest log-ratio at first", y_scale="log"),
+            by_iteration("first_log_ratio", "largest log-ratio at first"),
             by_iteration("clip_fraction", "share of clipped tokens"),
         ),
     ),
