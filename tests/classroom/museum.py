@@ -2,9 +2,10 @@
 
 python -m tests.classroom museum [--out DIR] [--only N,...]
 
-The same small experiment (exhibits.py) runs in this checkout and in a copy with the bug. Kept are
-the pictures in data/reference_run/museum/, and numbers.json beside them. QUIZ.md and KEY.md are
-written from the table of bugs and from these.
+The same small experiment (exhibits.py) runs twice in a copy of the project, as it is and with the
+bug. What DIR then holds, NN.png and numbers.json, is kept in data/reference_run/museum/; QUIZ.md
+and KEY.md are written from that and from the table of bugs. In DIR/start are the small models that
+all begin with, and the lines of every run.
 """
 
 import io
