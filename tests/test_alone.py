@@ -191,6 +191,50 @@ def test_the_table_has_one_head_and_a_line_for_each_model(monkeypatch, capsys, s
     assert [line.split()[0] for line in told] == ["greedy/sampled,", "before", "after"]
 
 
+@pytest.mark.parametrize("smoke, n", [(False, 9), (True, 4)])
+def test_problems_of_a_file_leave_room_for_a_reply_and_are_few_with_smoke(
+    tmp_path, monkeypatch, capsys, tokenizer, tiny_model, smoke, n
+):
+    """Of the context's 128 tokens half is the reply's; a digit is a token, the question has 66."""
+    asked = []
+    scores = {"greedy": 0.5, "n": 1, "low": 0.1, "high": 0.9}
+
+    def evaluate(model, tokenizer, n, *, tasks, **how):
+        asked.append((n, [task.prompt for task in tasks["math"]]))
+        return {"math": scores}
+
+    monkeypatch.setattr(alone, "evaluate", evaluate)
+    path = tmp_path / "test.jsonl"
+    rows = [{"question": question, "answer": "#### 1"} for question in ("7?", "7" * 63 + "?")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = Alone(command_of(test=str(path), smoke=smoke), "x", tokenizer)
+    command.scores("before", tiny_model)
+    command.scores("after", tiny_model)
+    assert asked == 2 * [(n, ["7?"])]
+    left_out = f"{path}: dropped 1 record: 1 prompts of more than 64 tokens"
+    assert capsys.readouterr().out.count(left_out) == 1
+    path.write_text(json.dumps(rows[1]) + "\n")
+    with pytest.raises(ValueError, match="test.jsonl: nothing can be checked .dropped 1 record"):
+        Alone(command_of(test=str(path)), "x", tokenizer).scores("before", tiny_model)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"records": 5}, "--records 5: is about the records of --data; give --data FILE"),
+        ({"context": 64}, "--context 64: is about the records of --data; give --data FILE"),
+        (
+            {"test": "a.jsonl", "data": "text.txt", "pretrain": True},
+            "--test a.jsonl: --pretrain does not use it; leave it out",
+        ),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(flags, message):
+    with pytest.raises(ValueError) as caught:
+        Alone(command_of(**flags), "x")
+    assert str(caught.value) == message
+
+
 def test_a_folder_is_that_of_the_command_and_apart_with_smoke(monkeypatch):
     monkeypatch.setattr(alone, "out_folder", lambda path: path)
     assert Alone(command_of(), "x").folder() == "runs/x"

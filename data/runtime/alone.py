@@ -22,7 +22,7 @@ from data.files.checkpoints import (
     tokenizer_of,
 )
 from data.files.writing import write_json
-from data.runtime import lessons
+from data.runtime import lessons, own_files
 from data.runtime.command import made_folder, out_folder
 from data.runtime.devices import rank, start
 from data.runtime.evaluation import evaluate, table_head, table_line
@@ -43,6 +43,7 @@ class Alone:
     def __init__(self, args, name: str, tokenizer=None):
         self.args = args
         self.name = name
+        own_files.check(args)
         self.device = start(args)
         self.tokenizer = tokenizer or tokenizer_of(args.init)
         self.has_head = False  # of the table
@@ -117,6 +118,10 @@ class Alone:
         count = sum(parameter.numel() for parameter in model.parameters())
         print(f"{count:,} parameters, {self.device}, {torch.get_num_threads()} threads")
 
+    def eval_n(self) -> int:
+        """How many prompts of a domain are answered: --eval-n, and with --smoke 4 at most."""
+        return min(4, self.args.eval_n) if self.args.smoke else self.args.eval_n
+
     def scores(self, name: str, model) -> None:
         """A line of the table: the model's scores on the held-out prompts, or on --test."""
         if getattr(self.args, "test", None):
@@ -124,16 +129,16 @@ class Alone:
         if not self.has_head:
             print(table_head())
             self.has_head = True
-        n = min(4, self.args.eval_n) if self.args.smoke else self.args.eval_n
-        scores = evaluate(model, self.tokenizer, n, seed=self.args.seed)
+        scores = evaluate(model, self.tokenizer, self.eval_n(), seed=self.args.seed)
         print(table_line(name, scores), flush=True)
 
     def exact_match(self, name: str, model) -> None:
         """A line: the share of the first --eval-n problems of --test that are answered rightly."""
-        self.tasks = self.tasks or test_tasks(self.args.test)
+        context = model.config.context
+        self.tasks = self.tasks or test_tasks(self.args.test, self.tokenizer, context)
         how = {"seed": self.args.seed, "tasks": self.tasks, "max_new": REPLY}
         how["temperatures"] = {"greedy": 0.0}
-        for domain, scores in evaluate(model, self.tokenizer, self.args.eval_n, **how).items():
+        for domain, scores in evaluate(model, self.tokenizer, self.eval_n(), **how).items():
             told = "{greedy:.3f} of {n} problems (95%: {low:.3f} to {high:.3f})".format(**scores)
             print(f"{domain}, right answers {name}: {told}", flush=True)
             self.result[f"{domain}_{name}"] = scores

@@ -9,6 +9,18 @@ CHAPTERS = ("sft", "dpo", "reward_model")
 LEAST = {"rows": 1, "records": 1, "context": 16}  # as `command.LEAST`
 
 
+def check(args) -> None:
+    """Raises ValueError in one line for a flag that would change nothing."""
+    for flag in ("records", "context", "test"):
+        value = getattr(args, flag, None)
+        if value is None:
+            continue
+        if getattr(args, "pretrain", False):
+            raise ValueError(f"--{flag} {value}: --pretrain does not use it; leave it out")
+        if flag != "test" and not args.data:
+            raise ValueError(f"--{flag} {value}: is about the records of --data; give --data FILE")
+
+
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds them where the chapter `name` has them."""
     if name not in CHAPTERS:

@@ -68,18 +68,27 @@ def file_tests(run: Run) -> dict:
     return {"tasks": tasks, "max_new": REPLY}
 
 
-def test_tasks(path) -> dict:
+def test_tasks(path, tokenizer, context: int) -> dict:
     """{domain: tasks} of a file of problems with checked answers: math, or code with tests.
 
-    Raises formats.DataError for a broken record, ValueError where nothing can be checked.
+    A prompt that leaves too little of the context for a reply is left out: in a batch of prompts
+    the longest one decides how long all replies may be. A line tells what was left out. Raises
+    formats.DataError for a broken record, ValueError where nothing can be checked.
     """
-    records, _, _ = formats.read_records(path, "instruction")
-    folder = real.Folder(tasks={}, demonstrations={})
+    records, dropped, _ = formats.read_records(path, "instruction")
+    folder = real.Folder(tasks={}, demonstrations={}, dropped=dropped)
     domain = "code" if any("tests" in record for record in records) else "math"
     tasks = [task for task, _ in real.answered_tasks(domain, records, folder)]
-    if not tasks:
+    folder.tasks["test"] = {domain: tasks}
+
+    def length_of(messages) -> int:
+        return len(tokenizer.prompt(messages))
+
+    real.drop_long(folder, length_of, context - min(REPLY, context // 2))
+    if not folder.tasks["test"][domain]:
         raise ValueError(f"{path}: nothing can be checked{formats.because(folder.dropped)}")
-    return {domain: tasks}
+    tell_dropped(str(path), folder.dropped)
+    return folder.tasks["test"]
 
 
 def fit_files(run: Run) -> None:
