@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from data.files import formats, preview
 from data.files.checkpoints import save_checkpoint
@@ -12,6 +13,7 @@ from data.files.formats import DataError, read_records
 from data.runtime import command
 
 ASK = {"role": "user", "content": "How old is Tom?"}
+SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def assistant(text):
@@ -58,6 +60,18 @@ def test_a_list_in_a_csv_is_json(tmp_path):
     assert (
         refused(path) == ":2: 'messages' is '[ASK]'; in a CSV it is a list as JSON, or give JSONL"
     )
+
+
+def test_a_prompt_in_a_csv_is_text_or_a_json_list_of_messages(tmp_path):
+    path = tmp_path / "a.csv"
+    quoted = json.dumps([SYSTEM, ASK]).replace('"', '""')
+    path.write_text(f'prompt,completion\n"{quoted}",31\n"[1, {{2}}]",3\n')
+    records = read_records(path, "instruction")[0]
+    listed = {"role": "user", "content": "[1, {2}]"}
+    messages = [[SYSTEM, ASK, assistant("31")], [listed, assistant("3")]]
+    assert [record["messages"] for record in records] == messages
+    path.write_text(f'prompt,completion\n"{[ASK]}",31\n')  # Python's own spelling
+    assert refused(path).startswith(":2: 'prompt' is ")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +210,9 @@ def test_the_command_takes_tokenizer_and_context_of_a_checkpoint(
     code, out, err = told_of(monkeypatch, capsys, path, "--init", tmp_path / "a.pt")
     assert code == 2 and "1 longer than the context of 128 tokens" in out[1]
     assert err == f"error: {path}: no record is left to learn from\n"
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    code, _, err = told_of(monkeypatch, capsys, path, "--init", tmp_path / "other.pt")
+    assert code == 2 and err.endswith("other.pt: not a checkpoint of this project\n")
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"prompt": "a", "completion": "b", "label": 1}\n'])

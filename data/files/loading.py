@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from pathlib import Path
 
@@ -45,6 +46,8 @@ LISTS = (
     *("messages", "conversations", "history", "instances", "responses"),
     *("tools", "test_list", "test_imports"),
 )
+EITHER = ("prompt", "completion", "chosen", "rejected")  # text, or a JSON list of messages
+MESSAGES = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")  # as it begins, Python's too
 
 
 class DataError(ValueError):
@@ -203,7 +206,7 @@ def table(text, path):
 
 def cell_of(cell, key, place):
     """The text of a cell, or in one of the columns LISTS the list that it holds as JSON."""
-    if key not in LISTS:
+    if key not in LISTS and not (key in EITHER and MESSAGES.match(cell)):
         return cell
     if not cell.strip():
         return None

@@ -80,8 +80,12 @@ def context_of(path) -> int:
     if not path:
         return TINY_CONTEXT
     if Path(path).is_dir():
-        return hf.read_json(Path(path) / "config.json")["max_position_embeddings"]
-    return read_saved(path, "cpu", "checkpoint")["config"]["context"]
+        file = Path(path) / "config.json"
+        return hf.config_of(hf.read_json(file), file)["context"]
+    try:
+        return read_saved(path, "cpu", "checkpoint")["config"]["context"]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path}: not a checkpoint of this project") from None
 
 
 def layouts_told(values: list[dict]) -> str:
