@@ -6,9 +6,10 @@
 
 Weights are random and rows are random tokens: memory does not depend on what is said. The settings
 are those of the size but for the amount of work: a batch is `--rows` rows, two optimizer steps, so
-that the second one finds the optimizer's state in memory. Half of a row is the response. In RL
-every response is as long as it may be, and its reward is made up, so that every row is learned
-from. "generation" stops after one token, when all that it will ever hold is there.
+that the second one finds the optimizer's state in memory. Half of a row is the response. In RL the
+reward is made up, so that every row is learned from; a response ends where it happens to draw a
+mark, and few are as long as they may be, so that the figure is a little too low. "generation" stops
+after one token, when all that it will ever hold is there.
 
 The figure is the process's peak resident memory, the libraries included. On a GPU it says little.
 """
