@@ -220,6 +220,11 @@ def test_tools_are_left_out_where_the_chat_format_has_no_mark_for_a_call(tokeniz
             {"messages": [SYSTEM | {"tools": [{}]}, ASK, assistant("So")], "tools": [AGE]},
             ":1: 'tools' and those of the system turn differ; keep one of them",
         ),
+        (
+            {"messages": [SYSTEM | {"functions": [AGE]}, ASK, assistant("So")]},
+            ":1: messages[0] has 'functions'; give definitions in the record's 'tools', or leave "
+            "the record out",
+        ),
     ],
 )
 def test_what_cannot_be_learned_as_meant_is_refused_with_its_line_and_remedy(

@@ -58,9 +58,10 @@ def messages_of(value, key, ignored):
             )
         for tool in TOOLS:  # ignored, an agent's calls would vanish without a word
             if given(message.get(tool)) and TAKES.get(role) != tool:
-                raise DataError(
-                    f"{where} has '{tool}'; expected the call as one string in 'tool_call'"
-                )
+                remedy = "expected the call as one string in 'tool_call' of an assistant's turn"
+                if tool in ("tools", "functions"):
+                    remedy = "give definitions in the record's 'tools', or leave the record out"
+                raise DataError(f"{where} has '{tool}'; {remedy}")
         weight = weight_of(message, f"{where}.")
         used = WEIGHTS if weight == 0 else ()
         fields = {}
