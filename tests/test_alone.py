@@ -272,6 +272,26 @@ def test_a_command_ends_with_its_cost_and_its_numbers_without_anybodys_folders(t
     assert kept["total_seconds"] >= 0 and kept["flags"]["threads"] == 1
 
 
+def test_an_evaluation_that_comes_again_keeps_the_cost_of_the_training(
+    tmp_path, tokenizer, tiny_model
+):
+    file = tmp_path / "x.json"
+    trained = []
+
+    def training():
+        trained.append(True)
+        return tiny_model, {"loss": 1.5}
+
+    for was in (77.0, 88.0):  # before the training, and between it and the evaluation alone
+        file.write_text(json.dumps({"total_seconds": was, "peak_memory_mb": 5}))
+        command = Alone(command_of(), "x", tokenizer)
+        _, measured = command.once(tmp_path / "x.pt", tiny_model, Outer(), training)
+        command.ends("the result", evaluation=was, **measured)
+        kept = json.loads(file.read_text())
+        assert (kept["total_seconds"] == was) == (was == 88.0) and kept["evaluation"] == was
+    assert len(trained) == 1 and kept["peak_memory_mb"] == 5
+
+
 def test_records_are_cut_after_the_held_out_ones_are_put_apart(tokenizer):
     records = [
         {"prompt": [{"role": "user", "content": f"{k}?"}], "chosen": "a", "rejected": "b"}

@@ -21,6 +21,7 @@ from data.files.checkpoints import (
     save_checkpoint,
     tokenizer_of,
 )
+from data.files.hf import read_json
 from data.files.writing import write_json
 from data.runtime import lessons, own_files
 from data.runtime.command import made_folder, out_folder
@@ -50,6 +51,7 @@ class Alone:
         self.began = time.perf_counter()
         self.result = {}  # what is told before the end, for the result's file
         self.tasks = None  # of --test, by domain
+        self.trained = True  # False where the checkpoint was there already
 
     def settings(self, tiny, *flags: str, **given):
         """`tiny`, the settings of size tiny, as --size, the named flags and --smoke change them.
@@ -144,22 +146,30 @@ class Alone:
             self.result[f"{domain}_{name}"] = scores
 
     def ends(self, told: str, **measured) -> None:
-        """Prints the result and what it cost, and keeps the numbers beside the checkpoint."""
+        """Prints the result and what it cost, and keeps the numbers beside the checkpoint.
+
+        Where only the evaluation came again, the cost that is kept stays that of the training.
+        """
         seconds = time.perf_counter() - self.began
         memory = peak_memory_mb()
-        cost = f"{seconds:.0f} s with evaluation"
+        told += f"\n{seconds:.0f} s with evaluation"
         if memory:
-            cost += f", peak memory {memory:,.0f} MB"
-        print(f"{told}\n{cost}")
+            told += f", peak memory {memory:,.0f} MB"
+        print(told)
+        if rank():
+            return
         flags = {}
         for flag, value in vars(self.args).items():
             # a path says where somebody keeps things, and a name is enough
             flags[flag] = Path(value).name if flag in PATHS and value else value
         where = {"device": self.device.type, "threads": torch.get_num_threads()}
         result = {"flags": flags | where, **self.result, **measured}
-        result |= {"total_seconds": round(seconds, 1), "peak_memory_mb": memory}
-        if not rank():
-            write_json(self.checkpoint.with_suffix(".json"), finite(result))
+        cost = {"total_seconds": round(seconds, 1), "peak_memory_mb": memory}
+        file = self.checkpoint.with_suffix(".json")
+        if not self.trained and file.exists():
+            before = read_json(file)
+            cost = {name: before.get(name) for name in cost}
+        write_json(file, finite(result | cost))
 
     def once(self, path: Path, model, settings, train, *, into=None, **entering):
         """train() -> (trained model, measured), saved straight after it; or what an equal command
@@ -172,7 +182,13 @@ class Alone:
         self.checkpoint = Path(path)
         key = key_of_run(args, tokenizer, self.device, weights=model, **entering)
         into = into or (lambda: model)
-        return once(path, key, into, tokenizer, path.stem, train, settings=asdict(settings))
+        self.trained = False
+
+        def training() -> tuple:
+            self.trained = True
+            return train()
+
+        return once(path, key, into, tokenizer, path.stem, training, settings=asdict(settings))
 
 
 def tell_notes(notes: list[str]) -> None:
