@@ -50,7 +50,7 @@ BUGS = (
         "a response weighs as one token of it, so the loss hardly moves",
         "loss stays at 0.693, margin near 0, and chosen_logprob is a fraction of what it should be",
         "tests/test_dpo.py::test_a_response_costs_the_sum_over_its_tokens_and_not_their_mean",
-        "rasbt/LLMs-from-scratch DPO notebook; lucidrains dpo.py; TRL #789",
+        "lucidrains/self-rewarding-lm-pytorch, dpo.py; rasbt/LLMs-from-scratch; asked in TRL #789",
     ),
     Bug(
         "the reward is read at the padding",
@@ -91,7 +91,7 @@ BUGS = (
         "leaving the reference is rewarded",
         "kl grows faster and faster (with estimator gae), and true_reward falls after it",
         "tests/test_ppo.py::test_k1_as_a_reward_punishes_a_policy_that_drifted",
-        "natolambert/rlhf-book, policy_gradients/loss.py",
+        "natolambert/rlhf-book, code/policy_gradients/loss.py, approx_kl1",
     ),
     Bug(
         "advantages are not centred",
