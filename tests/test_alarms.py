@@ -95,7 +95,7 @@ LEFT = {
     ("sft", "loss"): (20, {"loss": 1.11}, {"loss": 1.09}),
     ("sft", "held_out_loss"): (0, {"held_out_loss": 1.0}, None),
     ("dpo", "loss"): (0, {"loss": LN2 + 0.0029}, {"loss": LN2 + 0.0031}),
-    ("dpo", "chosen_logprob"): (3, {"chosen_logprob": -11.1}, {"chosen_logprob": -10.9}),
+    ("dpo", "chosen_logprob"): (1, {"chosen_logprob": -11.1}, {"chosen_logprob": -10.9}),
     ("dpo", "kl"): (0, {"kl": 5.1, "length": 20.0}, {"kl": 4.9, "length": 20.0}),
     ("reward_model", "accuracy"): (0, {"accuracy": 0.529}, {"accuracy": 0.531}),
     ("distill", "dpo"): (0, {"dpo": LN2 - 0.0029}, {"dpo": LN2 - 0.0031}),

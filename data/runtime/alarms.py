@@ -54,8 +54,8 @@ def stuck(losses: list[float]) -> bool:
 
 
 def free_fall(last: list[float], first: list[float]) -> bool:
-    """A response costs twice the nats that it did in the first three batches, and 3 more."""
-    return max(last) < 2 * fmean(first[:3]) - 3
+    """A response costs twice the nats that it did before the first update, and 3 more."""
+    return max(last) < 2 * first[0] - 3
 
 
 def far(last: dict) -> bool:
