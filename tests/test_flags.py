@@ -29,7 +29,7 @@ import reward_model
 import self_reward
 import sft
 from data import world
-from data.files import checkpoints, comparisons, keys, writing
+from data.files import checkpoints, comparisons, keys, preview, writing
 from data.files import tokenizer as tokenizers
 from data.runtime import alone, annotator, rl_alone, sizes, whole_run
 from model import GPT, Config
@@ -218,6 +218,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         targets,
         teacher,
         ties,
+        preview,
     )
     answers = {
         "evaluate": SCORES,
@@ -287,6 +288,7 @@ def see(monkeypatch, tokenizer, tmp_path, capsys):
         ),
     )
     recorder.stand_in(models, "export")
+    recorder.stand_in(preview, "context_of", 512)
     for name in ("report", "rows_of"):
         recorder.stand_in(distill_ablation, name, [])
     recorder.stand_in(judge_controls, "report")
@@ -505,6 +507,7 @@ SMOKE = {
 COMPARED = "rl_code lr=0.5 lr=0.25 run"
 BASE = {
     "model": "teacher.pt",
+    "data.files.preview": "pairs.jsonl",
     "tests.experiments.compare": COMPARED,
     "tests.experiments.readiness": "init.pt",
     "tests.experiments.teacher": "--out teacher.pt",
@@ -733,6 +736,21 @@ TABLE += [
     ("model", "device", "init.pt --device meta", of("load_checkpoint", "device", "type"), "meta"),
     ("model", "seed", "init.pt --seed 5", of("generate", "seed"), SAMPLING_SEED),
     ("model", "export", "init.pt --export there", of("export", "folder"), "there"),
+    ("data.files.preview", "file", "dialogues.jsonl", lambda seen: "chosen" in seen.out, False),
+    (
+        "data.files.preview",
+        "init",
+        "pairs.jsonl --init init.pt",
+        of("context_of", "path"),
+        "init.pt",
+    ),
+    (
+        "data.files.preview",
+        "show",
+        "pairs.jsonl --show 3",
+        lambda seen: "record 3" in seen.out,
+        True,
+    ),
     ("data.world.__main__", "show", "--show 3", lambda seen: seen.out.count("\n\n"), 3),
     ("data.world.__main__", "stats", "--show 3 --stats", hash_told, True, "--show 3"),
     ("data.world.__main__", "tokenizer", "--tokenizer", times("save"), [1]),
