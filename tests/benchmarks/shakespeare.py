@@ -7,7 +7,7 @@ of 64 characters) is the measure: run it in the same hour and compare seconds an
 Ours has fewer parameters, a byte-pair tokenizer of 768 entries that is trained on the first nine
 tenths of the text, smear, and Muon. Both validate on the last tenth. A loss a character does not
 depend on how the tokenizer cuts the text. Width, weight decay and steps were chosen on that last
-tenth among nine settings, as nanoGPT's were; so it is no estimate for another text.
+tenth among eight settings, as nanoGPT's were; so it is no estimate for another text.
 """
 
 import argparse
