@@ -17,7 +17,7 @@ from data.files.comparisons import parse_ranking
 from data.runtime import annotator
 from data.runtime.devices import seed_of
 from data.runtime.evaluation import evaluate
-from data.runtime.rows import Row, pad_batch
+from data.runtime.rows import Row, before_reply, pad_batch
 from model import GPT, SIZES
 from tests.classroom.lessons_room import CHAT, CPU, Desk, chat_student, demonstrations, drawn
 from tests.experiments.ties import calibration_error
@@ -107,6 +107,8 @@ def displacement(
         start = chat_student(desk, seed, **small)
         pairs = dpo.annotated_pairs(start, tokenizer, seed=seed, prompts=prompts)
         other = dpo.annotated_pairs(start, tokenizer, seed=seed + 1000, prompts=held_out)
+        learned = {before_reply(chosen) for chosen, _ in pairs}  # the prompts
+        other = [pair for pair in other if before_reply(pair[0]) not in learned]
         before = dpo.reference_logprobs(start, tokenizer, other, CPU)  # two of (pairs,)
         for name, settings in conditions.items():
             model = copy.deepcopy(start)
