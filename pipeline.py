@@ -28,7 +28,7 @@ Details that matter:
 
 Left out: taking the best of several checkpoints, going back where a stage made the model worse.
 
-    python pipeline.py --size tiny            about six minutes on two cores; the table grows
+    python pipeline.py --size tiny            6 to 8 minutes on two cores; the table grows
     python pipeline.py --size tiny --smoke    every stage in a few steps
     python pipeline.py --seeds 1,2,3          one run after the other
     python model.py runs/tiny-seed1/overall_sft.student.pt    talks to any checkpoint afterwards

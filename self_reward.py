@@ -15,7 +15,7 @@ judge data in SFT. The tiny world (data/world) knows the true reward, and only m
 Details that matter. Numbers: true reward (0 to 5) gained in two rounds, or win shares with ties as
 half, on an older world, without the cap `passes` (tests/experiments/README.md has the present):
 
-1. Is it the judge? From overall SFT its own gains 0.16 +-0.09, a random one -0.12, the truth 0.30.
+1. Is it the judge? From overall SFT its own gains 0.38 +-0.16, a random one +0.01, the truth 0.30.
    From the model after RL none does: -0.08 +-0.24, -0.03, 0.02.
 2. A verdict is a short justification and `Score: n`, 0 to 5; what cannot be read is dropped, not
    counted as 0. A reward is the mean of three (eight, after RL: no change).

@@ -241,7 +241,7 @@ def test_a_solution_is_printed_with_what_was_measured(monkeypatch, capsys):
     assert run(monkeypatch, "solution", "ppo.token_rewards") == 0
     out = capsys.readouterr().out
     assert out.startswith("def token_rewards(") and "scatter_add" in out
-    assert "the true reward from 2.04 to 1.89" in out
+    assert "the true reward goes from 3.04 to 3.61" in out
     assert run(monkeypatch, "solution", "sft.held_out_loss") == 0
     out = capsys.readouterr().out
     assert out.startswith("@torch.no_grad()") and "not measured" in out
