@@ -114,6 +114,24 @@ def test_uniform_logits_cost_the_logarithm_of_the_vocabulary():
     assert float(loss) == pytest.approx(1.609438, abs=1e-5) == math.log(5)
 
 
+@pytest.mark.parametrize("micro_tokens, forwards", [(12, 4), (24, 2), (48, 1)])
+def test_a_forward_of_training_takes_no_more_tokens_than_its_setting(
+    tiny_model, tokenizer, monkeypatch, micro_tokens, forwards
+):
+    """Four rows of 12 tokens."""
+    sizes = []
+
+    def counted(model, tokenizer, rows, count, device):
+        sizes.append(len(rows))
+        return batch_loss(model, tokenizer, rows, count, device)
+
+    monkeypatch.setattr(sft, "batch_loss", counted)
+    rows = [([7 + k] * 12, [False] + [True] * 11) for k in range(4)]
+    settings = Settings(1, rows=4, micro_tokens=micro_tokens)
+    train(tiny_model, tokenizer, rows, settings, seed=1, stage="x")
+    assert sizes == [4 // forwards] * forwards
+
+
 def test_the_denominator_is_the_tokens_of_the_whole_batch():
     """Token costs [2] and [1, 1, 1]: the mean over tokens is 1.25;
     a mean of the rows' means would be 1.5."""
